@@ -1,0 +1,29 @@
+"""What a push would do, host by host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from deployer.cli.render import text
+from deployer.cli.render.errors import warning_text
+from deployer.cli.render.lines import Layout
+from deployer.cli.render.paint import Paint
+
+
+def plan_lines(data: Mapping[str, Any], paint: Paint) -> list[str]:
+    """Each host's steps, then what to be warned of; it ends by saying that nothing was changed."""
+    hosts = data.get("hosts") or []
+    layout = Layout(tuple(str(host.get("host")) for host in hosts), paint)
+    lines = [line for host in hosts for line in _host(host, layout)]
+    lines += [warning_text(str(warning), paint) for warning in data.get("warnings") or []]
+    return [*lines, layout.headed("plan", "nothing was changed")]
+
+
+def _host(host: Mapping[str, Any], layout: Layout) -> list[str]:
+    name = f"{text.one_line(host.get('host'), 40):<{layout.width}}"
+    lines = [f"{name}  {text.one_line(step.get('step'), 20):<8} {text.one_line(step.get('what'), 400)}".rstrip()
+             for step in host.get("steps") or []]  # fmt: skip
+    if not lines:
+        lines = [f"{name}  nothing to do, already on {host.get('release') or 'this release'}"]
+    return [*lines, *(warning_text(f"{name.strip()}: {item}", layout.paint) for item in host.get("warnings") or [])]

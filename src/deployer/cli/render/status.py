@@ -1,0 +1,84 @@
+"""What runs on each host, and what is under way there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from deployer.cli.render import text
+from deployer.cli.render.paint import Paint
+
+Row = tuple[str, str]
+
+
+def status_lines(data: Mapping[str, Any], target: str, paint: Paint, now: datetime | None = None) -> list[str]:
+    """A block for each host; a hint where a deploy is under way."""
+    moment = (now or datetime.now(UTC)).isoformat()
+    hosts = data.get("hosts") or []
+    lines = [line for host in hosts for line in _block(host, moment, paint)]
+    if any((host.get("facts") or {}).get("under_way") for host in hosts):
+        lines += ["", f"{paint('hint:', 'strong')} deployer attach {target}"]
+    return lines
+
+
+def _block(host: Mapping[str, Any], now: str, paint: Paint) -> list[str]:
+    facts, error = host.get("facts"), host.get("error")
+    rows = _rows(facts, now) if facts else []
+    rows += _problem("error", error) if error else []
+    name = paint(text.one_line(host.get("host"), 60), "strong")
+    return [name, *(f"  {label:<9} {text.one_line(words, 400)}".rstrip() for label, words in rows)]
+
+
+def _rows(facts: Mapping[str, Any], now: str) -> list[Row]:
+    rows = [("release", str(facts.get("current") or "none, nothing was pushed here"))]
+    rows += _instance(facts.get("instance"))
+    rows += _health(facts.get("health") or {}) if facts.get("instance") else []
+    rows += [("deploy", _under_way(facts["under_way"], now))] if facts.get("under_way") else []
+    rows += [("draining", _generation(item)) for item in facts.get("draining") or []]
+    return rows + [row for problem in facts.get("problems") or [] for row in _problem("problem", problem)]
+
+
+def _instance(instance: Mapping[str, Any] | None) -> list[Row]:
+    if not instance:
+        return [("process", "not running")]
+    up, state = text.took(instance.get("uptime_s")), instance.get("state")
+    odd = str(state) if state not in (None, "serving", "ready") else None
+    first = text.process({"pid": instance.get("pid"), "command": instance.get("command")})
+    rows = [("process", text.joined(first, f"up {up}" if up else None, odd))]
+    others = [item for item in instance.get("processes") or [] if item.get("pid") != instance.get("pid")]
+    return [*rows, *(("", text.process(item)) for item in others)]
+
+
+def _health(health: Mapping[str, Any]) -> list[Row]:
+    tasks = health.get("tasks") or []
+    listed = f"{text.plural(len(tasks), 'task')}: {', '.join(map(text.task, tasks))}" if tasks else _busy(health)
+    answer = health.get("health")
+    rows = [("health", str(answer))] if answer and answer != "none" else []
+    return [*rows, ("work", listed)] if listed else rows
+
+
+def _busy(health: Mapping[str, Any]) -> str:
+    busy = health.get("busy")
+    if busy is None:
+        return ""
+    return f"{busy} in progress" if not isinstance(busy, bool) and busy else "busy" if busy else "idle"
+
+
+def _under_way(deploy: Mapping[str, Any], now: str) -> str:
+    who, step = deploy.get("who"), deploy.get("step")
+    age = text.took(text.between(deploy.get("since"), now))
+    what = f"{deploy.get('kind') or 'push'} {deploy.get('deploy') or ''}".strip()
+    return text.joined(
+        f"{what} by {who}" if who else what, f"since {age}" if age else None, f"at {step}" if step else None
+    )
+
+
+def _generation(instance: Mapping[str, Any]) -> str:
+    up = text.took(instance.get("uptime_s"))
+    return text.joined(str(instance.get("release")), f"pid {instance.get('pid')}", f"up {up}" if up else None)
+
+
+def _problem(label: str, error: Mapping[str, Any]) -> list[Row]:
+    rows = [(label, str(error.get("title")))]
+    return rows + [("", f"{name}: {error[name]}") for name in ("cause", "hint") if error.get(name)]

@@ -1,0 +1,87 @@
+"""What each finished step says, as a line of the human view. Pure: the renderer decides where it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from deployer.cli.render import drain, text
+from deployer.cli.render.json import encode
+from deployer.cli.render.lines import Line
+
+Event = Mapping[str, Any]
+_TAIL_LINES = 20
+
+
+class Steps:
+    """Turns events into lines; remembers per host only what a later line repeats (a pid, when a revert began)."""
+
+    def __init__(self) -> None:
+        self._pids: dict[str, object] = {}
+        self._reverts: dict[str, object] = {}
+        self._lines: dict[str, Callable[[Event, str], Line | None]] = {
+            "build.finished": self._plain_step,
+            "stage.finished": self._stage,
+            "install.finished": self._plain_step,
+            "check.finished": self._plain_step,
+            "drain.finished": lambda event, host: drain.finished(event),
+            "start.finished": self._start,
+            "ready": self._ready,
+            "revert.started": self._revert_started,
+            "revert.finished": self._revert_finished,
+        }
+
+    def line(self, event: Event) -> Line | None:
+        """The line for *event*, or None where a person needs none."""
+        make = self._lines.get(str(event.get("event")))
+        return make(event, host_of(event)) if make else None
+
+    def _plain_step(self, event: Event, host: str) -> Line:
+        return Line(host, str(event["event"]).partition(".")[0], "ok", text.took(event.get("took_s")))
+
+    def _stage(self, event: Event, host: str) -> Line:
+        sent = event.get("bytes_sent")
+        detail = text.joined(
+            text.plural(event["files"], "file") if isinstance(event.get("files"), int) else None,
+            text.size(event["bytes_total"]) if isinstance(event.get("bytes_total"), int) else None,
+            None if sent is None else f"{text.size(sent)} sent" if sent else "nothing to send",
+        )
+        return Line(host, "stage", "ok", text.took(event.get("took_s")), detail)
+
+    def _start(self, event: Event, host: str) -> None:
+        # Alive is not ready: a person hears of it once it serves.
+        self._pids[host] = event.get("pid")
+
+    def _ready(self, event: Event, host: str) -> Line:
+        pid = event.get("pid") or self._pids.get(host)
+        does = f"answers as {event.get('release')}" if event.get("probes") else f"runs {event.get('release')}"
+        detail = does if event.get("release") else "serves"
+        return Line(host, "start", "ok", text.took(event.get("took_s")), f"pid {pid} {detail}" if pid else detail)
+
+    def _revert_started(self, event: Event, host: str) -> Line:
+        self._reverts[host] = event.get("time")
+        reason = text.clean(str(event.get("reason") or "the new release did not become ready")).splitlines()
+        tail = [str(item) for item in event.get("log_tail") or []][-_TAIL_LINES:]
+        return Line(host, "ready", "FAILED", "", reason[0] if reason else "", (*reason[1:], *tail))
+
+    def _revert_finished(self, event: Event, host: str) -> Line:
+        spent = text.took(text.between(self._reverts.get(host), event.get("time")))
+        release = event.get("release") or "the old release"
+        if event.get("ok") is False:
+            return Line(host, "revert", "FAILED", spent, f"{release} did not start either")
+        return Line(host, "revert", "ok", spent, f"back on {release}")
+
+
+def host_of(event: Event) -> str:
+    return str(event.get("host") or "local")
+
+
+def in_detail(event: Event) -> str:
+    """Any event at all, with every field it has: for `-v`, and for events newer than this client."""
+    skip = ("v", "time", "deploy", "host", "event")
+    fields = text.joined(*(f"{key} {_plainly(value)}" for key, value in event.items() if key not in skip))
+    return f"{event.get('event')}  {fields}"
+
+
+def _plainly(value: object) -> str:
+    return encode(value) if isinstance(value, Mapping | list) else str(value)

@@ -1,0 +1,74 @@
+"""Plain aligned tables: the releases on a host, the deploys of the past."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deployer.cli.render import text
+from deployer.cli.render.paint import Paint
+
+
+def release_lines(data: Mapping[str, Any], paint: Paint) -> list[str]:
+    """The releases of each host; `*` marks the one in use."""
+    head = ["", "RELEASE", "CREATED", "FILES", "SIZE", "STATE"]
+    return _hosts(data, "releases", head, _release, paint)
+
+
+def history_lines(data: Mapping[str, Any], paint: Paint) -> list[str]:
+    """The deploys of each host: what was done, by whom, and how the drain ended."""
+    head = ["DEPLOY", "STARTED", "KIND", "RELEASE", "STATUS", "EXIT", "TOOK", "DRAIN", "WHO"]
+    return _hosts(data, "deploys", head, _deploy, paint)
+
+
+def _hosts(data: Mapping[str, Any], key: str, head: list[str], row: Any, paint: Paint) -> list[str]:
+    hosts = data.get("hosts") or []
+    lines: list[str] = []
+    for host in hosts:
+        title = [paint(text.one_line(host.get("host"), 60), "strong")] if len(hosts) > 1 else []
+        rows = [row(item) for item in host.get(key) or []]
+        lines += [*title, *(table(head, rows, paint) if rows else [f"no {key} on {host.get('host')}"])]
+    return lines
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], paint: Paint) -> list[str]:
+    """*rows* under *head*, each column as wide as its widest cell."""
+    cells = [[text.one_line(cell, 80) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+    lines = [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *cells)
+    ]
+    return [paint(lines[0], "dim"), *lines[1:]]
+
+
+def _release(item: Mapping[str, Any]) -> list[str]:
+    count = item.get("bytes")
+    size = text.size(count) if isinstance(count, int) else "-"
+    mark = "*" if item.get("current") else ""
+    return [mark, _cell(item, "id"), _when(item.get("created_at")), _cell(item, "files"), size, _cell(item, "state")]
+
+
+def _deploy(item: Mapping[str, Any]) -> list[str]:
+    spent = text.took(text.between(item.get("started_at"), item.get("ended_at")))
+    waited = text.took(item.get("waited_s"))
+    drain = " ".join(str(part) for part in (item.get("verdict"), waited) if part)
+    plain = [_cell(item, key) for key in ("kind", "release", "status", "exit_code")]
+    return [
+        _cell(item, "deploy"),
+        _when(item.get("started_at")),
+        *plain,
+        spent or "-",
+        drain or "-",
+        _cell(item, "who"),
+    ]
+
+
+def _cell(item: Mapping[str, Any], key: str) -> str:
+    value = item.get(key)
+    return "-" if value is None else str(value)
+
+
+def _when(value: object) -> str:
+    parsed = text.moment(value)
+    return parsed.strftime("%Y-%m-%d %H:%M:%S") if parsed else "-" if value is None else str(value)

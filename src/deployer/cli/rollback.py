@@ -1,0 +1,85 @@
+"""`deployer rollback`: the push of an earlier release, with the same drain and the same gates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deployer.cli.follow import Following, follow
+from deployer.cli.options import Ceiling, Detach, WaitLock
+from deployer.cli.session import Emit, Session
+from deployer.errors import UsageError
+
+if TYPE_CHECKING:
+    from deployer.config.load import Config
+
+First = Annotated[
+    str | None, typer.Argument(metavar="[TARGET]", show_default=False, help="A target, or else a release.")
+]
+Second = Annotated[
+    str | None,
+    typer.Argument(metavar="[RELEASE]", show_default=False, help="The release (default: the one before this)."),
+]
+Check = Annotated[bool, typer.Option("--check", help="Prove that it would work; change nothing.")]
+
+
+def rollback(
+    ctx: typer.Context,
+    target: First = None,
+    release: Second = None,
+    check: Check = False,
+    ceiling: Ceiling = None,
+    wait_lock: WaitLock = None,
+    detach: Detach = False,
+) -> int:
+    """Go back to an earlier release: same drain, same gates."""
+    session = Session(ctx.obj)
+    chosen: list[str | None] = [release]
+
+    def load() -> Config:
+        config, chosen[0] = _resolve(session, target, release, ceiling)
+        return config
+
+    if check:
+        return session.run(lambda: _check(session, load(), chosen))
+
+    def action(config: Config, emit: Emit) -> int:
+        from deployer.rollout.commands import rollback
+        from deployer.rollout.push import PushOptions
+
+        options = PushOptions(
+            artifact=None, release=None, build=False, detach=detach, wait_lock=wait_lock or 0.0, hosts=()
+        )
+        return rollback(config, chosen[0], options, emit)
+
+    return follow(session, Following("push", load, action, detach))
+
+
+def _resolve(
+    session: Session, first: str | None, second: str | None, ceiling: float | None
+) -> tuple[Config, str | None]:
+    """The config, and the release: one word alone is a target if one has that name, else a release."""
+    if first is None or second is not None:
+        return session.load(first, ceiling), second
+    try:
+        return session.load(first, ceiling), None
+    except UsageError as not_a_target:
+        return _without_target(session, ceiling, not_a_target), first
+
+
+def _without_target(session: Session, ceiling: float | None, not_a_target: UsageError) -> Config:
+    try:
+        return session.load(None, ceiling)
+    except UsageError:
+        # A broken file was told by the first error too; and where no target is the default, it knows the names.
+        raise not_a_target from None
+
+
+def _check(session: Session, config: Config, chosen: list[str | None]) -> int:
+    from deployer.cli.render.checks import rollback_lines
+    from deployer.rollout.commands import rollback_check
+
+    data = rollback_check(config, chosen[0])
+    session.show("rollback", data, lambda: rollback_lines(data, session.paint))
+    return int(data.get("exit_code") or 0)

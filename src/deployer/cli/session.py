@@ -1,0 +1,112 @@
+"""One run of a command: what it is given, how its events reach a person or a program, and how it ends."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deployer.cli.options import Globals
+from deployer.cli.output import Output
+from deployer.cli.render.errors import bug, error_text, warning_text
+from deployer.cli.render.json import JsonView, encode, stamped
+from deployer.cli.render.paint import Paint, colours_wanted
+from deployer.errors import DeployerError, FailedError, Interrupted
+
+if TYPE_CHECKING:
+    from deployer.config.load import Config
+
+Event = Mapping[str, Any]
+Emit = Callable[[Event], None]
+
+
+class Voice:
+    """Errors and warnings for a person, on stderr; each of them once."""
+
+    def __init__(self, no_color: bool = False) -> None:
+        self._err = Output(sys.stderr)
+        self._paint = Paint(colours_wanted(self._err.is_terminal, no_color))
+        self._said: set[tuple[str, str | None]] = set()
+
+    def error(self, error: DeployerError) -> None:
+        if self._new(error.title, error.cause):
+            self._err.line(error_text(error, self._paint))
+
+    def warning(self, text: str) -> None:
+        if self._new(text, None):
+            self._err.line(warning_text(text, self._paint))
+
+    def bug(self, error: BaseException) -> None:
+        self.error(bug(error))
+        self._err.write("".join(traceback.format_exception(error)))
+
+    def _new(self, title: str, cause: str | None) -> bool:
+        known = (title, cause) in self._said
+        self._said.add((title, cause))
+        return not known
+
+
+def voice(arguments: list[str]) -> Voice:
+    """The voice for what goes wrong before the options are understood."""
+    return Voice(no_color="--no-color" in arguments)
+
+
+def guarded(action: Callable[[], int], voice: Voice) -> int:
+    """The exit code of *action*; whatever it raises is told, and becomes one."""
+    from deployer.cli.signals import interruptible
+
+    try:
+        with interruptible():
+            return action()
+    except DeployerError as error:
+        voice.error(error)
+        return error.code
+    except KeyboardInterrupt:
+        voice.error(
+            Interrupted("interrupted", hint="see `deployer status`; `deployer attach` follows a deploy that goes on")
+        )
+        return Interrupted.code
+    except Exception as error:
+        voice.bug(error)
+        return 1
+
+
+class Session:
+    """The options, the streams and the voice of one command."""
+
+    def __init__(self, options: Globals) -> None:
+        self.options = options
+        self.out = Output(sys.stdout)
+        self.voice = Voice(options.no_color)
+        self.paint = Paint(colours_wanted(self.out.is_terminal, options.no_color))
+
+    def load(self, target: str | None, ceiling: float | None = None) -> Config:
+        """The config for *target*; what it warns of is told at once."""
+        from deployer.config.load import load, with_ceiling
+
+        config = load(Path(self.options.config) if self.options.config else None, target)
+        config = config if ceiling is None else with_ceiling(config, ceiling)
+        for warning in config.warnings:
+            self.voice.warning(str(warning))
+        return config
+
+    def run(self, action: Callable[[], int]) -> int:
+        """The exit code of *action*, which shows something or follows a deploy."""
+        code = guarded(action, self.voice)
+        if self.out.failure is not None:
+            self.voice.error(FailedError("the output could not be written", cause=str(self.out.failure)))
+            return code or 1
+        return code
+
+    def show(self, name: str, data: Mapping[str, Any], lines: Callable[[], list[str]]) -> None:
+        """One JSON object named *name*, or *lines* for a person."""
+        if self.options.json:
+            self.out.line(encode(stamped(name, data)))
+            return
+        for line in lines():
+            self.out.line(line)
+
+    def json_view(self) -> JsonView:
+        return JsonView(self.out, self.options.verbose)

@@ -1,0 +1,94 @@
+"""The commands that only show something: status, releases, history, logs, doctor."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from deployer.cli.options import TargetArgument
+from deployer.cli.session import Session
+
+Follow = Annotated[bool, typer.Option("-f", "--follow", help="Go on as the app writes.")]
+LineCount = Annotated[int, typer.Option("-n", "--lines", min=0, metavar="N", help="So many of the last lines.")]
+
+
+def status(ctx: typer.Context, target: TargetArgument = None) -> int:
+    """What runs, what it is busy with, what is under way."""
+    session = Session(ctx.obj)
+
+    def action() -> int:
+        from deployer.cli.render.status import status_lines
+        from deployer.rollout.commands import status
+
+        config = session.load(target)
+        data = status(config)
+        session.show("status", data, lambda: status_lines(data, config.target_name, session.paint))
+        return 0
+
+    return session.run(action)
+
+
+def releases(ctx: typer.Context, target: TargetArgument = None) -> int:
+    """The releases on each host."""
+    session = Session(ctx.obj)
+
+    def action() -> int:
+        from deployer.cli.render.tables import release_lines
+        from deployer.rollout.commands import releases
+
+        data = releases(session.load(target))
+        session.show("releases", data, lambda: release_lines(data, session.paint))
+        return 0
+
+    return session.run(action)
+
+
+def history(ctx: typer.Context, target: TargetArgument = None) -> int:
+    """Past deploys, with how each of their drains ended."""
+    session = Session(ctx.obj)
+
+    def action() -> int:
+        from deployer.cli.render.tables import history_lines
+        from deployer.rollout.commands import history
+
+        data = history(session.load(target))
+        session.show("history", data, lambda: history_lines(data, session.paint))
+        return 0
+
+    return session.run(action)
+
+
+def logs(ctx: typer.Context, target: TargetArgument = None, follow: Follow = False, lines: LineCount = 100) -> int:
+    """The app's output."""
+    session = Session(ctx.obj)
+
+    def action() -> int:
+        from deployer.cli.app_log import log_writer
+        from deployer.rollout.commands import logs
+
+        writer = log_writer(session, follow)
+        config = session.load(target)
+        try:
+            return logs(config, lines, follow, writer.write)
+        except BrokenPipeError:
+            return 0
+        finally:
+            writer.close()
+
+    return session.run(action)
+
+
+def doctor(ctx: typer.Context, target: TargetArgument = None) -> int:
+    """Check everything a push needs; change nothing."""
+    session = Session(ctx.obj)
+
+    def action() -> int:
+        from deployer.cli.render.checks import doctor_lines
+        from deployer.rollout.doctor import doctor
+
+        data: dict[str, Any] = doctor(session.load(target))
+        session.show("doctor", data, lambda: doctor_lines(data, session.paint))
+        return int(data.get("exit_code") or 0)
+
+    return session.run(action)

@@ -1,0 +1,42 @@
+"""What `deploy.toml` can say already and deployer cannot do yet: refused before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from deployer.config.model import Config
+from deployer.errors import UsageError
+
+# A feature that arrives deletes its line.
+_NOT_YET: tuple[tuple[Callable[[Config], bool], str, str, str], ...] = (
+    (lambda c: bool(c.hosts), "target.{t}.hosts", "hosts over SSH", "use a target without hosts: this machine"),
+    (
+        lambda c: c.supervisor != "builtin",
+        "target.{t}.supervisor",
+        "supervisors other than builtin",
+        'write supervisor = "builtin"',
+    ),
+    (lambda c: bool(c.target_table["become"]), "target.{t}.become", "become", "remove become; run as the app's user"),
+    (lambda c: c.strategy == "overlap", "strategy", "overlap", 'write strategy = "restart"'),
+    (lambda c: not c.tables.run.command, "run.command", "a [job] without [run]", 'add command = ["..."] to [run]'),
+    (lambda c: bool(c.settings()["services"]), "services", "services", "remove [services] from this file"),
+    (lambda c: bool(c.target_table["pool"]), "target.{t}.pool", "pools", "remove [target.{t}.pool]"),
+    (
+        lambda c: bool(c.target_table["verify"]),
+        "target.{t}.verify",
+        "the outside witness",
+        "remove [target.{t}.verify]",
+    ),
+)
+
+
+def require_available(config: Config) -> None:
+    """Return when this version can do all that *config* asks for; UsageError naming what it cannot otherwise."""
+    for asked, key, what, hint in _NOT_YET:
+        if asked(config):
+            raise UsageError(
+                f"{what}: not available in this version",
+                cause=f"{config.file}: {key.format(t=config.target_name)}",
+                state="nothing was touched",
+                hint=hint.format(t=config.target_name),
+            )

@@ -1,0 +1,37 @@
+"""The tables of a target with hosts: how to reach them, in which order, who sends them traffic, who watches."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from deployer.config import addresses, scalars
+from deployer.config.schema import DurationOrZero, Table
+
+CountOrZero = Annotated[int, BeforeValidator(scalars.count(0))]
+
+
+class Ssh(Table):
+    client: Annotated[str, BeforeValidator(scalars.choice("paramiko", "openssh"))] = "paramiko"
+    host_keys: Annotated[
+        str, BeforeValidator(scalars.choice("strict", "accept-new", refused="; host keys are always checked"))
+    ] = "strict"
+
+
+class Rollout(Table):
+    canary: CountOrZero = 1
+    batch: Annotated[int | str, BeforeValidator(scalars.batch)] = "25%"
+    bake: DurationOrZero = 30.0
+    max_failed: CountOrZero = 0
+    max_unreachable: CountOrZero = 0
+    on_failure: Annotated[str, BeforeValidator(scalars.choice("revert", "hold"))] = "revert"
+
+
+class Pool(Table):
+    kind: Annotated[str, BeforeValidator(scalars.choice("nginx", "haproxy", "caddy", "registry", "command"))]
+
+
+class Verify(Table):
+    url: Annotated[str, BeforeValidator(addresses.url)]
+
+
+FLEET: dict[str, type[Table]] = {"ssh": Ssh, "rollout": Rollout, "pool": Pool, "verify": Verify}

@@ -1,0 +1,118 @@
+"""What the rest of deployer sees of a `deploy.toml`: facts for one target, no file format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from deployer.config import ladder
+from deployer.config.ladder import Rung
+from deployer.config.schema import Drain
+from deployer.config.tables import ServiceTables, Tables, set_rungs
+from deployer.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Build:
+    """How the artifact is made here; `timeout` in seconds."""
+
+    command: tuple[str, ...] | None
+    artifact: str | None
+    exclude: tuple[str, ...]
+    timeout: float
+
+
+@dataclass(frozen=True)
+class Config:
+    """
+    One `deploy.toml` as it holds for one target.
+
+    `file` and `directory` are absolute. `hosts` is empty for this machine. `target_table` holds what a target with
+    hosts adds: `ssh`, `rollout`, `pool`, `verify` (None where absent) and `become`, validated, defaults filled in.
+    """
+
+    app: str
+    file: Path
+    directory: Path
+    strategy: str
+    target_name: str
+    hosts: tuple[str, ...]
+    path: str
+    keep: int
+    supervisor: str
+    build: Build
+    tables: Tables
+    target_table: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """What a release carries besides its content, as docs/architecture.md draws it: plain JSON, seconds."""
+        tables = self.tables
+        run = tables.run.model_dump()
+        run["command"] = run["command"] or []
+        run["rehearse"] = self.strategy == "overlap" if tables.run.rehearse is None else tables.run.rehearse
+        return {
+            "app": self.app,
+            "strategy": self.strategy,
+            "run": run,
+            "health": tables.health.model_dump(),
+            "drain": _drain(tables.drain),
+            "install": tables.install.model_dump(),
+            "check": tables.check.model_dump(),
+            "services": {
+                name: _service(service) for name, service in tables.services.items() if service.service.model_fields_set
+            },
+        }
+
+    def target(self, host: str = "local") -> dict[str, Any]:
+        """Where *host* of this target keeps the app, as docs/architecture.md draws it."""
+        return {
+            "name": self.target_name,
+            "host": host,
+            "path": self.path,
+            "keep": self.keep,
+            "supervisor": self.supervisor,
+            "adopt": self.tables.adopt.model_dump(exclude_none=True) or None,
+        }
+
+    def job(self) -> dict[str, Any] | None:
+        """`[job]`: `command` (argv), `env`, `timeout` (seconds or None); None where there is none."""
+        return self.tables.job.model_dump() if self.tables.job.command else None
+
+    def rungs(self) -> list[Rung]:
+        """The timeout ladder from the inside out, for outer layers to be added."""
+        return _rungs(self.tables.drain)
+
+
+def _rungs(drain: Drain) -> list[Rung]:
+    return [Rung(f"drain.{name}", seconds) for name, seconds in set_rungs(drain)]
+
+
+def _drain(drain: Drain) -> dict[str, Any]:
+    return {**drain.model_dump(), "wait_idle": drain.wait_idle or None}
+
+
+def _service(tables: ServiceTables) -> dict[str, Any]:
+    own = tables.service.model_dump(by_alias=True, exclude={"health", "drain"})
+    return {**own, "health": tables.health.model_dump(), "drain": _drain(tables.drain)}
+
+
+def with_ceiling(config: Config, seconds: float) -> Config:
+    """*config* under `--ceiling`: a person decided, so a ladder that no longer rises is a warning, not an error."""
+    if not 0 <= seconds < float("inf"):
+        raise UsageError("--ceiling is not a duration", cause=f"{seconds} seconds", hint="write --ceiling 30s")
+    drain = config.tables.drain.model_copy(update={"ceiling": float(seconds)})
+    tables = replace(config.tables, drain=drain)
+    return replace(config, tables=tables, warnings=config.warnings + tuple(_low_ceiling(drain)))
+
+
+def _low_ceiling(drain: Drain) -> list[str]:
+    ceiling = Rung("--ceiling", drain.ceiling)
+    inner = [rung for rung in _rungs(drain)[:-1] if rung.seconds >= drain.ceiling]
+    found = [f"{ladder.sentence(rung, ceiling)}: work may be cut" for rung in inner[-1:]]
+    if drain.last_call and drain.last_call_before >= drain.ceiling:
+        before = Rung("drain.last_call_before", drain.last_call_before)
+        found.append(f"{ladder.sentence(before, ceiling)}: the last call is made at once")
+    return found

@@ -1,0 +1,210 @@
+"""Find the process that somebody else started, so that the first push can drain it: by pid file, port, pattern or unit."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Set
+
+from deployer.errors import PreflightError
+from deployer.host import ports
+from deployer.host.process import Processes, Stat
+from deployer.host.tree import ENGINE_MARK
+from deployer.model import Identity
+
+UNTOUCHED = "nothing was changed"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A running process as it would have to be started again: what a revert needs."""
+
+    identity: Identity
+    argv: List[str]
+    cwd: str
+    user: Optional[tuple[int, int]]
+
+    def summary(self, processes: Processes) -> Dict[str, Any]:
+        return {"pid": self.identity.pid, "command": processes.command(self.identity.pid), "cwd": self.cwd}
+
+
+def find(how: Dict[str, Any], processes: Processes) -> Found:
+    """The one process that `[adopt]` means. Raises PreflightError, with what was seen, when it is none or several."""
+    if how.get("pidfile"):
+        pid = _from_pidfile(Path(os.path.expanduser(str(how["pidfile"]))), processes)
+    elif how.get("port"):
+        pid = _from_port(int(how["port"]), processes)
+    elif how.get("unit"):
+        pid = _from_unit(str(how["unit"]))
+    else:
+        pid = _from_pattern(str(how["match"]), processes)
+    return _describe(pid, processes)
+
+
+def environment_of(found: Found, processes: Processes) -> Dict[str, str]:
+    """The environment that the process was started with. Secret: it goes into a 0600 file and nowhere else."""
+    values = {}
+    for part in processes.environ(found.identity.pid).split(b"\0"):
+        name, equals, value = part.partition(b"=")
+        if equals and name:
+            values[os.fsdecode(name)] = os.fsdecode(value)
+    return values
+
+
+def _from_pidfile(path: Path, processes: Processes) -> int:
+    try:
+        text = path.read_text("ascii").split()[0]
+        pid = int(text)
+    except FileNotFoundError:
+        raise _none(f"the pid file {path} does not exist") from None
+    except (OSError, ValueError, IndexError) as error:
+        raise _none(f"the pid file {path} holds no pid ({type(error).__name__})") from error
+    if pid <= 1 or processes.identity(pid) is None:
+        raise _none(f"the pid file {path} says {pid}, and no such process runs")
+    if pid in _ours(processes):
+        raise _none(f"the pid file {path} says {pid}, which is deployer itself or the shell it was called from")
+    if _started(processes, pid) > path.stat().st_mtime + 60:
+        raise _none(
+            f"the pid file {path} is older than process {pid} ({processes.command(pid, 60)}): the number has been used again"
+        )
+    return pid
+
+
+def _from_port(port: int, processes: Processes) -> int:
+    owners = ports.owners(port, processes)
+    if not owners:
+        why = "nothing listens there" if not ports.listening(port) else "what listens there belongs to another user"
+        raise _none(f"adopt.port = {port}: {why}")
+    roots = _roots(owners, processes.table())
+    if len(roots) > 1:
+        raise _several(f"adopt.port = {port}", roots, processes)
+    return roots[0]
+
+
+def _from_pattern(pattern: str, processes: Processes) -> int:
+    expression = re.compile(pattern)
+    ours = _ours(processes)
+    table = processes.table()
+    matches = [
+        pid for pid, stat in table.items()
+        if pid not in ours and not stat.exited and expression.search(" ".join(processes.argv(pid)))
+    ]  # fmt: skip
+    roots = _roots(matches, table)
+    if not roots:
+        similar = _similar(pattern, table, processes, ours)
+        seen = "\nsimilar: " + "\n         ".join(similar) if similar else ""
+        raise _none(f'no process has a command line that matches "{pattern}"{seen}')
+    if len(roots) > 1:
+        raise _several(f'adopt.match = "{pattern}"', roots, processes)
+    return roots[0]
+
+
+def _from_unit(unit: str) -> int:
+    shown = unit_properties(unit)
+    if shown.get("LoadState") != "loaded":
+        raise _none(f"systemd knows no unit {unit}")
+    pid = int(shown.get("MainPID") or 0)
+    if pid <= 1:
+        raise _none(f"{unit} is {shown.get('ActiveState', 'unknown')}: it has no main process")
+    return pid
+
+
+def unit_properties(unit: str) -> Dict[str, str]:
+    """What `systemctl show` says of *unit*. Raises PreflightError when systemd cannot be asked."""
+    names = "LoadState,ActiveState,MainPID,TimeoutStopUSec,KillMode,KillSignal,Restart"
+    try:
+        shown = subprocess.run(
+            ["systemctl", "show", "--no-pager", f"--property={names}", "--", unit],
+            capture_output=True, timeout=10, check=True, text=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        raise PreflightError(f"systemd could not be asked about {unit}", cause=said.strip(), state=UNTOUCHED) from error
+    return dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
+
+
+def _describe(pid: int, processes: Processes) -> Found:
+    identity = processes.identity(pid)
+    if identity is None:
+        raise _none(f"process {pid} exited while it was looked at")
+    owner = processes.owner(pid)
+    if owner is not None and os.geteuid() not in (0, owner[0]):
+        raise PreflightError(
+            f"process {pid} ({processes.command(pid, 80)}) belongs to user {owner[0]}",
+            cause="only its own user or root may stop it",
+            state=UNTOUCHED,
+            hint="run deployer as that user",
+        )
+    try:
+        cwd = os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        cwd = "/"
+    return Found(identity, processes.argv(pid), cwd, owner)
+
+
+def _ours(processes: Processes) -> Set[int]:
+    """Deployer itself: this process, whoever called it, and every other part of the engine."""
+    table = processes.table()
+    ours, pid = set(), os.getpid()
+    while pid > 0 and pid not in ours:
+        ours.add(pid)
+        pid = table[pid].ppid if pid in table else 0
+    for stat in table.values():
+        if ENGINE_MARK in processes.environ(stat.pid):
+            ours.add(stat.pid)
+    return ours | {1}
+
+
+def _roots(pids: List[int], table: Dict[int, Stat]) -> List[int]:
+    """Those of *pids* that no other of them started: a wrapper and its child are one service."""
+    chosen = set(pids)
+    return sorted(pid for pid in chosen if not (_ancestors(pid, table) & chosen))
+
+
+def _ancestors(pid: int, table: Dict[int, Stat]) -> Set[int]:
+    found: Set[int] = set()
+    pid = table[pid].ppid if pid in table else 0
+    while pid > 0 and pid not in found:
+        found.add(pid)
+        pid = table[pid].ppid if pid in table else 0
+    return found
+
+
+def _started(processes: Processes, pid: int) -> float:
+    import time
+
+    stat = processes.stat(pid)
+    uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.time() - uptime + (stat.start if stat else 0) / os.sysconf("SC_CLK_TCK")
+
+
+def _similar(pattern: str, table: Dict[int, Stat], processes: Processes, ours: Set[int]) -> List[str]:
+    words = [word for word in re.findall(r"[A-Za-z0-9_]{3,}", pattern)]
+    lines = []
+    for pid in sorted(set(table) - ours):
+        command = processes.command(pid, 100)
+        if any(word in command for word in words):
+            lines.append(f"pid {pid} {command}")
+    return lines[:5]
+
+
+def _none(cause: str) -> PreflightError:
+    return PreflightError(
+        "the process to adopt was not found",
+        cause=cause,
+        state=UNTOUCHED,
+        hint="correct [adopt], or remove it if nothing runs yet",
+    )
+
+
+def _several(what: str, pids: List[int], processes: Processes) -> PreflightError:
+    seen = "\n".join(f"pid {pid} {processes.command(pid, 120)}" for pid in pids[:10])
+    return PreflightError(
+        f"{what} fits {len(pids)} processes, and only one can be the service",
+        cause=seen,
+        state=UNTOUCHED,
+        hint="make [adopt] more exact, or use adopt.pidfile",
+    )

@@ -1,0 +1,493 @@
+"""
+The engine's end of one connection: frames on stdin and stdout, for as long as the client is there.
+
+Until `commit` everything is tied to the client: when it goes, the lock goes and nothing has changed. `commit` forks the
+runner, which is tied to nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import select
+import sys
+import time
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional
+
+from deployer.errors import DeployerError, LinkError, PreflightError, UsageError
+from deployer.host import disk, engine, envfile, following, lock, observe, runner, spawn, units, unix
+from deployer.host.deploy import Request, settings_of
+from deployer.host.paths import HostPaths, resolve
+from deployer.host.plan import Want, plan
+from deployer.host.process import Processes, require_linux
+from deployer.host.releases import Releases
+from deployer.host.state import State
+from deployer.host.store import Store
+from deployer.host.supervise import new_instance_id
+from deployer.host.supervisors import builtin
+from deployer.manifest import Manifest, key, release_digest
+from deployer.model import PROTOCOL
+from deployer.wire import frames
+
+MARGIN_BYTES = 16 * 1024 * 1024
+MARGIN_INODES = 200
+"""Left free beyond what a release needs: state.db, logs, and whatever else lives there."""
+
+Params = Dict[str, Any]
+
+
+class Agent:
+    """Answers one client. Holds the deploy lock from `open` to `commit`."""
+
+    def __init__(self, stdin: BinaryIO, stdout: BinaryIO) -> None:
+        self._in = stdin
+        self._out = stdout
+        self._processes = Processes()
+        self._paths: HostPaths = HostPaths(resolve("/nonexistent"))
+        self._lock: Optional[lock.DeployLock] = None
+        self._opened: Params = {}
+        self._facts: Params = {}
+        self._bytes_received = 0
+        self._ops: Dict[str, Callable[[Params], Any]] = {
+            "hello": self._hello,
+            "observe": self._observe,
+            "open": self._open,
+            "have": self._have,
+            "plan": self._plan,
+            "blob": self._blob,
+            "commit": self._commit,
+            "follow": self._follow,
+            "releases": self._releases,
+            "history": self._history,
+            "logs": self._logs,
+            "verify": self._verify,
+        }
+
+    def serve(self) -> None:
+        """Answer requests until the client closes the connection."""
+        while True:
+            request = frames.read(self._in)
+            if request is None:
+                return
+            if isinstance(request, bytes):
+                raise frames.BrokenFrame("bytes without a request")
+            self._send(self._answer(request))
+
+    def _answer(self, request: Params) -> Params:
+        number = request.get("id")
+        try:
+            operation = self._ops.get(str(request.get("op")))
+            if operation is None:
+                raise LinkError(
+                    f"the host engine does not know {request.get('op')!r}", hint="client and engine differ in version"
+                )
+            return {"id": number, "ok": operation(request)}
+        except DeployerError as error:
+            return {"id": number, "error": error.to_json()}
+        except OSError as error:
+            return {"id": number, "error": _os_error(error).to_json()}
+
+    def _send(self, message: frames.Frame) -> None:
+        self._out.write(frames.pack(message))
+        self._out.flush()
+
+    # Looking ---------------------------------------------------------------------------------------------------------
+
+    def _hello(self, params: Params) -> Params:
+        require_linux()
+        self._paths = HostPaths(resolve(params["path"]))
+        package = engine.source()
+        return {
+            "protocol": PROTOCOL,
+            "engine": str(package),
+            "python": platform.python_version(),
+            "path": str(self._paths.root),
+        }
+
+    def _observe(self, params: Params) -> Params:
+        if params.get("wake") and self._wanted_but_unkept():
+            # A keeper that died, or a reboot: whoever comes next brings the service back.
+            builtin.start(self._paths).close()
+            self._settle()
+        facts, problems = self._look(params["target"], params["settings"])
+        facts["problems"] = [problem.to_json() for problem in problems]
+        return facts
+
+    def _look(self, target: Params, settings: Params) -> tuple[Params, List[DeployerError]]:
+        observer = observe.Observer(self._paths, target, settings, self._processes)
+        try:
+            facts = observer.facts()
+            return facts, observer.problems(facts)
+        finally:
+            observer.close()
+
+    def _wanted_but_unkept(self) -> bool:
+        if not self._paths.state.exists():
+            return False
+        state = State(self._paths.state)
+        try:
+            under_way = state.row("SELECT 1 FROM deploys WHERE ended_at IS NULL") is not None
+            wanted = state.meta("desired") is not None or under_way
+        finally:
+            state.close()
+        connection = builtin.connect(self._paths)
+        if connection is not None:
+            connection.close()
+        return wanted and connection is None
+
+    def _settle(self, within: float = 3.0) -> None:
+        # The keeper starts what should run at once; give it the moment that takes, so that `status` tells the outcome.
+        keeper = builtin.Builtin(self._paths)
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            status = keeper.status()
+            if status["desired"] is None or status["desired"]["state"] != "promised":
+                break
+            keeper._socket and select.select([], [], [], 0.05)
+        keeper.close()
+
+    def _releases(self, params: Params) -> List[Params]:
+        facts, _ = self._look(params["target"], params["settings"])
+        found: List[Params] = facts["releases"]
+        return found
+
+    def _history(self, params: Params) -> List[Params]:
+        if not self._paths.state.exists():
+            return []
+        state = State(self._paths.state)
+        try:
+            rows = state.rows("SELECT * FROM deploys ORDER BY started_at DESC LIMIT ?", int(params.get("limit") or 50))
+        finally:
+            state.close()
+        return [_past(row) for row in rows]
+
+    def _verify(self, params: Params) -> List[str]:
+        """What is not as it was staged in a release that may be rolled back to; empty when it is whole."""
+        release = str(params["release"])
+        manifest = Releases(self._paths.root).manifest(release)
+        if manifest is None:
+            return [f"the manifest of {release} is missing"]
+        directory = self._paths.release(release)
+        absent = [entry.path for entry in manifest.files if not (directory / entry.path).is_file()]
+        return [f"{path} is missing" for path in absent[:5]]
+
+    def _logs(self, params: Params) -> Params:
+        following.follow_log(
+            self._paths.app_log, int(params["lines"]), bool(params["follow"]), self._send, self._in.fileno()
+        )
+        return {}
+
+    # A deploy --------------------------------------------------------------------------------------------------------
+
+    def _open(self, params: Params) -> Params:
+        self._opened = params
+        with disk.disk_errors("the deploy could not be prepared", str(self._paths.root)):
+            self._paths.prepare_private()
+        who = {name: params[name] for name in ("deploy", "kind", "who")}
+        self._lock = lock.DeployLock(self._paths.lock)
+        self._lock.acquire({**who, "since": time.time(), "pid": os.getpid()}, float(params.get("wait_lock") or 0))
+        try:
+            self._finish_interrupted(who)
+            return self._preflight(params)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _preflight(self, params: Params) -> Params:
+        settings, target = params["settings"], params["target"]
+        facts, problems = self._look(target, settings)
+        if problems:
+            raise problems[0]
+        if facts["adopt"] and target["adopt"].get("unit"):
+            units.check(target["adopt"]["unit"], settings["drain"]["ceiling"])
+        if params["kind"] == "push" and settings["run"]["env_file"]:
+            envfile.read(self._paths.shared / settings["run"]["env_file"])
+        self._refuse_self(facts)
+        State(self._paths.state).close()
+        self._facts = facts
+        return facts
+
+    def _finish_interrupted(self, who: Params) -> None:
+        # We hold the lock, so a deploy that has not ended has no runner any more. Let one finish it first.
+        if not self._paths.state.exists():
+            return
+        state = State(self._paths.state)
+        try:
+            row = state.row("SELECT id FROM deploys WHERE ended_at IS NULL")
+        finally:
+            state.close()
+        if row is None or self._lock is None:
+            return
+        self._let_go()
+        process = spawn_resume(self._paths, row["id"])
+        os.waitpid(process, 0)
+        self._lock = lock.DeployLock(self._paths.lock)
+        self._lock.acquire({**who, "since": time.time(), "pid": os.getpid()}, float(self._opened.get("wait_lock") or 0))
+
+    def _refuse_self(self, facts: Params) -> None:
+        """A push from inside the service would wait for itself."""
+        running = facts["instance"] or {}
+        members = {process["pid"] for process in running.get("processes", [])}
+        if os.getppid() in members and not self._opened.get("detach"):
+            raise PreflightError(
+                "this command runs inside the service that it would replace",
+                cause=f"its parent, pid {os.getppid()}, belongs to the running release, which would have to wait for it",
+                state="nothing was changed",
+                hint="call it from outside, or with --detach",
+            )
+
+    def _have(self, params: Params) -> Params:
+        manifest = _manifest(params["manifest"])
+        Releases(self._paths.root).prepare()
+        missing = Store(self._paths.store).missing(manifest)
+        size = sum(entry.size for entry in missing)
+        self._require_space(size, len(manifest.entries))
+        return {"missing": [key(entry) for entry in missing], "bytes": size}
+
+    def _require_space(self, size: int, entries: int) -> None:
+        free = self._facts.get("disk") or {}
+        short_bytes = free and size + MARGIN_BYTES > free["free_bytes"]
+        short_inodes = free and free["free_inodes"] and entries + MARGIN_INODES > free["free_inodes"]
+        if short_bytes or short_inodes:
+            raise PreflightError(
+                f"there is not enough space for the release at {self._paths.root}",
+                cause=f"it needs {size + MARGIN_BYTES} bytes and {entries + MARGIN_INODES} inodes; "
+                f"free are {free['free_bytes']} and {free['free_inodes']}",
+                state="the running release was not touched",
+                hint="free some space, or lower [target] keep",
+            )
+
+    def _blob(self, params: Params) -> Params:
+        Store(self._paths.store).receive(params["key"], int(params["size"]), self._pieces(int(params["size"])))
+        return {}
+
+    def _pieces(self, size: int) -> Iterator[bytes]:
+        left = size
+        while left > 0:
+            piece = frames.read(self._in)
+            if not isinstance(piece, bytes):
+                raise frames.BrokenFrame("the upload broke off")
+            left -= len(piece)
+            self._bytes_received += len(piece)
+            yield piece
+
+    def _plan(self, params: Params) -> Params:
+        facts, problems = self._look(params["target"], params["settings"])
+        request = self._request(
+            params, facts, _manifest(params["manifest"]) if params.get("manifest") is not None else None
+        )
+        return {
+            "facts": {name: facts[name] for name in ("instance", "adopt", "health", "current")},
+            "release": request.release,
+            "steps": [{"step": step["step"], "what": step["what"]} for step in request.steps],
+            "warnings": [problem.title for problem in problems],
+        }
+
+    def _commit(self, params: Params) -> Params:
+        manifest = _manifest(params["manifest"]) if params.get("manifest") is not None else None
+        merged = {**self._opened, **params}
+        request = self._request(merged, self._facts, manifest)
+        if request.kind == "push" and request.steps and merged.get("secrets"):
+            spawn.write_secrets(self._paths.secrets_of(str(request.release)), merged["secrets"])
+        self._record(request)
+        server = unix.listen(self._paths.runner_socket)
+        self._lock and self._lock.write(
+            {"deploy": request.deploy, "kind": request.kind, "who": request.who, "since": time.time(), "pid": 0}
+        )
+        pid = os.fork()
+        if pid == 0:
+            self._lock and self._lock.write(
+                {
+                    "deploy": request.deploy,
+                    "kind": request.kind,
+                    "who": request.who,
+                    "since": time.time(),
+                    "pid": os.getpid(),
+                }
+            )
+            runner.start(self._paths, request, manifest, server)
+        server.close()
+        self._let_go()
+        return {"deploy": request.deploy, "release": request.release, "runner": pid}
+
+    def _request(self, params: Params, facts: Params, manifest: Optional[Manifest]) -> Request:
+        state = State(self._paths.state) if self._paths.state.exists() else None
+        try:
+            return _Planner(self._paths, params, facts, manifest, state, self._bytes_received).request()
+        finally:
+            if state is not None:
+                state.close()
+
+    def _record(self, request: Request) -> None:
+        state = State(self._paths.state)
+        with state.transaction():
+            state.set_meta("app", request.settings["app"])
+            state.insert(
+                "deploys", id=request.deploy, kind=request.kind, who=request.who, started_at=time.time(), release=request.release,
+                previous=request.previous_release, step="commit", request=vars(request),
+            )  # fmt: skip
+        state.close()
+
+    def _follow(self, params: Params) -> Params:
+        following.deploy(
+            self._paths, str(params["deploy"]), int(params.get("since") or 0), self._send, self._in.fileno()
+        )
+        return {}
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+
+class _Planner:
+    """Turns what a client asked and what the host shows into a Request."""
+
+    def __init__(
+        self,
+        paths: HostPaths,
+        params: Params,
+        facts: Params,
+        manifest: Optional[Manifest],
+        state: Optional[State],
+        received: int,
+    ) -> None:
+        self._paths = paths
+        self._params = params
+        self._facts = facts
+        self._manifest = manifest
+        self._state = state
+        self._received = received
+
+    def request(self) -> Request:
+        params, facts, kind = self._params, self._facts, self._params["kind"]
+        release = self._release(kind)
+        settings = self._settings(kind, release)
+        digest = release_digest(self._manifest.digest, settings) if self._manifest else None
+        want = Want(
+            kind=kind, settings=settings, drain=params["settings"]["drain"], release=release, release_hash=digest,
+            files=len(self._manifest.files) if self._manifest else 0, bytes_total=self._manifest.bytes_total if self._manifest else 0,
+            staged=kind != "push", same_secrets=kind != "push" or self._same_secrets(), hashes=self._hashes(),
+        )  # fmt: skip
+        steps = plan(facts, want)
+        return Request(
+            deploy=params["deploy"], kind=kind, who=params["who"], target=params["target"], settings=settings,
+            drain=params["settings"]["drain"], release=release if steps or kind != "push" else facts["instance"]["release"],
+            release_hash=digest, instance=None if kind == "stop" else new_instance_id(), previous=self._previous(),
+            previous_release=facts["current"], steps=[{"step": step.name, "what": step.what} for step in steps],
+            bytes_sent=self._received,
+        )  # fmt: skip
+
+    def _release(self, kind: str) -> Optional[str]:
+        if kind == "push":
+            return str(self._params["release"])
+        if kind == "rollback":
+            return self._rollback_release()
+        running = self._facts["instance"]
+        if running and not (kind == "restart" and running["adopted"]):
+            return str(running["release"])
+        release = self._facts["last_good"] or self._facts["current"]
+        if kind == "stop":
+            return str(release) if release else None
+        if not release:
+            raise UsageError(
+                f"there is no release to {kind}", state="nothing was changed", hint="push one first: deployer push"
+            )
+        return str(release)
+
+    def _rollback_release(self) -> str:
+        known = {row["id"]: row for row in self._facts["releases"]}
+        asked = self._params.get("release")
+        if asked:
+            if asked not in known:
+                have = ", ".join(known) or "none"
+                raise UsageError(
+                    f"release {asked} is not on this host",
+                    cause=f"here are: {have}",
+                    state="nothing was changed",
+                    hint="deployer releases",
+                )
+            return str(asked)
+        serving = (self._facts["instance"] or {}).get("release") or self._facts["current"]
+        good = [row["id"] for row in self._facts["releases"] if row["state"] == "good" and row["id"] != serving]
+        older = [name for name in good if serving is None or self._created(known, name) < self._created(known, serving)]
+        if not older:
+            raise UsageError(
+                "there is no earlier good release to roll back to", cause=f"{serving} serves", state="nothing was changed",
+                hint="name one of `deployer releases`, or push a fixed one",
+            )  # fmt: skip
+        return str(older[0])
+
+    def _created(self, known: Dict[str, Params], name: Optional[str]) -> float:
+        return float(known[name]["created_at"]) if name in known else float("inf")
+
+    def _settings(self, kind: str, release: Optional[str]) -> Params:
+        if kind != "push" and release and self._state is not None:
+            kept = settings_of(self._state, release)
+            if kept is not None:
+                return kept
+        settings: Params = self._params["settings"]
+        return settings
+
+    def _same_secrets(self) -> bool:
+        running = self._facts["instance"]
+        return bool(running) and spawn.read_secrets(self._paths.secrets_of(running["release"])) == (
+            self._params.get("secrets") or {}
+        )
+
+    def _hashes(self) -> Dict[str, str]:
+        return {row["id"]: row["hash"] for row in self._facts["releases"]}
+
+    def _previous(self) -> Optional[Params]:
+        running = self._facts["instance"]
+        if running and self._state is not None:
+            row = self._state.row("SELECT spec FROM instances WHERE id=?", running["id"])
+            if row:
+                return {"spec": json.loads(row["spec"]), "settings": settings_of(self._state, running["release"])}
+        if self._facts["adopt"]:
+            return {"spec": {"id": new_instance_id(), "release": "adopted"}, "settings": None}
+        return None
+
+
+def spawn_resume(paths: HostPaths, deploy: str) -> int:
+    """The pid of a runner that finishes *deploy*."""
+    from deployer.host.keeper import start_detached
+
+    argv = engine.argv(engine.install(paths), "resume", str(paths.root), deploy)
+    return start_detached(argv, engine.environment("runner"), paths)
+
+
+def main(argv: List[str]) -> int:
+    """`agent`: serve the client on stdin and stdout."""
+    stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr  # a stray print must not break the frames
+    try:
+        Agent(stdin, stdout).serve()
+    except (frames.BrokenFrame, BrokenPipeError, ConnectionResetError) as error:
+        sys.stderr.write(f"agent: {error}\n")
+        return 1
+    return 0
+
+
+def _manifest(data: Any) -> Manifest:
+    try:
+        return Manifest.from_json(data)
+    except ValueError as error:
+        raise PreflightError("the manifest was refused", cause=str(error), state="nothing was changed") from error
+
+
+def _past(row: Params) -> Params:
+    result = json.loads(row["result"]) if row["result"] else {}
+    names = ("kind", "who", "started_at", "ended_at", "status", "exit_code", "release", "previous", "step")
+    return {
+        "deploy": row["id"], **{name: row[name] for name in names},
+        **{name: result.get(name) for name in ("verdict", "waited_s", "lost", "gap_ms", "error")},
+    }  # fmt: skip
+
+
+def _os_error(error: OSError) -> DeployerError:
+    where = f": {error.filename}" if error.filename else ""
+    return PreflightError(
+        f"the host refused{where}", cause=error.strerror or str(error), state="the running release was not touched"
+    )

@@ -1,0 +1,101 @@
+"""One deploy on this host: what was asked, and the parts of the engine that its steps use."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional
+
+from deployer.host.clock import Clock
+from deployer.host.journal import Journal
+from deployer.host.paths import HostPaths
+from deployer.host.process import Processes
+from deployer.host.state import State
+from deployer.host.supervisors.base import Supervisor
+from deployer.manifest import Manifest
+from deployer.model import DrainOrder, Spec
+
+
+@dataclass(frozen=True)
+class Request:
+    """
+    What the runner needs to know, as it is stored with the deploy: nothing secret.
+
+    `settings` are those of the release that shall run, `drain` the config's, `previous` the instance that serves now
+    (`spec`, `settings`), `instance` the id that the new one will have, `steps` the plan.
+    """
+
+    deploy: str
+    kind: str
+    who: str
+    target: Dict[str, Any]
+    settings: Dict[str, Any]
+    drain: Dict[str, Any]
+    release: Optional[str]
+    release_hash: Optional[str]
+    instance: Optional[str]
+    previous: Optional[Dict[str, Any]]
+    previous_release: Optional[str]
+    steps: List[Dict[str, Any]]
+    bytes_sent: int = 0
+    adopt: Optional[Dict[str, Any]] = None
+
+    @staticmethod
+    def from_json(data: Dict[str, Any]) -> "Request":
+        return Request(**{name: data[name] for name in Request.__dataclass_fields__ if name in data})
+
+    @property
+    def host(self) -> str:
+        return str(self.target.get("host") or "local")
+
+    @property
+    def drain_order(self) -> DrainOrder:
+        return DrainOrder.from_settings(self.drain)
+
+
+@dataclass
+class Deploy:
+    """A request under way. `outcome` fields are filled in as the facts come in."""
+
+    request: Request
+    paths: HostPaths
+    state: State
+    journal: Journal
+    supervisor: Supervisor
+    clock: Clock
+    processes: Processes
+    manifest: Optional[Manifest] = None
+    verdicts: List[Dict[str, Any]] = field(default_factory=list)
+    lost: List[Dict[str, Any]] = field(default_factory=list)
+    gap_from: Optional[float] = None
+    gap_ms: Optional[int] = None
+
+    def spec(self, instance: str) -> Spec:
+        """How to start the wanted release as *instance*."""
+        return spec_of(self.paths, str(self.request.release), self.request.settings, instance)
+
+
+def spec_of(paths: HostPaths, release: str, settings: Dict[str, Any], instance: str, rehearsal: bool = False) -> Spec:
+    """How to start *release*, which has *settings*, as *instance*."""
+    run = settings["run"]
+    secrets = paths.secrets_of(release)
+    return Spec(
+        id=instance,
+        release=release,
+        app=settings["app"],
+        argv=tuple(run["command"]),
+        cwd=str(paths.release(release)),
+        env=dict(run["env"]),
+        env_file=str(paths.shared / run["env_file"]) if run["env_file"] else None,
+        secrets_file=str(secrets) if run["secrets"] else None,
+        socket=run["socket"],
+        port=int(run["ports"][0]) if run["ports"] else None,
+        rehearsal=rehearsal,
+    )
+
+
+def settings_of(state: State, release: str) -> Optional[Dict[str, Any]]:
+    """The settings that *release* was pushed with; None for one that is not ours."""
+    row = state.row("SELECT settings FROM releases WHERE id=?", release)
+    found: Optional[Dict[str, Any]] = json.loads(row["settings"]) if row and row["settings"] else None
+    return found

@@ -1,0 +1,165 @@
+"""
+The story of a stop, told once for everyone: signal (recorded first), wait, force at the ceiling, verdict.
+
+A `Drain` holds no thread and no timer: its owner calls `advance` whenever a process of the tree has exited or the
+deadline has passed, and polls the tree's handles in between.
+"""
+
+from __future__ import annotations
+
+import signal as signals
+from typing import Dict, List, Optional, Set, Tuple
+
+from deployer.host.clock import Clock
+from deployer.host.instance import Instance
+from deployer.host.process import Stat
+from deployer.host.state import State
+from deployer.model import DrainOrder, Verdict
+
+STUCK_AFTER = 10.0
+"""Seconds after SIGKILL until a process that the kernel cannot end (state D) is given up and named."""
+
+
+class Drain:
+    """The drain of one instance, recorded in state.db before anything is signalled; a second keeper continues it."""
+
+    def __init__(self, instance: Instance, state: State, clock: Clock) -> None:
+        self.instance = instance
+        self._state = state
+        self._clock = clock
+        row = state.row("SELECT * FROM drains WHERE instance=?", instance.id)
+        if row is None:
+            raise LookupError(f"no drain was ordered for {instance.id}")
+        self.deploy: str = row["deploy"]
+        self._asked_mono: float = row["asked_mono"]
+        self.deadline: float = row["deadline_mono"]
+        self._signal = signals.Signals[row["signal"]]
+        self._to_tree = row["signal_to"] == "tree"
+        self._forced_at: Optional[float] = clock.now() if row["forced"] else None
+        self._signalled: Set[Tuple[int, int]] = self._recorded(row["signal"])
+        self._killed: Dict[int, Dict[str, object]] = {}
+        self._main_seen_gone = False
+
+    def advance(self) -> Optional[Verdict]:
+        """Do what is due now; the verdict once the whole tree has exited, else None."""
+        members = self.instance.members()
+        if members and self._clock.now() >= self.deadline:
+            self._force(members)
+        elif members:
+            self._ask(members)
+        if not members:
+            return self._verdict([])
+        if self._forced_at is not None and self._clock.now() >= self._forced_at + STUCK_AFTER:
+            return self._verdict(members)
+        return None
+
+    def next_deadline(self) -> float:
+        """When `advance` must be called even if no process has exited (monotonic seconds)."""
+        return self.deadline if self._forced_at is None else self._forced_at + STUCK_AFTER
+
+    def waited(self) -> float:
+        """Seconds since the drain was asked for."""
+        return self._clock.now() - self._asked_mono
+
+    def move_deadline(self, deadline: float) -> None:
+        """Lengthen or end the wait; recorded."""
+        self._state.update("drains", self.instance.id, deadline_mono=deadline)
+        self.deadline = deadline
+
+    def _ask(self, members: List[Stat]) -> None:
+        # The main process decides for its children; once it has gone, whoever lives on gets a signal of its own. A process
+        # that appeared later under a living parent is that parent's business (it may be its clean-up).
+        main_alive = any(stat.pid == self.instance.main.pid for stat in members)
+        alive = {stat.pid for stat in members}
+        everyone = not self._signalled if self._to_tree else not main_alive and not self._main_seen_gone
+        for stat in members:
+            orphaned = not main_alive and stat.ppid not in alive
+            if everyone or orphaned or stat.pid == self.instance.main.pid:
+                self._send(stat)
+        self._main_seen_gone = self._main_seen_gone or not main_alive
+
+    def _send(self, stat: Stat) -> None:
+        key = (stat.pid, stat.start)
+        if key in self._signalled:
+            return
+        self._signalled.add(key)
+        # Recorded before it is sent: after a crash, a resume must know that the signal may have gone out.
+        self._record(stat, self._signal.name)
+        handle = self.instance.tree.handle(stat.pid)
+        if handle is not None and handle.send(self._signal):
+            self._sent(stat, self._signal.name)
+            if stat.state in "Tt":
+                handle.send(signals.SIGCONT)  # a stopped process cannot hear the request otherwise
+
+    def _force(self, members: List[Stat]) -> None:
+        if self._forced_at is None:
+            self._state.update("drains", self.instance.id, forced=1)
+            self._forced_at = self._clock.now()
+        for stat in members:
+            if stat.pid not in self._killed:
+                self._killed[stat.pid] = self.instance.tree.describe(stat)
+                self._record(stat, "SIGKILL")
+                handle = self.instance.tree.handle(stat.pid)
+                if handle is not None:
+                    handle.send(signals.SIGKILL)
+
+    def _verdict(self, stuck: List[Stat]) -> Verdict:
+        code = self.instance.reap()
+        by_our_signal = code == -int(self._signal)
+        if self._forced_at is not None:
+            name = "killed"
+        elif code is None or code == 0 or by_our_signal:
+            name = "clean"
+        else:
+            name = "exited"
+        return Verdict(
+            verdict=name,
+            exit_code=code,
+            waited_s=round(self.waited(), 3),
+            killed=list(self._killed.values()),
+            stuck=[self.instance.tree.describe(stat) for stat in stuck],
+        )
+
+    def _recorded(self, signal: str) -> Set[Tuple[int, int]]:
+        rows = self._state.rows(
+            "SELECT pid, start FROM signals WHERE instance=? AND signal=?", self.instance.id, signal
+        )
+        return {(row["pid"], row["start"]) for row in rows}
+
+    def _record(self, stat: Stat, signal: str) -> None:
+        self._state.replace(
+            "signals",
+            instance=self.instance.id,
+            pid=stat.pid,
+            start=stat.start,
+            signal=signal,
+            intended_at=self._clock.wall(),
+            sent_at=None,
+        )
+
+    def _sent(self, stat: Stat, signal: str) -> None:
+        self._state.execute(
+            "UPDATE signals SET sent_at=? WHERE instance=? AND pid=? AND start=? AND signal=?",
+            self._clock.wall(), self.instance.id, stat.pid, stat.start, signal,
+        )  # fmt: skip
+
+
+def order(state: State, clock: Clock, instance: Instance, deploy: str, who: str, how: DrainOrder) -> None:
+    """Record that *instance* shall drain. Within the caller's transaction; a drain ordered before stays as it is."""
+    if state.row("SELECT 1 FROM drains WHERE instance=?", instance.id):
+        return
+    now = clock.now()
+    state.insert(
+        "drains",
+        instance=instance.id,
+        deploy=deploy,
+        who=who,
+        asked_at=clock.wall(),
+        asked_mono=now,
+        deadline_mono=now + how.ceiling,
+        boot=instance.main.boot,
+        signal=how.signal,
+        signal_to=how.signal_to,
+        ceiling=how.ceiling,
+    )
+    state.update("instances", instance.id, state="draining")

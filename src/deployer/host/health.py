@@ -1,0 +1,199 @@
+"""
+One question to an app's /health, and what its answer means.
+
+The answer is a second witness: it says what the work is. Whether a process lives is for the process table to say.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Union
+from urllib.parse import urlsplit
+
+BODY_LIMIT = 64 * 1024
+TASKS_LIMIT = 100
+TEXT_LIMIT = 200
+_STATES = ("ok", "starting", "shutting_down")
+
+Busy = Union[bool, int, None]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`health` is one word or two for a person; `good` says that a request would be served now."""
+
+    health: str
+    good: bool = False
+    busy: Busy = None
+    tasks: List[Dict[str, Any]] = field(default_factory=list)
+    pid: Optional[int] = None
+    release: Optional[str] = None
+    status: Optional[int] = None
+    body: str = ""
+
+    def working(self) -> bool:
+        """Whether the app says that it has work in progress."""
+        return bool(self.tasks) or bool(self.busy)
+
+
+NO_URL = Answer("none")
+
+
+def ask(url: str, timeout: float, busy: Optional[str] = None) -> Answer:
+    """
+    GET *url* within *timeout* seconds in all, however slowly the answer drips; never raises.
+
+    *busy* is the JSON pointer of `health.busy`.
+    """
+    import http.client  # 30 ms, and only apps with a health URL need it
+
+    parts = urlsplit(url)
+    connection = _connection(parts.scheme, parts.hostname or "", parts.port, timeout)
+    alarm: Optional[threading.Timer] = None
+    try:
+        connection.connect()
+        alarm = threading.Timer(timeout, _cut, (connection.sock,))
+        alarm.daemon = True
+        alarm.start()
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("GET", target, headers={"Accept": "application/json", "Connection": "close"})
+        response = connection.getresponse()
+        try:
+            body = response.read(BODY_LIMIT)
+        except (OSError, http.client.HTTPException):
+            body = b""
+        return read(response.status, body, busy)
+    except ConnectionRefusedError:
+        return Answer("refused")
+    except (socket.timeout, TimeoutError):
+        return Answer("timeout")
+    except (http.client.HTTPException, ValueError):
+        return Answer("garbage")
+    except OSError as error:
+        return Answer(
+            "closed" if isinstance(error, ConnectionError) else f"unreachable ({error.strerror or error})"[:80]
+        )
+    finally:
+        if alarm is not None:
+            alarm.cancel()
+        connection.close()
+
+
+def read(status: int, body: bytes, busy: Optional[str] = None) -> Answer:
+    """What an HTTP answer says. Keys that are missing or odd are as if they were not there."""
+    good = 200 <= status < 300
+    said = _json_object(body)
+    state = said.get("status") if said else None
+    if isinstance(state, str):
+        good = good and state == "ok"
+        health = state if state in _STATES else clean(state)[:40] or f"http {status}"
+    else:
+        health = "ok" if good else f"http {status}"
+    tasks = _tasks(said.get("tasks")) if said else []
+    release = said.get("release") if said else None
+    return Answer(
+        health=health,
+        good=good,
+        busy=_busy(_pointed(said, busy) if busy else said.get("busy"), tasks) if said else None,
+        tasks=tasks,
+        pid=_int(said.get("pid")) if said else None,
+        release=clean(release)[:TEXT_LIMIT] if isinstance(release, str) else None,
+        status=status,
+        body=clean(body[:400].decode("utf-8", "replace")),
+    )
+
+
+def clean(text: str) -> str:
+    """*text* without control characters: what an app says must not drive a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def _connection(scheme: str, host: str, port: Optional[int], timeout: float) -> Any:
+    import http.client
+
+    if scheme != "https":
+        return http.client.HTTPConnection(host, port, timeout=timeout)
+    import ssl
+
+    context = ssl.create_default_context()
+    if host in ("localhost", "::1") or host.startswith("127."):
+        context.check_hostname = False  # nobody certifies a loopback address, and nobody else can listen there
+        context.verify_mode = ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+
+
+def _cut(sock: Any) -> None:
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except (OSError, AttributeError):
+        pass
+
+
+def _json_object(body: bytes) -> Dict[str, Any]:
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _pointed(document: Any, pointer: str) -> Any:
+    for part in pointer.split("/")[1:]:
+        part = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(document, dict) and part in document:
+            document = document[part]
+        elif isinstance(document, list) and part.isdigit() and int(part) < len(document):
+            document = document[int(part)]
+        else:
+            return None
+    return document
+
+
+def _busy(value: Any, tasks: List[Dict[str, Any]]) -> Busy:
+    if isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, (list, dict, str)):
+        return len(value) if isinstance(value, list) else bool(value)
+    return len(tasks) if tasks else None
+
+
+def _tasks(value: Any) -> List[Dict[str, Any]]:
+    if not isinstance(value, list):
+        return []
+    return [_task(item) for item in value[:TASKS_LIMIT] if isinstance(item, (dict, str))]
+
+
+def _task(item: Any) -> Dict[str, Any]:
+    if isinstance(item, str):
+        item = {"name": item}
+    task: Dict[str, Any] = {}
+    for name in ("id", "name", "started_at"):
+        value = item.get(name)
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+            task[name] = clean(value)[:TEXT_LIMIT] if isinstance(value, str) else value
+    task["age_s"] = _age(task.get("started_at"))
+    return task
+
+
+def _age(started_at: Any) -> Optional[float]:
+    import datetime
+    import time
+
+    try:
+        if isinstance(started_at, str):
+            moment = datetime.datetime.fromisoformat(started_at.replace("Z", "+00:00"))
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=datetime.timezone.utc)
+            started_at = moment.timestamp()
+        elif isinstance(started_at, (int, float)) and started_at > 1e11:
+            started_at = started_at / 1000  # JavaScript's Date.now()
+        return round(max(0.0, time.time() - float(started_at)), 1)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _int(value: Any) -> Optional[int]:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,310 @@
+"""
+The built-in supervisor: one small process per app, parent of the app, single-threaded.
+
+Whatever it was asked for is in state.db before it acts, so it may be killed at any moment: the app runs on, and the next
+keeper (started by the next command) goes on from the record.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
+
+from deployer.errors import DeployerError
+from deployer.host import engine, logs, unix
+from deployer.host.clock import Clock
+from deployer.host.paths import HostPaths
+from deployer.host.process import Processes, become_subreaper
+from deployer.host.spawn import base_environment
+from deployer.host.state import State
+from deployer.host.supervise import Core
+from deployer.model import DrainOrder, Identity, Spec
+from deployer.wire.frames import BrokenFrame, Decoder, Message, pack
+
+ROTATE_EVERY = 15.0
+RESUME_AFTER = 1.0
+"""Seconds that an unfinished deploy may be without a runner before the keeper starts one."""
+IDLE_FOR = 2.0
+"""Seconds with nothing to keep and nobody connected until the keeper goes."""
+RESUMES = 5
+"""How often the keeper starts a runner for the same deploy before it leaves it to the next command."""
+
+
+class Connection:
+    """One client of the keeper: a runner, an agent. Answers that it does not read are dropped with it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.decoder = Decoder()
+        self.watches = False
+        self.deploy: Optional[str] = None
+
+    def send(self, message: Message) -> bool:
+        try:
+            self.sock.sendall(pack(message))
+        except OSError:
+            return False
+        return True
+
+
+class Keeper:
+    """The loop around `Core`: connections, exits, deadlines, log rotation."""
+
+    def __init__(self, paths: HostPaths, core: Core, server: socket.socket, state: State, package: str) -> None:
+        self._paths = paths
+        self._core = core
+        self._server = server
+        self._state = state
+        self._package = package
+        self._connections: Dict[int, Connection] = {}
+        self._clock = Clock()
+        self._rotate_at = self._clock.now() + ROTATE_EVERY
+        self._resume_at: Optional[float] = self._clock.now() + RESUME_AFTER
+        self._resumed: Dict[str, int] = {}
+        self._stopping = False
+        self._idle_since: Optional[float] = None
+        self._wake, wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(signal.SIGINT, self._on_term)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def run(self) -> None:
+        """Serve until there is nothing left to keep, or until told to go (the app runs on then)."""
+        before: Any = None
+        while not self._stopping:
+            self._core.reap()
+            self._core.advance()
+            before = self._tell_watchers(before)
+            if self._idle_long_enough():
+                return
+            self._wait()
+            self._on_time()
+
+    def _idle_long_enough(self) -> bool:
+        if self._connections or not self._core.idle():
+            self._idle_since = None
+            return False
+        if self._idle_since is None:
+            self._idle_since = self._clock.now()
+        return self._clock.now() >= self._idle_since + IDLE_FOR
+
+    def _on_term(self, *_: object) -> None:
+        self._stopping = True
+
+    def _tell_watchers(self, before: Any) -> Any:
+        now = (
+            self._state.meta("desired"),
+            sorted(self._core.instances),
+            sorted(self._core.drains),
+            self._desired_state(),
+        )
+        if now != before:
+            for connection in list(self._connections.values()):
+                if connection.watches:
+                    connection.send({"event": "changed"})
+        return now
+
+    def _desired_state(self) -> Any:
+        row = self._core.desired()
+        return (row["id"], row["state"]) if row else None
+
+    def _wait(self) -> None:
+        poller = select.poll()
+        readers: Dict[int, Any] = {self._wake: self._drain_wake, self._server.fileno(): self._accept}
+        for fd, connection in self._connections.items():
+            readers[fd] = lambda c=connection: self._read(c)
+        for name, listener in self._core.notify.items():
+            readers[listener.fileno()] = lambda n=name, s=listener: self._heard(n, s)
+        for fd in [*readers, *self._core.watched()]:
+            poller.register(fd, select.POLLIN)
+        for fd, _ in poller.poll(self._timeout_ms()):
+            if fd in readers:
+                readers[fd]()
+
+    def _timeout_ms(self) -> float:
+        due = [self._rotate_at, self._core.next_deadline(), self._resume_at]
+        if self._idle_since is not None:
+            due.append(self._idle_since + IDLE_FOR)
+        left = min(at for at in due if at is not None) - self._clock.now()
+        return max(0.0, left * 1000) + 0.5 if left > 0 else 0.0
+
+    def _on_time(self) -> None:
+        now = self._clock.now()
+        if now >= self._rotate_at:
+            self._rotate_at = now + ROTATE_EVERY
+            logs.rotate(self._paths.app_log)
+            logs.rotate(self._paths.engine_log, kept=1)
+        if self._resume_at is not None and now >= self._resume_at:
+            self._resume_at = None
+            self._resume_runner()
+
+    def _drain_wake(self) -> None:
+        try:
+            os.read(self._wake, 4096)
+        except BlockingIOError:
+            pass
+
+    def _accept(self) -> None:
+        sock, _ = self._server.accept()
+        self._connections[sock.fileno()] = Connection(sock)
+
+    def _read(self, connection: Connection) -> None:
+        try:
+            data = connection.sock.recv(65536)
+            frames = connection.decoder.feed(data) if data else []
+        except (BlockingIOError, InterruptedError):
+            return
+        except (OSError, BrokenFrame):
+            data, frames = b"", []
+        for frame in frames:
+            if isinstance(frame, dict) and not connection.send(self._answer(connection, frame)):
+                data = b""
+        if not data:
+            self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        self._connections.pop(connection.sock.fileno(), None)
+        connection.sock.close()
+        if connection.deploy:  # a runner that went without a goodbye
+            self._resume_at = self._clock.now() + RESUME_AFTER
+
+    def _heard(self, name: str, listener: Any) -> None:
+        while True:
+            said = listener.receive()
+            if said is None:
+                return
+            self._core.heard(name, *said)
+
+    # Requests --------------------------------------------------------------------------------------------------------
+
+    def _answer(self, connection: Connection, request: Message) -> Message:
+        try:
+            return {"ok": self._do(connection, request)}
+        except DeployerError as error:
+            return {"error": error.to_json()}
+        except Exception as error:  # a bad request must not take the app's parent down
+            _say(f"request {request.get('op')!r} failed: {error!r}")
+            return {
+                "error": DeployerError(f"the keeper could not do {request.get('op')!r}", cause=repr(error)).to_json()
+            }
+
+    def _do(self, connection: Connection, request: Message) -> Any:
+        op = request.get("op")
+        if op == "status":
+            return dict(self._core.status(), pid=os.getpid(), engine=self._package)
+        if op == "watch":
+            connection.watches = True
+            connection.deploy = request.get("deploy")
+        elif op == "bye":
+            connection.deploy = None
+        elif op == "replace":
+            new = Spec.from_json(request["new"]) if request["new"] else None
+            how = DrainOrder(**request["drain"])
+            self._core.replace(request["deploy"], request["who"], new, how, bool(request.get("confirmed")))
+        elif op == "adopt":
+            self._core.adopt(Spec.from_json(request["spec"]), Identity.from_json(request["identity"]))
+        elif op == "confirm":
+            self._core.confirm(request["instance"])
+        elif op == "deadline":
+            return self._core.move_deadline(request["instance"], request["seconds"])
+        elif op == "upgrade":
+            self._upgrade(request["argv"])
+        else:
+            raise DeployerError(f"the keeper does not know {op!r}")
+        return True
+
+    def _upgrade(self, argv: List[str]) -> None:
+        # The same process goes on with newer code: children stay children, held sockets and the lock stay open over exec.
+        fds = {address: sock.fileno() for address, sock in self._core.held.items()}
+        for fd in fds.values():
+            os.set_inheritable(fd, True)
+        _say(f"continuing as {argv}")
+        os.execv(argv[0], [*argv, *(f"--held={address}={fd}" for address, fd in fds.items())])
+
+    # Runners that died -----------------------------------------------------------------------------------------------
+
+    def _resume_runner(self) -> None:
+        row = self._state.row(
+            "SELECT id FROM deploys WHERE ended_at IS NULL AND step IS NOT NULL ORDER BY started_at DESC LIMIT 1"
+        )
+        if row is None or any(connection.deploy == row["id"] for connection in self._connections.values()):
+            return
+        tries = self._resumed.get(row["id"], 0)
+        if tries >= RESUMES:
+            return
+        self._resumed[row["id"]] = tries + 1
+        _say(f"deploy {row['id']} has lost its runner: starting another")
+        argv = engine.argv(engine.source(), "resume", str(self._paths.root), row["id"])
+        start_detached(argv, engine.environment("runner"), self._paths)
+        self._resume_at = self._clock.now() + RESUME_AFTER * 2 ** (tries + 1)
+
+
+def start_detached(argv: List[str], env: Mapping[str, str], paths: HostPaths, pass_fd: Optional[int] = None) -> int:
+    """The pid of *argv*, in a session of its own, its errors in the engine's log. Its parent may go at once."""
+    log = os.open(paths.engine_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, null, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
+        if pass_fd is not None:
+            actions.append((os.POSIX_SPAWN_DUP2, pass_fd, 3))
+        setdef = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGXFSZ]
+        return os.posix_spawn(
+            argv[0], argv, dict(env), file_actions=actions, setsid=True, setsigdef=setdef, setsigmask=[]
+        )
+    finally:
+        os.close(log)
+        os.close(null)
+
+
+def main(argv: List[str]) -> int:
+    """`keeper PATH [--held=ADDRESS=FD …]`: be the keeper of the app at PATH. Tells fd 3, where open, that it serves."""
+    paths = HostPaths(Path(argv[0]))
+    lock = os.open(paths.keeper_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return 0  # another keeper is quicker
+    os.chdir("/")
+    become_subreaper()
+    state = State(paths.state)
+    core = Core(paths, state, Processes(), Clock(), base_environment(os.environ), _say)
+    core.recover(_held(argv[1:]))
+    keeper = Keeper(paths, core, unix.listen(paths.keeper_socket), state, engine.digest(engine.source()))
+    _say(f"keeps {paths.root} as pid {os.getpid()}")
+    _ready()
+    keeper.run()
+    _say("nothing left to keep" if core.idle() else "told to go; the app runs on")
+    return 0
+
+
+def _held(args: List[str]) -> Dict[str, socket.socket]:
+    held = {}
+    for arg in args:
+        if arg.startswith("--held="):
+            address, _, fd = arg[len("--held=") :].rpartition("=")
+            os.set_inheritable(int(fd), False)
+            held[address] = socket.socket(fileno=int(fd))
+    return held
+
+
+def _ready() -> None:
+    try:
+        os.write(3, b"R")
+        os.close(3)
+    except OSError:
+        pass  # nobody waits
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} keeper {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,258 @@
+"""Look at the host and change nothing: what runs, on which release, with which work; and what is not as the config says."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from deployer.errors import DeployerError, PreflightError
+from deployer.host import adopt, health, lock, ports
+from deployer.host.health import Answer
+from deployer.host.instance import Instance, alive_rows, from_row
+from deployer.host.paths import HostPaths
+from deployer.host.process import Processes
+from deployer.host.ready import url_port
+from deployer.host.state import State
+from deployer.host.supervisors import builtin
+
+Facts = Dict[str, Any]
+
+
+class Observer:
+    """One look at one app on this host. *settings* are those of the config, *target* where it goes."""
+
+    def __init__(
+        self, paths: HostPaths, target: Dict[str, Any], settings: Dict[str, Any], processes: Processes
+    ) -> None:
+        self._paths = paths
+        self._target = target
+        self._settings = settings
+        self._processes = processes
+        self._state = State(paths.state) if paths.state.exists() else None
+        self._instances: List[Instance] = []
+
+    def facts(self) -> Facts:
+        """Everything of docs/architecture.md's "Facts"."""
+        if self._state is not None:
+            self._instances = [from_row(row, self._processes) for row in alive_rows(self._state)]
+        running = self.running()
+        settings = self._running_settings(running) or self._settings
+        return {
+            "exists": self._paths.private.is_dir(),
+            "app": self._state.meta("app") if self._state else None,
+            "path": str(self._paths.root),
+            "current": self._current(),
+            "last_good": self._state.meta("last_good") if self._state else None,
+            "instance": running and self._describe(running, "running"),
+            "draining": [self._describe(one, "draining") for one in self._draining()],
+            "health": _health_json(self._ask(settings, running)),
+            "keeper": self._keeper(),
+            "desired": self._state.meta("desired") if self._state else None,
+            "under_way": self._under_way(),
+            "releases": self._releases(),
+            "disk": self._disk(),
+            "env_file": self._has_env_file(),
+            "python": platform.python_version(),
+            "adopt": None,
+            "settings": settings if running else None,
+            "problems": [],
+        }
+
+    def problems(self, facts: Facts) -> List[DeployerError]:
+        """What keeps a deploy from starting; also fills `facts["adopt"]` with the process that would be adopted."""
+        found: List[DeployerError] = []
+        if facts["app"] not in (None, self._settings["app"]):
+            found.append(_other_app(facts, self._settings["app"]))
+        members = {process["pid"] for one in self._known(facts) for process in one["processes"]}
+        if facts["app"] is None and self._target.get("adopt"):
+            try:
+                adopted = adopt.find(self._target["adopt"], self._processes)
+            except DeployerError as error:
+                return [*found, error]
+            facts["adopt"] = adopted.summary(self._processes)
+            members |= self._tree_of(adopted)
+        if facts["keeper"]:
+            members.add(facts["keeper"]["pid"])
+        return found + self._strangers(members)
+
+    def running(self) -> Optional[Instance]:
+        """The instance that serves now: alive, and not asked to stop."""
+        for one in reversed(self._instances):
+            if not self._is_draining(one) and one.members():
+                return one
+        return None
+
+    def close(self) -> None:
+        for one in self._instances:
+            one.tree.close()
+        if self._state is not None:
+            self._state.close()
+
+    def _draining(self) -> List[Instance]:
+        return [one for one in self._instances if self._is_draining(one) and one.members()]
+
+    def _is_draining(self, one: Instance) -> bool:
+        assert self._state is not None
+        return self._state.row("SELECT 1 FROM drains WHERE instance=? AND verdict IS NULL", one.id) is not None
+
+    def _describe(self, one: Instance, state: str) -> Dict[str, Any]:
+        members = one.members()
+        return {
+            "id": one.id,
+            "release": one.spec.release,
+            "pid": one.main.pid,
+            "started_at": one.started_at,
+            "uptime_s": round(max(0.0, time.time() - one.started_at), 1),
+            "state": state,
+            "confirmed": one.confirmed,
+            "command": " ".join(one.spec.argv),
+            "port": one.spec.port or (ports.address(one.spec.socket)[1] if one.spec.socket else None),
+            "adopted": one.adopted,
+            "processes": [one.tree.describe(stat) for stat in members],
+        }
+
+    def _running_settings(self, running: Optional[Instance]) -> Optional[Dict[str, Any]]:
+        if running is None or self._state is None:
+            return None
+        row = self._state.row("SELECT settings FROM releases WHERE id=?", running.spec.release)
+        return json.loads(row["settings"]) if row and row["settings"] else None
+
+    def _ask(self, settings: Dict[str, Any], running: Optional[Instance]) -> Answer:
+        table = settings["health"]
+        if not table["url"] or (running is None and not self._target.get("adopt")):
+            return health.NO_URL
+        return health.ask(filled_url(settings, running), table["timeout"], table["busy"])
+
+    def _keeper(self) -> Optional[Dict[str, Any]]:
+        connection = builtin.connect(self._paths) if self._paths.keeper_socket.exists() else None
+        if connection is None:
+            return None
+        with connection:
+            return {"pid": _peer(connection)}
+
+    def _under_way(self) -> Optional[Dict[str, Any]]:
+        if self._state is None:
+            return None
+        row = self._state.row("SELECT * FROM deploys WHERE ended_at IS NULL ORDER BY started_at DESC LIMIT 1")
+        if row is None:
+            held = None if lock.free(self._paths.lock) else lock.holder(self._paths.lock)
+            return held and {**held, "step": "prepare"}
+        by = lock.holder(self._paths.lock) if not lock.free(self._paths.lock) else {}
+        return {
+            "deploy": row["id"], "kind": row["kind"], "who": row["who"], "since": row["started_at"], "step": row["step"],
+            "pid": by.get("pid"), "release": row["release"], "running": bool(by),
+        }  # fmt: skip
+
+    def _releases(self) -> List[Dict[str, Any]]:
+        if self._state is None:
+            return []
+        current = self._current()
+        rows = self._state.rows(
+            "SELECT id, hash, state, created_at, files, bytes FROM releases ORDER BY created_at DESC, id DESC"
+        )
+        return [dict(row, current=row["id"] == current) for row in rows if (self._paths.release(row["id"])).is_dir()]
+
+    def _current(self) -> Optional[str]:
+        try:
+            return os.path.basename(os.readlink(self._paths.root / "current"))
+        except OSError:
+            return None
+
+    def _disk(self) -> Dict[str, int]:
+        path: Path = self._paths.root
+        while not path.exists():
+            path = path.parent
+        free = os.statvfs(path)
+        return {"free_bytes": free.f_bavail * free.f_frsize, "free_inodes": free.f_favail}
+
+    def _has_env_file(self) -> bool:
+        name = self._settings["run"]["env_file"]
+        return bool(name) and (self._paths.shared / str(name)).is_file()
+
+    def _known(self, facts: Facts) -> List[Dict[str, Any]]:
+        return [one for one in [facts["instance"], *facts["draining"]] if one]
+
+    def _tree_of(self, adopted: adopt.Found) -> set[int]:
+        from deployer.host.tree import Tree
+
+        tree = Tree(self._processes, adopted.identity, None)
+        try:
+            return {stat.pid for stat in tree.refresh()}
+        finally:
+            tree.close()
+
+    def _strangers(self, members: set[int]) -> List[DeployerError]:
+        found: List[DeployerError] = []
+        for port in service_ports(self._settings):
+            inodes = ports.listening(port)
+            if not inodes:
+                continue
+            owners = ports.holders(inodes, self._processes.table())
+            if not owners or not set(owners) & members:
+                found.append(_stranger(port, owners, self._processes))
+        return found
+
+
+def service_ports(settings: Dict[str, Any]) -> List[int]:
+    """The ports of this machine that the service itself is meant to listen on."""
+    from urllib.parse import urlsplit
+
+    found = list(settings["run"]["ports"][:1])
+    if settings["run"]["socket"]:
+        found.append(ports.address(settings["run"]["socket"])[1])
+    url = settings["health"]["url"]
+    host = urlsplit(url.replace("{port}", "1")).hostname or "" if url else ""
+    if url and "{port}" not in url and (host in ("localhost", "::1", "0.0.0.0") or host.startswith("127.")):
+        found.append(url_port(url))
+    return sorted(set(found))
+
+
+def port_of(settings: Dict[str, Any]) -> Optional[int]:
+    """What `{port}` and PORT mean for a release with these settings, or the port in its health URL; None where none is known."""
+    run = settings["run"]
+    if run["socket"]:
+        return ports.address(run["socket"])[1]
+    return int(run["ports"][0]) if run["ports"] else None
+
+
+def filled_url(settings: Dict[str, Any], running: Optional[Instance] = None) -> str:
+    """`health.url` with its port filled in."""
+    port = running.spec.port if running is not None and running.spec.port else port_of(settings)
+    return str(settings["health"]["url"]).replace("{port}", str(port))
+
+
+def _health_json(answer: Answer) -> Dict[str, Any]:
+    return {
+        "health": answer.health, "good": answer.good, "busy": answer.busy, "tasks": answer.tasks,
+        "release": answer.release, "pid": answer.pid,
+    }  # fmt: skip
+
+
+def _peer(connection: Any) -> int:
+    import socket
+    import struct
+
+    pid: int = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+    return pid
+
+
+def _stranger(port: int, owners: List[int], processes: Processes) -> PreflightError:
+    who = "\n".join(f"pid {pid} {processes.command(pid, 120)}" for pid in owners) or "a process of another user"
+    return PreflightError(
+        f"port {port} is held by a process that deployer did not start",
+        cause=who,
+        state="it was not touched, and nothing was changed",
+        hint=f"if that is the service, let the first push take it over with [adopt] port = {port}; otherwise stop it or choose another port",
+    )
+
+
+def _other_app(facts: Facts, app: str) -> PreflightError:
+    return PreflightError(
+        f'{facts["path"]} belongs to the app "{facts["app"]}", not to "{app}"',
+        state="nothing was changed",
+        hint="give this app a path of its own in [target.NAME]",
+    )

@@ -1,0 +1,134 @@
+"""What a deploy will do, computed from what was observed: facts in, steps out. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional
+
+from deployer.durations import show
+from deployer.model import Step
+
+Facts = Dict[str, Any]
+
+GATES = ("stage", "install", "check", "rehearse")
+"""Steps during which the old release serves undisturbed: whatever fails here fails the deploy with exit code 7."""
+
+
+@dataclass(frozen=True)
+class Want:
+    """What was asked for. `settings` are those of the release that shall run; `drain` those of the config, now."""
+
+    kind: str
+    settings: Dict[str, Any]
+    drain: Dict[str, Any]
+    release: Optional[str] = None
+    release_hash: Optional[str] = None
+    files: int = 0
+    bytes_total: int = 0
+    staged: bool = False
+    same_secrets: bool = True
+    hashes: Dict[str, str] = field(default_factory=dict)
+
+
+def plan(facts: Facts, want: Want) -> List[Step]:
+    """The steps of this deploy in order; none when what is wanted already serves."""
+    if want.kind in ("push", "rollback"):
+        return [] if unchanged(facts, want) else _gates(facts, want) + _swap(facts, want) + [_prune()]
+    if want.kind == "restart":
+        return _swap(facts, want)
+    if want.kind == "start":
+        return [] if facts["instance"] else _swap(facts, want)
+    if want.kind == "stop":
+        return [_stop(facts, want)] if facts["instance"] or facts["desired"] or facts["draining"] else []
+    raise ValueError(f"no plan for {want.kind!r}")
+
+
+def unchanged(facts: Facts, want: Want) -> bool:
+    """Whether the instance that serves is already of this content, these settings and these secrets."""
+    running = facts["instance"]
+    if not running or running["adopted"] or not running["confirmed"] or not want.same_secrets:
+        return False
+    if want.kind == "rollback":
+        return bool(running["release"] == want.release)
+    return want.release_hash is not None and want.hashes.get(running["release"]) == want.release_hash
+
+
+def _gates(facts: Facts, want: Want) -> List[Step]:
+    steps = []
+    settings = want.settings
+    if not want.staged:
+        steps.append(Step("stage", f"{want.files} files, {want.bytes_total} bytes into releases/{want.release}"))
+        if settings["install"]["command"]:
+            steps.append(
+                Step(
+                    "install",
+                    f"{_shown(settings['install']['command'])} (at most {show(settings['install']['timeout'])})",
+                )
+            )
+    if settings["check"]["command"]:
+        steps.append(
+            Step("check", f"{_shown(settings['check']['command'])} (at most {show(settings['check']['timeout'])})")
+        )
+    if settings["run"]["rehearse"]:
+        steps.append(Step("rehearse", "boot the new release on a private port or socket, then end it"))
+    return steps
+
+
+def _swap(facts: Facts, want: Want) -> List[Step]:
+    steps = []
+    if facts["adopt"]:
+        steps.append(Step("adopt", f"take over pid {facts['adopt']['pid']} ({facts['adopt']['command']})"))
+    if facts["instance"] or facts["adopt"]:
+        steps += _quiet(want)
+    if want.kind in ("push", "rollback"):
+        steps.append(Step("switch", f"current -> releases/{want.release}"))
+    steps.append(Step("replace", _replace_text(facts, want)))
+    steps.append(Step("ready", _ready_text(want.settings["health"])))
+    steps.append(Step("confirm", f"{want.release} is the release to come back to"))
+    return steps
+
+
+def _quiet(want: Want) -> List[Step]:
+    steps = []
+    if want.drain.get("quiet"):
+        steps.append(Step("quiet", f"ask the old process to take no new work: {_shown(want.drain['quiet'])}"))
+    if want.drain.get("wait_idle"):
+        steps.append(Step("wait_idle", f"look for an idle moment, at most {show(want.drain['wait_idle'])}"))
+    return steps
+
+
+def _stop(facts: Facts, want: Want) -> Step:
+    return Step("replace", _drain_text(facts, want) + "; then nothing runs")
+
+
+def _replace_text(facts: Facts, want: Want) -> str:
+    command = _shown(want.settings["run"]["command"])
+    if facts["instance"] or facts["adopt"]:
+        return f"{_drain_text(facts, want)}; then start {command}"
+    return f"nothing runs, so nothing is drained; start {command}"
+
+
+def _drain_text(facts: Facts, want: Want) -> str:
+    running = facts["instance"] or facts["adopt"]
+    if not running:
+        return "nothing runs"
+    count = len(facts["health"]["tasks"])
+    work = f", {count} task{'s' if count != 1 else ''} in progress" if count else ""
+    return f"{want.drain['signal']} to pid {running['pid']}{work}, wait up to {show(want.drain['ceiling'])}"
+
+
+def _ready_text(health: Dict[str, Any]) -> str:
+    if health["url"]:
+        return f"{health['streak']} good answers in a row from {health['url']} within {show(health['ready_within'])}"
+    return f"alive for {show(health['alive_for'])}"
+
+
+def _prune() -> Step:
+    return Step("prune", "remove old releases that nobody needs")
+
+
+def _shown(command: Any) -> str:
+    if isinstance(command, str):
+        return command
+    words = list(command)
+    return str(words[2]) if words[:2] == ["sh", "-c"] and len(words) == 3 else " ".join(map(str, words))

@@ -1,0 +1,161 @@
+"""
+Ready: would serve a request now, proven by a streak of good answers from the process that we started, which still runs.
+
+An open port, a timer, or an answer of somebody else on the same port prove nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Set
+
+from deployer.host import health, ports
+from deployer.host.clock import Clock
+from deployer.host.health import Answer
+from deployer.host.process import Processes
+from deployer.host.supervisors.base import Supervisor
+
+FIRST_DELAY = 0.01
+"""Seconds between the first probes of a start; they slow down to `health.interval`."""
+
+
+class NotReady(Exception):
+    """The instance did not become ready; the text says why. `exited` tells that it is gone."""
+
+    def __init__(self, reason: str, exited: bool = False) -> None:
+        super().__init__(reason)
+        self.exited = exited
+
+
+@dataclass(frozen=True)
+class Proof:
+    probes: int
+    took_s: float
+    first_good_at: float
+    pid: int
+
+
+class Prover:
+    """Proves one started instance. *settings* is its release's `health` table; *port* the one it should listen on."""
+
+    def __init__(
+        self, supervisor: Supervisor, settings: Dict[str, Any], port: Optional[int], clock: Clock, processes: Processes
+    ) -> None:
+        self._supervisor = supervisor
+        self._settings = settings
+        self._port = port
+        self._clock = clock
+        self._processes = processes
+        self._probes = 0
+        self._last = "it did not answer yet"
+
+    def prove(self, instance: str) -> Proof:
+        """The proof that *instance* is ready. Raises NotReady, at the latest after `health.ready_within`."""
+        started = self._clock.now()
+        deadline = started + self._settings["ready_within"]
+        streak, first_good, delay = 0, 0.0, FIRST_DELAY
+        while True:
+            now = self._clock.now()
+            record = self._record(instance)
+            if self._good(record, now - started):
+                first_good = first_good if streak else now
+                streak += 1
+                if streak >= self._needed():
+                    return Proof(self._probes, round(self._clock.now() - started, 3), first_good, record["pid"])
+            else:
+                streak = 0
+            if self._clock.now() >= deadline:
+                raise NotReady(self._too_late(record))
+            self._pause(instance, min(self._clock.now() + delay, deadline), streak)
+            delay = min(self._settings["interval"], delay * 1.4)
+
+    def _needed(self) -> int:
+        return int(self._settings["streak"]) if self._settings["url"] else 1
+
+    def _pause(self, instance: str, until: float, streak: int) -> None:
+        # The keeper's word ends the pause early only when it matters: the instance has gone.
+        while self._clock.now() < until:
+            self._supervisor.wait(until)
+            self._record(instance)
+
+    def _record(self, instance: str) -> Dict[str, Any]:
+        status = self._supervisor.status()
+        for running in status["instances"]:
+            if running["id"] == instance:
+                return dict(running)
+        desired = status["desired"]
+        if desired and desired["id"] == instance and desired["state"] == "promised":
+            return {"pid": None, "processes": []}
+        raise NotReady(self._why_gone(desired if desired and desired["id"] == instance else {}), exited=True)
+
+    def _why_gone(self, desired: Dict[str, Any]) -> str:
+        if desired.get("error"):
+            return f"it could not be started: {desired['error']}"
+        code = desired.get("exit_code")
+        if code is None:
+            return "it exited before it was ready"
+        return f"it exited {'by signal ' + str(-code) if code < 0 else 'with code ' + str(code)} before it was ready"
+
+    def _good(self, record: Dict[str, Any], elapsed: float) -> bool:
+        pids = {process["pid"] for process in record["processes"]}
+        if not pids:
+            return False
+        if not self._settings["url"]:
+            return self._alive_long_enough(pids, elapsed)
+        self._probes += 1
+        url = self._settings["url"].replace("{port}", str(self._port))
+        answer = health.ask(url, self._settings["timeout"], self._settings["busy"])
+        if not answer.good:
+            self._last = f"GET {url} answered {_describe(answer)}"
+            return False
+        return self._is_its_own(answer, url, pids)
+
+    def _alive_long_enough(self, pids: Set[int], elapsed: float) -> bool:
+        if self._port is not None and not ports.holders(ports.listening(self._port), pids):
+            self._last = f"it does not listen on port {self._port}{self._instead(pids)}"
+            return False
+        self._last = f"it has not been alive for {self._settings['alive_for']:g} s"
+        return elapsed >= self._settings["alive_for"]
+
+    def _is_its_own(self, answer: Answer, url: str, pids: Set[int]) -> bool:
+        port = url_port(url)
+        inodes = ports.listening(port)
+        if ports.holders(inodes, pids):
+            return True
+        strangers = ports.holders(inodes, self._processes.table()) if inodes else []
+        if strangers:
+            who = ", ".join(f"pid {pid} ({self._processes.command(pid, 60)})" for pid in strangers[:3])
+            self._last = f"{url} is answered by {who}, not by the new process"
+            return False
+        # Nobody whom we may look at listens here (a proxy, another namespace): its own word has to do.
+        return answer.pid is None or answer.pid in pids
+
+    def _too_late(self, record: Dict[str, Any]) -> str:
+        pids = {process["pid"] for process in record["processes"]}
+        return f"{self._last} ({self._settings['ready_within']:g} s allowed){self._instead(pids)}"
+
+    def _instead(self, pids: Set[int]) -> str:
+        expected = (
+            url_port(self._settings["url"].replace("{port}", str(self._port))) if self._settings["url"] else self._port
+        )
+        others: List[int] = sorted(ports.ports_of(pids) - {expected})
+        return (
+            f"; it listens on port {', '.join(map(str, others))}"
+            if others and expected not in ports.ports_of(pids)
+            else ""
+        )
+
+
+def url_port(url: str) -> int:
+    """The port that *url* leads to."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _describe(answer: Answer) -> str:
+    if answer.status is None:
+        return answer.health
+    excerpt = f'; last body: "{answer.body[:120]}"' if answer.body else ""
+    return f"{answer.status}{excerpt}"

@@ -1,0 +1,102 @@
+"""A rehearsal: one instance beside the old one, on a private port or socket, which nobody is told about."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from deployer.host import logs, spawn
+from deployer.host.deploy import Deploy
+from deployer.host.spawn import StartError
+from deployer.host.tree import Tree
+from deployer.model import DrainOrder, Identity, Spec
+
+END_WITHIN = 10.0
+"""Seconds that a rehearsed instance, which never had any work, may take to stop."""
+
+
+class Rehearsal:
+    """Started and ended by the runner itself; to the prover it looks like a supervisor with one instance."""
+
+    def __init__(self, deploy: Deploy, spec: Spec, listener: Optional[socket.socket], output: Path) -> None:
+        self._deploy = deploy
+        self._spec = spec
+        self._pid = 0
+        self._tree: Optional[Tree] = None
+        self._error: Optional[str] = None
+        self._exit_code: Optional[int] = None
+        env = spawn.environment(spec, spawn.base_environment(os.environ))
+        log = logs.open_output(output)
+        try:
+            sockets = [("http", listener.fileno())] if listener is not None else []
+            self._pid = spawn.spawn(spec.argv, spec.cwd, env, log, sockets)
+            stat = deploy.processes.stat(self._pid)
+            identity = Identity(self._pid, stat.start if stat else 0, deploy.processes.boot)
+            self._tree = Tree(deploy.processes, identity, spec.id)
+        except StartError as error:
+            self._error = str(error)
+        finally:
+            os.close(log)
+
+    def status(self) -> Dict[str, Any]:
+        """As `Supervisor.status`, for the prover."""
+        members = self._tree.refresh() if self._tree else []
+        assert self._tree is not None or self._error
+        if members and self._tree is not None:
+            running = {
+                "id": self._spec.id,
+                "pid": self._pid,
+                "processes": [self._tree.describe(stat) for stat in members],
+            }
+            return {"desired": None, "instances": [running]}
+        if self._exit_code is None and self._pid:
+            _, status = os.waitpid(self._pid, 0)
+            self._exit_code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        gone = {"id": self._spec.id, "state": "ended", "error": self._error, "exit_code": self._exit_code}
+        return {"desired": gone, "instances": []}
+
+    def wait(self, deadline: float) -> None:
+        """Until the instance exits or *deadline* passes."""
+        handle = self._tree.handle(self._pid) if self._tree else None
+        if handle is not None:
+            handle.exited(max(0.0, deadline - self._deploy.clock.now()))
+
+    def end(self) -> None:
+        """SIGTERM, then SIGKILL after END_WITHIN, to everything that the rehearsal started."""
+        if self._tree is None:
+            return
+        for signum in (signal.SIGTERM, signal.SIGKILL):
+            deadline = self._deploy.clock.now() + END_WITHIN
+            for stat in self._tree.refresh():
+                handle = self._tree.handle(stat.pid)
+                if handle is not None:
+                    handle.send(signum)
+            while self._tree.refresh() and self._deploy.clock.now() < deadline:
+                for handle in self._tree.handles():
+                    handle.exited(max(0.0, deadline - self._deploy.clock.now()))
+        self._tree.close()
+        if self._exit_code is None:
+            try:
+                os.waitpid(self._pid, os.WNOHANG)
+            except ChildProcessError:
+                pass
+
+    # The rest of the protocol is never asked of a rehearsal.
+
+    def replace(self, deploy: str, who: str, new: Optional[Spec], how: DrainOrder, confirmed: bool = False) -> None:
+        raise NotImplementedError
+
+    def adopt(self, spec: Spec, identity: Identity) -> None:
+        raise NotImplementedError
+
+    def confirm(self, instance: str) -> None:
+        raise NotImplementedError
+
+    def move_deadline(self, instance: str, seconds: Optional[float]) -> bool:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing is kept open."""

@@ -1,0 +1,135 @@
+"""
+state.db: the truth after a crash. One SQLite file in WAL mode, written by the agent, the runner and the keeper.
+
+Intents are committed with `synchronous=FULL` before the act they announce. Nothing secret is ever stored here.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Sequence
+
+from deployer.errors import PreflightError
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE IF NOT EXISTS releases (
+  id TEXT PRIMARY KEY, hash TEXT, state TEXT, created_at REAL, files INTEGER, bytes INTEGER, settings TEXT);
+CREATE TABLE IF NOT EXISTS deploys (
+  id TEXT PRIMARY KEY, kind TEXT, who TEXT, started_at REAL, ended_at REAL, status TEXT, exit_code INTEGER,
+  release TEXT, previous TEXT, step TEXT, request TEXT, result TEXT);
+CREATE TABLE IF NOT EXISTS journal (
+  deploy TEXT, seq INTEGER, step TEXT, phase TEXT, data TEXT, at REAL, PRIMARY KEY (deploy, seq));
+CREATE TABLE IF NOT EXISTS events (deploy TEXT, seq INTEGER, event TEXT, PRIMARY KEY (deploy, seq));
+CREATE TABLE IF NOT EXISTS instances (
+  id TEXT PRIMARY KEY, release TEXT, spec TEXT, pid INTEGER, start INTEGER, boot TEXT, state TEXT, created_at REAL,
+  started_at REAL, ended_at REAL, exit_code INTEGER, log_offset INTEGER, confirmed INTEGER DEFAULT 0,
+  adopted INTEGER DEFAULT 0, deploy TEXT, error TEXT, crashes INTEGER DEFAULT 0);
+CREATE TABLE IF NOT EXISTS drains (
+  instance TEXT PRIMARY KEY, deploy TEXT, who TEXT, asked_at REAL, asked_mono REAL, deadline_mono REAL, boot TEXT, signal TEXT,
+  signal_to TEXT, ceiling REAL, forced INTEGER DEFAULT 0, verdict TEXT);
+CREATE TABLE IF NOT EXISTS signals (
+  instance TEXT, pid INTEGER, start INTEGER, signal TEXT, intended_at REAL, sent_at REAL,
+  PRIMARY KEY (instance, pid, start, signal));
+"""
+
+Row = Dict[str, Any]
+
+
+class State:
+    """One process's connection to state.db. Not shared between threads or over a fork."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._db = sqlite3.connect(str(path), timeout=10.0, isolation_level=None)
+            self._db.row_factory = sqlite3.Row
+            self._open()
+        except sqlite3.Error as error:
+            raise _broken(path, error) from error
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of it or nothing, on disk when the block ends."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def rows(self, sql: str, *values: Any) -> List[Row]:
+        return [dict(row) for row in self._db.execute(sql, values)]
+
+    def row(self, sql: str, *values: Any) -> Optional[Row]:
+        found = self._db.execute(sql, values).fetchone()
+        return dict(found) if found else None
+
+    def execute(self, sql: str, *values: Any) -> None:
+        self._db.execute(sql, values)
+
+    def insert(self, table: str, **columns: Any) -> None:
+        """Add one row; dicts and lists are stored as JSON."""
+        self._write("INSERT", table, columns)
+
+    def replace(self, table: str, **columns: Any) -> None:
+        """Add one row, or put it in the place of the one with the same key."""
+        self._write("INSERT OR REPLACE", table, columns)
+
+    def update(self, table: str, key: str, **columns: Any) -> None:
+        """Change columns of the row whose primary key (first column) is *key*."""
+        name = {"releases": "id", "deploys": "id", "instances": "id", "drains": "instance"}[table]
+        sets = ", ".join(f"{column}=?" for column in columns)
+        self._db.execute(f"UPDATE {table} SET {sets} WHERE {name}=?", [*_plain(columns.values()), key])
+
+    def meta(self, key: str) -> Optional[str]:
+        found = self.row("SELECT value FROM meta WHERE key=?", key)
+        return found["value"] if found else None
+
+    def set_meta(self, key: str, value: Optional[str]) -> None:
+        if value is None:
+            self.execute("DELETE FROM meta WHERE key=?", key)
+        else:
+            self.replace("meta", key=key, value=value)
+
+    def _open(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise _newer(self.path, version)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        if version < SCHEMA_VERSION:
+            self._db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+
+    def _write(self, verb: str, table: str, columns: Dict[str, Any]) -> None:
+        marks = ",".join("?" * len(columns))
+        self._db.execute(f"{verb} INTO {table} ({','.join(columns)}) VALUES ({marks})", _plain(columns.values()))
+
+
+def _plain(values: Any) -> Sequence[Any]:
+    return [json.dumps(value) if isinstance(value, (dict, list, tuple)) else value for value in values]
+
+
+def _broken(path: Path, error: sqlite3.Error) -> PreflightError:
+    return PreflightError(
+        f"{path} cannot be read: {error}",
+        cause="the record of releases and deploys is damaged, or the disk refuses it",
+        state="nothing was changed; the running service was not touched",
+        hint=f"check the disk; if the file is damaged, move it aside (mv {path} {path}.broken) and push again",
+    )
+
+
+def _newer(path: Path, version: int) -> PreflightError:
+    return PreflightError(
+        f"{path} was written by a newer deployer (schema {version}, this one knows {SCHEMA_VERSION})",
+        state="nothing was changed",
+        hint="upgrade deployer where you called it",
+    )

@@ -1,0 +1,110 @@
+"""The gates: everything that can be done before the old process is asked to stop."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import replace as changed
+from typing import Dict, Optional
+
+from deployer.errors import GateError
+from deployer.host import disk, gates, logs, spawn
+from deployer.host.deploy import Deploy, spec_of
+from deployer.host.ready import NotReady, Prover
+from deployer.host.rehearse import Rehearsal
+from deployer.host.releases import Releases
+from deployer.host.store import Store
+from deployer.host.supervise import new_instance_id
+
+
+def stage(deploy: Deploy) -> None:
+    """Lay the new release out in releases/<id>, linked to the store, with its linked paths in place."""
+    request, started = deploy.request, deploy.clock.now()
+    assert request.release is not None and deploy.manifest is not None
+    releases, store = Releases(deploy.paths.root), Store(deploy.paths.store)
+    staged = releases.stage(request.release, deploy.manifest, store)
+    releases.link_shared(request.release, request.settings["run"]["linked"])
+    store.sync()
+    deploy.state.replace(
+        "releases", id=request.release, hash=request.release_hash, state="staged", created_at=time.time(),
+        files=staged.files, bytes=staged.bytes_total, settings=request.settings,
+    )  # fmt: skip
+    deploy.journal.common["release"] = request.release
+    deploy.journal.event(
+        "stage.finished", files=staged.files, bytes_total=staged.bytes_total, bytes_sent=request.bytes_sent,
+        took_s=_took(deploy, started),
+    )  # fmt: skip
+
+
+def install(deploy: Deploy) -> None:
+    """Run `[install] command` inside the new release."""
+    _gate(deploy, "install")
+
+
+def check(deploy: Deploy) -> None:
+    """Run `[check] command`: the last gate before the old process is asked to stop."""
+    deploy.journal.common["release"] = deploy.request.release
+    _gate(deploy, "check")
+
+
+def rehearse(deploy: Deploy) -> None:
+    """Boot the new release on a private port or socket, see it ready, end it again."""
+    request, started = deploy.request, deploy.clock.now()
+    spec = spec_of(deploy.paths, str(request.release), request.settings, new_instance_id(), rehearsal=True)
+    listener, port = _private(spec.socket)
+    if spec.port is not None:
+        spec = changed(spec, port=port)
+    output = deploy.paths.output(request.deploy, "rehearse")
+    rehearsal = Rehearsal(deploy, spec, listener, output)
+    try:
+        proof = Prover(
+            rehearsal,
+            request.settings["health"],
+            port if _on_port(request.settings) else None,
+            deploy.clock,
+            deploy.processes,
+        ).prove(spec.id)
+    except NotReady as error:
+        raise GateError(
+            "the rehearsal failed: the new release did not become ready",
+            cause="\n".join([str(error), *(f"  {line}" for line in logs.tail(output, 20))]),
+            state=gates.OLD_SERVES,
+            hint="fix the release; if it cannot run beside the old one, set run.rehearse = false",
+        ) from error
+    finally:
+        rehearsal.end()
+        if listener is not None:
+            listener.close()
+    deploy.journal.event("rehearse.finished", probes=proof.probes, took_s=_took(deploy, started))
+
+
+def _gate(deploy: Deploy, step: str) -> None:
+    request = deploy.request
+    table = request.settings[step]
+    assert request.release is not None
+    spec = deploy.spec(new_instance_id())
+    env = gates.environment(spawn.environment(spec, spawn.base_environment(os.environ)))
+    output = deploy.paths.output(request.deploy, step)
+    with disk.disk_errors(f"{step} could not be run", str(output)):
+        took = gates.run(step, table["command"], deploy.paths.release(request.release), env, table["timeout"], output)
+    deploy.journal.event(f"{step}.finished", took_s=round(took, 3))
+
+
+def _private(address: Optional[str]) -> tuple[Optional[socket.socket], int]:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind(("127.0.0.1", 0))
+    port: int = listener.getsockname()[1]
+    if address is None:  # the app binds by itself: all we can give it is a number that was free a moment ago
+        listener.close()
+        return None, port
+    listener.listen(128)
+    return listener, port
+
+
+def _on_port(settings: Dict[str, Dict[str, object]]) -> bool:
+    return bool(settings["run"]["socket"] or settings["run"]["ports"])
+
+
+def _took(deploy: Deploy, started: float) -> float:
+    return round(deploy.clock.now() - started, 3)

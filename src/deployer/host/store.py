@@ -1,0 +1,155 @@
+"""
+The file store: every file that a release in use has, once, under its hash and mode, shared with the releases by hard
+links.
+
+A hard link shares its inode, so an app that writes into its release in place changes the blob as well. The store
+finds out (the blob no longer looks as it did when it was proven), hashes it, and drops it if it lies; the releases
+that have it keep it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Dict, Iterable, List, Optional, Set
+
+from deployer.errors import GateError
+from deployer.host.blob_file import copy_blob, hash_blob, unlink, write_blob
+from deployer.host.blob_index import BlobIndex, Look, look
+from deployer.host.disk import STATE, disk_errors, raise_disk_error, sync_filesystem
+from deployer.manifest import Entry, Manifest, key
+
+_KEY = re.compile(r"([0-9a-f]{64})-([0-7]{3})")
+# EPERM: fs.protected_hardlinks, or a file system without links
+_CANNOT_LINK = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
+class Store:
+    """
+    The blobs below *root*. A blob has its name only once its content was proven, and is never trusted after it changed.
+
+    One process uses a store at a time: the one that holds the deploy lock.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._blobs = str(root / "blobs")
+        self._incoming = str(root / "incoming")
+        self._index = BlobIndex(str(root / "store.db"))
+        self._proven: Optional[Dict[str, Look]] = None
+        self._unsaved: Dict[str, Look] = {}
+        with disk_errors("prepare the file store", str(root)):
+            for path in (str(root), self._blobs, self._incoming):
+                os.makedirs(path, mode=0o700, exist_ok=True)
+
+    def missing(self, manifest: Manifest) -> List[Entry]:
+        """One entry for each blob that must be sent before *manifest* can be staged."""
+        wanted = {key(entry): entry for entry in manifest.files}
+        with disk_errors("read the file store", self._blobs):
+            return [entry for name, entry in wanted.items() if not self._has(name, entry.size)]
+
+    def receive(self, key: str, size: int, chunks: Iterable[bytes]) -> None:
+        """
+        Take in the blob *key*: it is there whole and proven, or not at all.
+
+        Raises GateError when the bytes are not what the key says, PreflightError when the disk refuses; what *chunks*
+        raises passes.
+        """
+        matched = _KEY.fullmatch(key)
+        if matched is None:
+            raise GateError(
+                f"{key!r:.100} is no name of a blob", state=STATE, hint="use the same deployer on both sides"
+            )
+        temporary = f"{self._incoming}/{key}.{os.getpid()}"
+        try:
+            seen = write_blob(temporary, matched.group(1), int(matched.group(2), 8), size, chunks)
+            with disk_errors(f"store a file of {size:,} bytes", self._incoming):
+                os.replace(temporary, self._path(key))
+        except BaseException:
+            unlink(temporary)
+            raise
+        self._note(key, seen)
+
+    def link(self, entry: Entry, destination: str) -> bool:
+        """
+        Make *destination*, which must not exist, the file *entry*. Whether it shares the blob's inode; if not, it is
+        a copy.
+
+        Raises GateError when the blob is not in the store, or no longer what it was.
+        """
+        name = key(entry)
+        if not self._has(name, entry.size):
+            title = f"the file store has no good copy of {entry.path!r}"
+            raise GateError(
+                title, cause=f"blob {name} is missing or was changed", state=STATE, hint="push again: it is sent anew"
+            )
+        try:
+            os.link(self._path(name), destination)
+            return True
+        except OSError as error:
+            if error.errno not in _CANNOT_LINK:
+                raise_disk_error(error, f"link {entry.path!r}", destination)
+        with disk_errors(f"copy {entry.path!r}", destination):
+            copy_blob(self._path(name), destination, entry.mode)
+        return False
+
+    def sync(self) -> None:
+        """All blobs (and all else on their file system) are on the disk. Once per staging, after the last blob."""
+        with disk_errors("write the file store to the disk", self._blobs):
+            sync_filesystem(self._blobs)
+        if self._unsaved:
+            self._index.save(self._unsaved)
+            self._unsaved = {}
+
+    def collect(self, in_use: Iterable[Manifest]) -> int:
+        """
+        Delete the blobs that no manifest *in_use* needs, and what a crash left. How many. Only under the deploy lock.
+        """
+        needed = {key(entry) for manifest in in_use for entry in manifest.files}
+        with disk_errors("clean up the file store", self._blobs):
+            for name in os.listdir(self._incoming):
+                unlink(f"{self._incoming}/{name}")
+            unused: Set[str] = {name for name in os.listdir(self._blobs) if name not in needed}
+            for name in unused:
+                unlink(self._path(name))
+        proven = self._looks()
+        gone = [name for name in proven if name not in needed]
+        for name in gone:
+            del proven[name]
+            self._unsaved.pop(name, None)
+        if gone:
+            self._index.save({}, gone)
+        return len(unused)
+
+    def _path(self, name: str) -> str:
+        return f"{self._blobs}/{name}"
+
+    def _looks(self) -> Dict[str, Look]:
+        if self._proven is None:
+            self._proven = self._index.load()
+        return self._proven
+
+    def _note(self, name: str, seen: Look) -> None:
+        self._looks()[name] = seen
+        self._unsaved[name] = seen
+
+    def _has(self, name: str, size: int) -> bool:
+        try:
+            status = os.lstat(self._path(name))
+        except FileNotFoundError:
+            return False
+        proper = stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == int(name[65:], 8)
+        if proper and (self._looks().get(name) == look(status) or self._prove(name)):
+            return status.st_size == size
+        unlink(self._path(name))  # the name only: releases that share the inode keep it
+        return False
+
+    def _prove(self, name: str) -> bool:
+        """Whether the blob is what its name says."""
+        proof = hash_blob(self._path(name))
+        if proof is None or proof[0] != name[:64]:
+            return False
+        self._note(name, proof[1])
+        return True

@@ -1,0 +1,399 @@
+"""
+The keeper's mind: what should run, what runs, and the one next thing that brings the two together.
+
+The wish is in state.db (`desired`, the drains) before anything is done about it, so a keeper that comes back goes on from
+the record. No I/O loop here: keeper.py calls `advance` after every exit, request and deadline.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import replace as changed
+from typing import Any, Callable, Dict, List, Mapping, Optional
+from uuid import uuid4
+
+from deployer.errors import DeployerError
+from deployer.host import drain, logs, ports
+from deployer.host.clock import Clock
+from deployer.host.instance import Instance, alive_rows, from_row
+from deployer.host.notify import NotifySocket
+from deployer.host.paths import HostPaths
+from deployer.host.process import Processes
+from deployer.host.spawn import StartError, environment, spawn
+from deployer.host.state import Row, State
+from deployer.host.tree import Tree
+from deployer.model import DrainOrder, Identity, Spec, Verdict
+
+BACKOFF_FIRST, BACKOFF_LONGEST = 0.5, 60.0
+"""Seconds before the first and at most before any restart after a crash; doubled from one crash to the next."""
+STEADY_AFTER = 60.0
+"""An instance that ran this long (seconds) before it crashed starts the back-off anew."""
+
+
+def new_instance_id() -> str:
+    return uuid4().hex[:12]
+
+
+class Core:
+    """The instances of one app. `say` is called with a line for the engine's log at every turn of events."""
+
+    def __init__(
+        self,
+        paths: HostPaths,
+        state: State,
+        processes: Processes,
+        clock: Clock,
+        base_env: Mapping[str, str],
+        say: Callable[[str], None],
+    ) -> None:
+        self._paths = paths
+        self._state = state
+        self._processes = processes
+        self._clock = clock
+        self._base_env = dict(base_env)
+        self._say = say
+        self.instances: Dict[str, Instance] = {}
+        self.drains: Dict[str, drain.Drain] = {}
+        self.notify: Dict[str, NotifySocket] = {}
+        self.held: Dict[str, socket.socket] = {}
+        self._not_before: Dict[str, float] = {}
+
+    # What the record says --------------------------------------------------------------------------------------------
+
+    def recover(self, inherited: Optional[Mapping[str, socket.socket]] = None) -> None:
+        """Take over what an earlier keeper left: running instances, drains under way, the held socket."""
+        self.held.update(inherited or {})
+        for row in alive_rows(self._state):
+            self._adopt_row(row)
+        for row in self._state.rows("SELECT instance FROM drains WHERE verdict IS NULL"):
+            if row["instance"] in self.instances:
+                self.drains[row["instance"]] = drain.Drain(self.instances[row["instance"]], self._state, self._clock)
+        self._resume_lost()
+
+    def _adopt_row(self, row: Row) -> None:
+        instance = from_row(row, self._processes)
+        for signalled in self._state.rows("SELECT pid, start FROM signals WHERE instance=?", instance.id):
+            instance.tree.remember(Identity(signalled["pid"], signalled["start"], instance.main.boot))
+        instance.is_child = self._is_my_child(instance.main)
+        members = instance.members() if instance.main.boot == self._processes.boot else []
+        self.instances[instance.id] = instance
+        self._say(f"found instance {instance.id} of {instance.spec.release}: {len(members)} processes")
+        self._hold_again(instance)
+        self._open_notify(instance.spec)
+
+    def _is_my_child(self, identity: Identity) -> bool:
+        stat = self._processes.stat(identity.pid)
+        return stat is not None and stat.start == identity.start and stat.ppid == os.getpid()
+
+    def _hold_again(self, instance: Instance) -> None:
+        address = instance.spec.socket
+        if address and address not in self.held:
+            for handle in instance.tree.handles():
+                taken = ports.take_socket(handle, ports.address(address)[1])
+                if taken is not None:
+                    self.held[address] = taken
+                    self._say(f"took the listening socket {address} back from pid {handle.identity.pid}")
+                    return
+
+    def _resume_lost(self) -> None:
+        # A wish whose instance was never started, or died with the last boot or keeper, is acted on by `advance`.
+        desired = self.desired()
+        if desired is not None and desired["state"] == "running" and desired["id"] not in self.instances:
+            self._state.update("instances", desired["id"], state="ended", ended_at=self._clock.wall())
+
+    def desired(self) -> Optional[Row]:
+        """The row of the instance that should run, or None when the service should be stopped."""
+        wanted = self._state.meta("desired")
+        return self._state.row("SELECT * FROM instances WHERE id=?", wanted) if wanted else None
+
+    # Requests --------------------------------------------------------------------------------------------------------
+
+    def replace(self, deploy: str, who: str, new: Optional[Spec], how: DrainOrder, confirmed: bool = False) -> None:
+        """
+        Promise that *new* (or nothing) will run once everything else of this app has drained. On disk when this returns.
+
+        Asking again for the same instance changes nothing.
+        """
+        if new is not None and self._state.row("SELECT 1 FROM instances WHERE id=?", new.id):
+            return
+        if new is not None and new.socket:
+            self._hold(new.socket, early=True)
+        self._not_before.clear()  # a restart that was waiting its turn is overtaken
+        with self._state.transaction():
+            if new is not None:
+                self._promise(new, deploy, confirmed, crashes=0)
+            self._state.set_meta("desired", new.id if new else None)
+            for instance in self.instances.values():
+                drain.order(self._state, self._clock, instance, deploy, who, how)
+        for instance in self.instances.values():
+            if instance.id not in self.drains:
+                self.drains[instance.id] = drain.Drain(instance, self._state, self._clock)
+
+    def adopt(self, spec: Spec, identity: Identity) -> None:
+        """Count a process that somebody else started as the running instance."""
+        if self._state.row("SELECT 1 FROM instances WHERE id=?", spec.id):
+            return
+        with self._state.transaction():
+            self._state.insert(
+                "instances", id=spec.id, release=spec.release, spec=spec.to_json(), pid=identity.pid, start=identity.start,
+                boot=identity.boot, state="running", created_at=self._clock.wall(), started_at=self._clock.wall(),
+                log_offset=0, confirmed=1, adopted=1,
+            )  # fmt: skip
+            self._state.set_meta("desired", spec.id)
+        row = self._state.row("SELECT * FROM instances WHERE id=?", spec.id)
+        assert row is not None
+        self._adopt_row(row)
+
+    def confirm(self, instance_id: str) -> None:
+        """The instance has proven itself: from now on it is restarted after a crash."""
+        self._state.update("instances", instance_id, confirmed=1)
+        if instance_id in self.instances:
+            self.instances[instance_id].confirmed = True
+
+    def move_deadline(self, instance_id: str, seconds: Optional[float]) -> bool:
+        """Lengthen a drain under way by *seconds*, or end it now (None). False when there is none."""
+        found = self.drains.get(instance_id)
+        if found is None:
+            return False
+        found.move_deadline(self._clock.now() if seconds is None else found.deadline + seconds)
+        return True
+
+    # The next thing to do --------------------------------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """Do everything that is due now. Safe to call at any time."""
+        for name, under_way in list(self.drains.items()):
+            verdict = under_way.advance()
+            if verdict is not None:
+                self._drained(self.instances[name], verdict)
+        for instance in list(self.instances.values()):
+            if instance.id not in self.drains:
+                self._look_after(instance)
+        self._start_desired()
+
+    def next_deadline(self) -> Optional[float]:
+        """When `advance` is due even if nothing happens (monotonic seconds)."""
+        due = [found.next_deadline() for found in self.drains.values()]
+        if not self.instances:
+            due += self._not_before.values()
+        return min(due) if due else None
+
+    def reap(self) -> None:
+        """Bury what has exited: our instances' main processes, whose exit code counts, and orphans that came to us."""
+        mains = {instance.main.pid: instance for instance in self.instances.values() if instance.is_child}
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None:
+                return
+            if found.si_pid in mains and mains[found.si_pid].exit_code is None:
+                mains[found.si_pid].reap()
+            else:
+                os.waitpid(found.si_pid, os.WNOHANG)
+
+    def watched(self) -> List[int]:
+        """The descriptors whose readability means that a process has exited."""
+        return [handle.fileno() for instance in self.instances.values() for handle in instance.tree.handles()]
+
+    def idle(self) -> bool:
+        """Nothing runs and nothing should."""
+        return not self.instances and self._state.meta("desired") is None
+
+    def _drained(self, instance: Instance, verdict: Verdict) -> None:
+        self._state.update("drains", instance.id, verdict=json.dumps(verdict.to_json()))
+        del self.drains[instance.id]
+        self._end(instance, verdict.exit_code)
+        self._say(f"drained {instance.id} of {instance.spec.release}: {verdict.verdict} after {verdict.waited_s} s")
+
+    def _look_after(self, instance: Instance) -> None:
+        main = instance.tree.handle(instance.main.pid)
+        if main is not None and not main.exited():
+            return
+        members = instance.members()
+        code = instance.reap()
+        if any(stat.pid == instance.main.pid for stat in members):
+            return
+        if members and code in (0, None):
+            return  # it went into the background, as daemons do: what lives on is the service
+        self._say(f"instance {instance.id} of {instance.spec.release} exited by itself: {code}")
+        if members:
+            how = DrainOrder()
+            with self._state.transaction():
+                drain.order(self._state, self._clock, instance, instance.deploy or "", "crash", how)
+            self.drains[instance.id] = drain.Drain(instance, self._state, self._clock)
+            self.drains[instance.id].advance()
+        else:
+            self._end(instance, code)
+
+    def _end(self, instance: Instance, code: Optional[int]) -> None:
+        self._state.update("instances", instance.id, state="ended", ended_at=self._clock.wall(), exit_code=code)
+        instance.tree.close()
+        del self.instances[instance.id]
+        listener = self.notify.pop(instance.id, None)
+        if listener is not None:
+            listener.close()
+
+    def _start_desired(self) -> None:
+        desired = self.desired()
+        if desired is None:
+            self._release_sockets(None)
+        elif desired["state"] == "ended" and desired["confirmed"]:
+            self._schedule_restart(desired)
+        elif desired["state"] == "promised" and not self.instances:
+            if self._clock.now() >= self._not_before.get(desired["id"], 0.0):
+                self._not_before.pop(desired["id"], None)
+                self._start(Spec.from_json(json.loads(desired["spec"])), desired)
+
+    def _schedule_restart(self, row: Row) -> None:
+        ran = (row["ended_at"] or 0) - (row["started_at"] or row["ended_at"] or 0)
+        crashes = 1 if ran >= STEADY_AFTER else int(row["crashes"] or 0) + 1
+        spec = changed(Spec.from_json(json.loads(row["spec"])), id=new_instance_id())
+        with self._state.transaction():
+            self._promise(spec, row["deploy"], True, crashes)
+            self._state.set_meta("desired", spec.id)
+        delay = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2 ** (crashes - 1))
+        self._not_before[spec.id] = self._clock.now() + delay
+        self._say(f"restarting {spec.release} in {delay} s (crash {crashes})")
+
+    def _promise(self, spec: Spec, deploy: Optional[str], confirmed: bool, crashes: int) -> None:
+        self._state.insert(
+            "instances", id=spec.id, release=spec.release, spec=spec.to_json(), state="promised", deploy=deploy,
+            created_at=self._clock.wall(), confirmed=int(confirmed), crashes=crashes,
+        )  # fmt: skip
+
+    # Starting --------------------------------------------------------------------------------------------------------
+
+    def _start(self, spec: Spec, row: Row) -> None:
+        try:
+            pid, offset = self._spawn(spec)
+        except (StartError, DeployerError, OSError) as error:
+            self._not_started(spec, error)
+            return
+        identity = self._processes.identity(pid)
+        if (
+            identity is None
+        ):  # exited within microseconds: its line in the table is a zombie's, which still has a start time
+            stat = self._processes.stat(pid)
+            identity = Identity(pid, stat.start if stat else 0, self._processes.boot)
+        self._state.update(
+            "instances", spec.id, pid=pid, start=identity.start, boot=identity.boot, state="running",
+            started_at=self._clock.wall(), log_offset=offset,
+        )  # fmt: skip
+        tree = Tree(self._processes, identity, spec.id)
+        instance = Instance(spec, tree, self._clock.wall(), offset, False, row["deploy"])
+        instance.is_child = True
+        instance.confirmed = bool(row["confirmed"])
+        instance.crashes = int(row["crashes"] or 0)
+        self.instances[spec.id] = instance
+        tree.refresh()
+        self._say(f"started {spec.release} as {spec.id}: pid {pid}")
+
+    def _spawn(self, spec: Spec) -> tuple[int, int]:
+        self._release_sockets(spec.socket)
+        listener = self._hold(spec.socket, early=False) if spec.socket else None
+        self._open_notify(spec)
+        notify = self.notify.get(spec.id)
+        env = environment(spec, self._base_env, notify.address if notify else None)
+        output = logs.open_output(self._paths.app_log)
+        try:
+            offset = os.fstat(output).st_size
+            sockets = [("http", listener.fileno())] if listener else []
+            return spawn(spec.argv, spec.cwd, env, output, sockets, spec.user), offset
+        finally:
+            os.close(output)
+
+    def _not_started(self, spec: Spec, error: Exception) -> None:
+        text = error.title if isinstance(error, DeployerError) else str(error)
+        self._state.update("instances", spec.id, state="ended", ended_at=self._clock.wall(), error=text, exit_code=None)
+        listener = self.notify.pop(spec.id, None)
+        if listener is not None:
+            listener.close()
+        self._say(f"could not start {spec.release}: {text}")
+
+    def _open_notify(self, spec: Spec) -> None:
+        try:
+            self.notify[spec.id] = NotifySocket(self._paths.run / f"notify-{spec.id}.sock")
+        except OSError as error:
+            self._say(f"no NOTIFY_SOCKET for {spec.id}: {error}")
+
+    def _hold(self, address: str, early: bool) -> Optional[socket.socket]:
+        if address not in self.held:
+            try:
+                self.held[address] = ports.bind(address)
+            except OSError:
+                if early and self.instances:
+                    return None  # the old release listens by itself: the socket is ours once it has gone
+                raise
+        return self.held[address]
+
+    def _release_sockets(self, keep: Optional[str]) -> None:
+        if self.instances:
+            return
+        for address in [address for address in self.held if address != keep]:
+            self.held.pop(address).close()
+
+    # What the app says -----------------------------------------------------------------------------------------------
+
+    def heard(self, instance_id: str, pid: int, said: Mapping[str, str]) -> None:
+        """Take in one sd_notify message of an instance; strangers are not listened to."""
+        instance = self.instances.get(instance_id)
+        if instance is None or pid not in {stat.pid for stat in instance.members()}:
+            return
+        if said.get("READY") == "1":
+            instance.notified_ready = True
+        if "STATUS" in said:
+            instance.status_text = said["STATUS"]
+        under_way = self.drains.get(instance_id)
+        if under_way is not None and said.get("EXTEND_TIMEOUT_USEC", "").isdigit():
+            asked = self._clock.now() + int(said["EXTEND_TIMEOUT_USEC"]) / 1e6
+            if asked > under_way.deadline:
+                under_way.move_deadline(asked)
+                self._say(f"{instance_id} asked for more time (EXTEND_TIMEOUT_USEC)")
+
+    def status(self) -> Dict[str, Any]:
+        """Everything a client or a runner may want to know, as of now."""
+        desired = self.desired()
+        return {
+            "desired": _row_summary(desired),
+            "instances": [
+                dict(instance.describe(self._clock), state="draining" if instance.id in self.drains else "running",
+                     ready=instance.notified_ready, drain=self._drain_summary(instance.id))
+                for instance in self.instances.values()
+            ],
+            "restart_in_s": self._restart_in(),
+        }  # fmt: skip
+
+    def _drain_summary(self, instance_id: str) -> Optional[Dict[str, Any]]:
+        found = self.drains.get(instance_id)
+        if found is None:
+            return None
+        left = max(0.0, found.deadline - self._clock.now())
+        return {"deploy": found.deploy, "waited_s": round(found.waited(), 3), "left_s": round(left, 3)}
+
+    def _restart_in(self) -> Optional[float]:
+        due = min(self._not_before.values(), default=None)
+        return None if due is None else round(max(0.0, due - self._clock.now()), 1)
+
+
+def _row_summary(row: Optional[Row]) -> Optional[Dict[str, Any]]:
+    if row is None:
+        return None
+    names = (
+        "id",
+        "release",
+        "state",
+        "pid",
+        "start",
+        "boot",
+        "started_at",
+        "exit_code",
+        "error",
+        "confirmed",
+        "deploy",
+        "log_offset",
+    )
+    return {name: row[name] for name in names}

@@ -1,0 +1,294 @@
+"""The swap: hand the promise to the supervisor, follow the drain and the start, prove the new instance, or go back."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Dict, List, Optional
+
+from deployer.host import adopt as adoption
+from deployer.host import disk, logs, observe, ports, quiet, units
+from deployer.host.deploy import Deploy, spec_of
+from deployer.host.ready import NotReady, Prover
+from deployer.host.releases import Releases
+from deployer.host.spawn import write_secrets
+from deployer.host.store import Store
+from deployer.host.supervise import new_instance_id
+from deployer.host.watch import Watch
+from deployer.model import DrainOrder, Spec
+
+PROGRESS_EVERY = 1.0
+
+
+def adopt(deploy: Deploy) -> None:
+    """Make the process that somebody else started our running instance, with all that a revert needs to start it again."""
+    how = deploy.request.target["adopt"]
+    found = adoption.find(how, deploy.processes)
+    instance = str(deploy.request.previous["spec"]["id"]) if deploy.request.previous else new_instance_id()
+    release = f"adopted-{instance}"
+    secrets = deploy.paths.secrets_of(release)
+    write_secrets(secrets, _inheritable(adoption.environment_of(found, deploy.processes)))
+    spec = Spec(
+        id=instance, release=release, app=deploy.request.settings["app"], argv=tuple(found.argv), cwd=found.cwd,
+        secrets_file=str(secrets), user=found.user,
+    )  # fmt: skip
+    if how.get("unit"):
+        units.stop(how["unit"], instance, found.identity, deploy)
+    deploy.supervisor.adopt(spec, found.identity)
+
+
+def switch(deploy: Deploy) -> None:
+    """Point `current` at the new release: from here on a start picks it."""
+    Releases(deploy.paths.root).flip(str(deploy.request.release))
+
+
+def ask_for_quiet(deploy: Deploy) -> None:
+    """Ask the old process to take no new work, while it goes on serving."""
+    quiet.ask(deploy)
+
+
+def wait_idle(deploy: Deploy) -> None:
+    """Look for a moment without work, for at most `drain.wait_idle`."""
+    quiet.wait_idle(deploy)
+
+
+def replace(deploy: Deploy) -> None:
+    """Hand the promise over and follow it until the old instances have drained and the new one has been started."""
+    request = deploy.request
+    new = deploy.spec(request.instance) if request.instance and request.kind != "stop" else None
+    _hand_over(deploy, new, request.drain_order, deploy.request.settings)
+
+
+def ready(deploy: Deploy) -> None:
+    """Wait for the proof that the new instance serves. Raises NotReady."""
+    proof = _prove(deploy, str(deploy.request.instance), deploy.request.settings)
+    if deploy.gap_from is not None:
+        deploy.gap_ms = max(0, round((proof.first_good_at - deploy.gap_from) * 1000))
+    deploy.journal.event("ready", probes=proof.probes, took_s=proof.took_s, pid=proof.pid)
+
+
+def confirm(deploy: Deploy) -> None:
+    """The new release is the one to come back to, after a crash and after a failed push."""
+    release = str(deploy.request.release)
+    deploy.supervisor.confirm(str(deploy.request.instance))
+    with deploy.state.transaction():
+        deploy.state.update("releases", release, state="good")
+        deploy.state.set_meta("last_good", release)
+    if deploy.request.kind in ("push", "rollback"):
+        deploy.journal.event("switched", release=release)
+
+
+def prune(deploy: Deploy) -> None:
+    """Remove old releases, never one in use or the newest good one to roll back to."""
+    releases = Releases(deploy.paths.root)
+    rows = deploy.state.rows("SELECT id, state FROM releases ORDER BY created_at DESC, id DESC")
+    good = [row["id"] for row in rows if row["state"] == "good"]
+    failed = [row["id"] for row in rows if row["state"] != "good" and row["id"] != deploy.request.release]
+    protected = {str(deploy.request.release), *good[:2], releases.current() or ""} | _running(deploy)
+    removed = releases.prune(int(deploy.request.target["keep"]), protected, good)
+    removed += releases.prune(0, protected, failed[1:])  # the newest failed one may still be looked at
+    for release in removed:
+        deploy.state.execute("DELETE FROM releases WHERE id=?", release)
+        unlink(deploy.paths.secrets_of(release))
+    if removed:
+        kept = [manifest for manifest in map(releases.manifest, releases.listing()) if manifest is not None]
+        Store(deploy.paths.store).collect(kept)
+        deploy.journal.event("prune.finished", removed=removed)
+
+
+def revert(deploy: Deploy, reason: str) -> bool:
+    """Bring the old release back; True once it has proven itself, False when it would not start, or nothing ran before."""
+    failed = deploy.request.instance
+    tail = logs.tail(deploy.paths.app_log, 20, offset=_log_offset(deploy, failed))
+    deploy.journal.event("revert.started", reason=reason, log_tail=tail)
+    flip_back(deploy)
+    previous = deploy.request.previous
+    back = deploy.journal.has("revert", "begin") or {}
+    instance = back.get("instance") or new_instance_id()
+    deploy.journal.begin("revert", instance=instance, reason=reason)
+    if deploy.request.release and deploy.request.kind in ("push", "rollback"):
+        deploy.state.execute("UPDATE releases SET state='failed' WHERE id=? AND state!='good'", deploy.request.release)
+    spec = _previous_spec(deploy, instance) if previous else None
+    settings = (previous or {}).get("settings") or deploy.request.settings
+    order = DrainOrder(
+        deploy.request.drain["signal"], deploy.request.drain["signal_to"],
+        min(deploy.request.drain["ceiling"], deploy.request.drain["revert_ceiling"]),
+    )  # fmt: skip
+    _hand_over(deploy, spec, order, deploy.request.settings)
+    ok = spec is not None and _came_back(deploy, spec, settings)
+    deploy.journal.event("revert.finished", release=spec.release if spec else None, ok=ok)
+    deploy.journal.done("revert", ok=ok)
+    return ok
+
+
+def _came_back(deploy: Deploy, spec: Spec, settings: Dict[str, Any]) -> bool:
+    try:
+        proof = _prove(deploy, spec.id, settings)
+        if deploy.gap_from is not None:
+            deploy.gap_ms = max(0, round((proof.first_good_at - deploy.gap_from) * 1000))
+        return True
+    except NotReady as error:
+        deploy.journal.event("warning", text=f"the old release did not become ready either: {error}")
+        return False
+    finally:
+        # Confirmed whatever the proof said: the supervisor shall go on trying, nothing better is there.
+        deploy.supervisor.confirm(spec.id)
+
+
+def _hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, settings: Dict[str, Any]) -> None:
+    olds = _alive(deploy, except_for=new.id if new else None)
+    watch = _watch(deploy, olds)
+    try:
+        for old in olds:
+            _tell_drain(deploy, old, order)
+        if deploy.gap_from is None:
+            deploy.gap_from = deploy.clock.now() if olds else None
+        deploy.supervisor.replace(deploy.request.deploy, deploy.request.who, new, order)
+        _follow(deploy, [old["id"] for old in olds], new, watch, order)
+    finally:
+        watch.stop()
+    if watch.last_good_at is not None and deploy.gap_from is not None:
+        deploy.gap_from = max(deploy.gap_from, watch.last_good_at)
+
+
+def _follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, order: DrainOrder) -> None:
+    waiting = list(olds)
+    progress_at = deploy.clock.now() + PROGRESS_EVERY
+    while True:
+        status = deploy.supervisor.status()
+        waiting = [old for old in waiting if not _tell_verdict(deploy, old, watch)]
+        desired = status["desired"]
+        started = new is None or desired is None or desired["id"] != new.id or desired["state"] != "promised"
+        if not waiting and started:
+            if new is not None and desired and desired["pid"]:
+                deploy.journal.event("start.finished", pid=desired["pid"], release=new.release)
+            return
+        if deploy.clock.now() >= progress_at:
+            progress_at = deploy.clock.now() + PROGRESS_EVERY
+            _tell_progress(deploy, status, watch, order)
+        deploy.supervisor.wait(progress_at)
+
+
+def _tell_drain(deploy: Deploy, old: Dict[str, Any], order: DrainOrder) -> None:
+    row = deploy.state.row("SELECT ceiling FROM drains WHERE instance=?", old["id"])
+    ceiling = row["ceiling"] if row else order.ceiling
+    deploy.journal.event(
+        "drain.started", pid=old["pid"], ceiling_s=ceiling, command=old["command"], signal=order.signal
+    )
+
+
+def _tell_verdict(deploy: Deploy, old: str, watch: Watch) -> bool:
+    row = deploy.state.row("SELECT verdict FROM drains WHERE instance=?", old)
+    if row is None or row["verdict"] is None:
+        return False
+    verdict = json.loads(row["verdict"])
+    died = (verdict["exit_code"] or 0) < 0
+    verdict["lost"] = (
+        watch.lost() if verdict["verdict"] == "killed" or (verdict["verdict"] == "exited" and died) else []
+    )
+    verdict["instance"] = old
+    deploy.verdicts.append(verdict)
+    deploy.lost += verdict["lost"]
+    pid = (deploy.state.row("SELECT pid FROM instances WHERE id=?", old) or {}).get("pid")
+    deploy.journal.event("drain.finished", pid=pid, **verdict)
+    return True
+
+
+def _tell_progress(deploy: Deploy, status: Dict[str, Any], watch: Watch, order: DrainOrder) -> None:
+    draining = [one for one in status["instances"] if one["drain"]]
+    if not draining:
+        return
+    one = draining[0]
+    deploy.journal.progress(
+        "drain.progress", pid=one["pid"], elapsed_s=round(one["drain"]["waited_s"], 1),
+        ceiling_s=round(one["drain"]["waited_s"] + one["drain"]["left_s"], 1), health=watch.answer.health,
+        busy=watch.answer.busy, tasks=watch.answer.tasks, processes=one["processes"], heard=watch.heard(), status=one["status"],
+    )  # fmt: skip
+
+
+def _watch(deploy: Deploy, olds: List[Dict[str, Any]]) -> Watch:
+    previous = deploy.request.previous or {}
+    settings = previous.get("settings") or deploy.request.settings
+    url = settings["health"]["url"] if olds else None
+    if url:
+        url = observe.filled_url(settings)
+    return Watch(url, settings["health"]["timeout"], settings["health"]["busy"], deploy.clock)
+
+
+def _prove(deploy: Deploy, instance: str, settings: Dict[str, Any]) -> Any:
+    port = observe.port_of(settings)
+    return Prover(deploy.supervisor, settings["health"], port, deploy.clock, deploy.processes).prove(instance)
+
+
+def why_not(deploy: Deploy, error: NotReady) -> str:
+    """*error*, and who sits on the service's port where that is somebody else."""
+    ours = {process["pid"] for one in deploy.supervisor.status()["instances"] for process in one["processes"]}
+    seen = []
+    for port in observe.service_ports(deploy.request.settings):
+        inodes = ports.listening(port)
+        others = [pid for pid in ports.holders(inodes, deploy.processes.table()) if pid not in ours]
+        if others and not ports.holders(inodes, ours) and not deploy.request.settings["run"]["socket"]:
+            seen.append(f"port {port} is held by pid {others[0]} ({deploy.processes.command(others[0], 80)})")
+    return "; ".join([str(error), *seen])
+
+
+def _alive(deploy: Deploy, except_for: Optional[str]) -> List[Dict[str, Any]]:
+    # Also the ones whose drain ended while nobody looked: a resumed deploy must still tell their verdict.
+    told = {verdict["instance"] for verdict in deploy.verdicts}
+    running = [one for one in deploy.supervisor.status()["instances"] if one["id"] != except_for]
+    ended = deploy.state.rows(
+        "SELECT i.id, i.pid, i.spec FROM drains d JOIN instances i ON i.id=d.instance WHERE d.deploy=? AND d.verdict IS NOT NULL",
+        deploy.request.deploy,
+    )
+    gone = [{"id": row["id"], "pid": row["pid"], "command": " ".join(json.loads(row["spec"])["argv"])} for row in ended]
+    return [one for one in running + gone if one["id"] not in told and one["id"] != except_for]
+
+
+def _running(deploy: Deploy) -> set[str]:
+    return {one["release"] for one in deploy.supervisor.status()["instances"]}
+
+
+def _log_offset(deploy: Deploy, instance: Optional[str]) -> int:
+    row = deploy.state.row("SELECT log_offset FROM instances WHERE id=?", instance) if instance else None
+    return int((row or {}).get("log_offset") or 0)
+
+
+def flip_back(deploy: Deploy) -> None:
+    releases = Releases(deploy.paths.root)
+    back = deploy.request.previous_release
+    if deploy.request.kind not in ("push", "rollback"):
+        return
+    if back and (deploy.paths.release(back)).is_dir():
+        releases.flip(back)
+    elif releases.current() == deploy.request.release:
+        unlink(deploy.paths.root / "current")
+        disk.sync_directory(str(deploy.paths.root))
+
+
+def _previous_spec(deploy: Deploy, instance: str) -> Spec:
+    previous = deploy.request.previous or {}
+    spec = Spec.from_json(previous["spec"])
+    settings = previous.get("settings")
+    if settings is None:  # adopted: started again as it was found
+        return Spec.from_json({**spec.to_json(), "id": instance})
+    return spec_of(deploy.paths, spec.release, settings, instance)
+
+
+def _inheritable(env: Dict[str, str]) -> Dict[str, str]:
+    stale = (
+        "NOTIFY_SOCKET",
+        "LISTEN_PID",
+        "LISTEN_FDS",
+        "LISTEN_FDNAMES",
+        "INVOCATION_ID",
+        "JOURNAL_STREAM",
+        "WATCHDOG_USEC",
+    )
+    return {name: value for name, value in env.items() if name not in stale}
+
+
+def unlink(path: Any) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,70 @@
+"""Ask the old process how its work is going, beside the drain: a hanging /health must never hold the drain up."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Dict, List, Optional
+
+from deployer.host import health
+from deployer.host.clock import Clock
+from deployer.host.health import Answer
+
+OFTEN, SELDOM, OFTEN_FOR = 0.25, 1.0, 30.0
+"""Seconds between questions at first, later, and how long "at first" is."""
+UNHEARD_AFTER = 10.0
+"""Still "ok" so long after the signal: probably the app has not heard it."""
+
+
+class Watch:
+    """A thread that asks *url* until `stop`. Its fields may be read at any time; `url` None asks nothing."""
+
+    def __init__(self, url: Optional[str], timeout: float, busy: Optional[str], clock: Clock) -> None:
+        self._url = url
+        self._timeout = timeout
+        self._busy = busy
+        self._clock = clock
+        self._stop = threading.Event()
+        self.started = clock.now()
+        self.last_good_at: Optional[float] = None
+        self.answer: Answer = health.NO_URL
+        self.last_with_work: Optional[Answer] = None
+        self.probes = 0
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        if url:
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def lost(self) -> List[Dict[str, Any]]:
+        """The tasks that the last answer named; unnamed ones where it only gave a number."""
+        answer = self.last_with_work
+        if answer is None:
+            return []
+        if answer.tasks:
+            return answer.tasks
+        count = int(answer.busy) if not isinstance(answer.busy, bool) and answer.busy else 1
+        return [{"id": None, "name": "(a task without a name)", "started_at": None, "age_s": None}] * count
+
+    def heard(self) -> Optional[bool]:
+        """Whether the app shows that it got the signal; None where that cannot be said (yet)."""
+        if self.answer.health == "shutting_down":
+            return True
+        if self.answer.health == "ok" and self._clock.now() - self.started > UNHEARD_AFTER:
+            return False
+        return None
+
+    def _run(self) -> None:
+        assert self._url is not None
+        while not self._stop.is_set():
+            answer = health.ask(self._url, self._timeout, self._busy)
+            now = self._clock.now()
+            if self._stop.is_set():
+                return
+            self.probes += 1
+            self.answer = answer
+            if answer.status is not None:
+                self.last_with_work = answer if answer.working() else None
+            if answer.good:
+                self.last_good_at = now
+            self._stop.wait(OFTEN if now - self.started < OFTEN_FOR else SELDOM)

@@ -1,0 +1,83 @@
+"""Requests to one host, and the events of a deploy there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from deployer.errors import DeployerError, LinkError
+from deployer.link.channel import Channel
+from deployer.model import PROTOCOL
+from deployer.wire import frames
+
+
+class Session:
+    """One conversation with one host's engine. Use as a context manager."""
+
+    def __init__(self, host: str, channel: Channel) -> None:
+        self.host = host
+        self._channel = channel
+        self._number = 0
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+
+    def hello(self, path: str) -> dict[str, Any]:
+        """Tell the engine where the app lives. Raises LinkError when the two do not speak the same protocol."""
+        answer: dict[str, Any] = self.call("hello", path=path)
+        if answer["protocol"] != PROTOCOL:
+            raise LinkError(f"{self.host} speaks protocol {answer['protocol']}, this client speaks {PROTOCOL}")
+        return answer
+
+    def call(self, op: str, **params: Any) -> Any:
+        """The engine's answer to *op*. Raises the DeployerError that it met."""
+        self._send(op, params)
+        return self._answer()
+
+    def upload(self, key: str, size: int, content: BinaryIO) -> int:
+        """Send one file's content, *size* bytes, for the store; the bytes that went over the link."""
+        self._send("blob", {"key": key, "size": size})
+        sent = 0
+        for piece in frames.slices(content):
+            self._channel.send(piece)
+            sent += len(piece)
+        self._answer()
+        return sent
+
+    def stream(self, op: str, **params: Any) -> Iterator[frames.Frame]:
+        """What the engine sends before its answer to *op*: events, or bytes of a log."""
+        self._send(op, params)
+        while True:
+            frame = self._channel.receive()
+            if frame is None:
+                raise LinkError(
+                    f"the link to {self.host} closed", hint="follow what goes on there with `deployer attach`"
+                )
+            if isinstance(frame, dict) and "id" in frame:
+                self._unwrap(frame)
+                return
+            yield frame
+
+    def follow(self, deploy: str, since: int = 0) -> Iterator[dict[str, Any]]:
+        """Every event of *deploy* after number *since*, to its end."""
+        for frame in self.stream("follow", deploy=deploy, since=since):
+            if isinstance(frame, dict) and "event" in frame:
+                yield frame["event"]
+
+    def _send(self, op: str, params: dict[str, Any]) -> None:
+        self._number += 1
+        self._channel.send({"id": self._number, "op": op, **params})
+
+    def _answer(self) -> Any:
+        frame = self._channel.receive()
+        if not isinstance(frame, dict):
+            raise LinkError(f"the link to {self.host} closed in the middle of a request")
+        return self._unwrap(frame)
+
+    def _unwrap(self, frame: dict[str, Any]) -> Any:
+        if "error" in frame:
+            raise DeployerError.from_json(frame["error"])
+        return frame["ok"]

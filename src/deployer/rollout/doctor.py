@@ -1,0 +1,131 @@
+"""`deployer doctor`: everything that a push would need, looked at without changing anything."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from deployer.config import ladder, secrets
+from deployer.config.available import require_available
+from deployer.config.model import Config
+from deployer.errors import DeployerError
+from deployer.rollout.hosts import connect, look
+
+LOW_BYTES = 512 * 1024 * 1024
+LOW_INODES = 10_000
+
+
+def doctor(config: Config) -> dict[str, Any]:
+    """`checks`: what was looked at and how it stands; `ladder`: the timeouts as a picture; `exit_code`: the worst of it."""
+    report = Report("local")
+    report.note("config", True, f"{config.file} is in order")
+    for warning in config.warnings:
+        report.note("config", None, warning)
+    report.attempt("features", lambda: require_available(config), "everything asked for is available")
+    report.attempt(
+        "secrets", lambda: secrets.values(config.settings()["run"]["secrets"], os.environ), "every value is set"
+    )
+    try:
+        with connect(config) as session:
+            _host(report, config, session.call("observe", **look(config)))
+    except DeployerError as error:
+        report.error("host", error)
+    return {"checks": report.checks, "ladder": ladder.picture(config.rungs()), "exit_code": report.exit_code}
+
+
+class Report:
+    """Collects checks; `exit_code` is that of the first failed one."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.checks: list[dict[str, Any]] = []
+        self.exit_code = 0
+
+    def note(self, check: str, ok: bool | None, detail: str, hint: str | None = None) -> None:
+        self.checks.append({"host": self.host, "check": check, "ok": ok, "detail": detail, "hint": hint})
+
+    def error(self, check: str, error: DeployerError) -> None:
+        self.exit_code = self.exit_code or error.code
+        detail = error.title + (f": {error.cause}" if error.cause else "")
+        self.note(check, False, detail, error.hint)
+
+    def attempt(self, check: str, look_at: Any, fine: str) -> None:
+        try:
+            look_at()
+            self.note(check, True, fine)
+        except DeployerError as error:
+            self.error(check, error)
+
+
+def _host(report: Report, config: Config, facts: dict[str, Any]) -> None:
+    report.note("python", True, f"Python {facts['python']} runs the host engine")
+    _disk(report, facts["disk"])
+    for problem in facts["problems"]:
+        report.error("port" if "port" in problem["title"] else "process", DeployerError.from_json(problem))
+    if not facts["problems"]:
+        report.note("ports", True, "no stranger on the service's ports")
+    _env_file(report, config, facts)
+    _process(report, facts)
+    _health(report, config, facts)
+    if facts["under_way"]:
+        under_way = facts["under_way"]
+        report.note("deploy", None, f"{under_way['kind']} {under_way['deploy']} is under way", "deployer attach")
+
+
+def _disk(report: Report, disk: dict[str, Any]) -> None:
+    enough = disk["free_bytes"] > LOW_BYTES and (not disk["free_inodes"] or disk["free_inodes"] > LOW_INODES)
+    detail = f"{disk['free_bytes'] / 1e9:.1f} GB and {disk['free_inodes']} inodes free"
+    report.note("disk", True if enough else None, detail, None if enough else "a push needs room for one more release")
+
+
+def _env_file(report: Report, config: Config, facts: dict[str, Any]) -> None:
+    name = config.settings()["run"]["env_file"]
+    if name and "env_file" in facts:
+        there = facts["env_file"]
+        if there:
+            report.note("env file", True, f"shared/{name} is there")
+        else:
+            report.exit_code = report.exit_code or 2
+            report.note(
+                "env file", False, f"shared/{name} is missing", f"create {facts['path']}/shared/{name}, mode 0600"
+            )
+
+
+def _process(report: Report, facts: dict[str, Any]) -> None:
+    running = facts["instance"]
+    if running:
+        count = len(running["processes"])
+        report.note(
+            "process",
+            True,
+            f"pid {running['pid']} runs {running['release']} ({count} process{'es' if count != 1 else ''})",
+        )
+        if not facts["keeper"]:
+            report.note(
+                "keeper", None, "no keeper looks after it: a crash would not be noticed", "deployer status starts one"
+            )
+    elif facts["adopt"]:
+        report.note(
+            "process", True, f"the first push will take over pid {facts['adopt']['pid']} ({facts['adopt']['command']})"
+        )
+    elif not facts["problems"]:
+        report.note(
+            "process",
+            None,
+            "nothing runs yet" if not facts["exists"] else "nothing runs",
+            "deployer push" if not facts["exists"] else "deployer start",
+        )
+
+
+def _health(report: Report, config: Config, facts: dict[str, Any]) -> None:
+    url = config.settings()["health"]["url"]
+    if not url:
+        report.note(
+            "health", None, "no health.url: ready means alive for a while, and nobody can see the work in progress"
+        )
+        return
+    if facts["instance"] or facts["adopt"]:
+        answer = facts["health"]
+        tasks = len(answer["tasks"])
+        work = f", {tasks} task{'s' if tasks != 1 else ''} in progress" if tasks else ""
+        report.note("health", True if answer["good"] else None, f"{url} says {answer['health']}{work}")

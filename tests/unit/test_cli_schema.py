@@ -1,0 +1,100 @@
+"""The published schema of the events: it accepts what is promised, and refuses what would break a reader."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from cli_fakes import clean_push, event, killed_push, progress, reverted_push
+from jsonschema import Draft202012Validator
+
+from deployer.cli.render.json import encode, stamped
+
+SCHEMA = json.loads(files("deployer.cli").joinpath("events.schema.json").read_text("utf-8"))
+HOSTS: list[dict[str, Any]] = [{"host": "local", "status": "done", "release": None}]
+
+SAMPLES = [
+    *clean_push(),
+    *killed_push(),
+    *reverted_push(),
+    progress(3.0),
+    event("install.finished", took_s=1.0, release="r"),
+    event("warning", text="careful"),
+    event("start.finished", status="done", exit_code=0, hosts=HOSTS),
+    event("stop.finished", status="done", exit_code=0, hosts=HOSTS),
+    event("restart.finished", status="failed", exit_code=1, hosts=HOSTS),
+    stamped("push.finished", {"deploy": None, "status": "failed", "exit_code": 2, "hosts": []}),
+    stamped("status", {"hosts": []}),
+    stamped("logs", {"lines": ["one"]}),
+    stamped("doctor", {"checks": [], "ladder": "", "exit_code": 0}),
+]
+
+PROMISED = {
+    "push.started",
+    "build.finished",
+    "stage.finished",
+    "install.finished",
+    "check.finished",
+    "drain.started",
+    "drain.progress",
+    "drain.finished",
+    "start.finished",
+    "ready",
+    "switched",
+    "revert.started",
+    "revert.finished",
+    "host.finished",
+    "push.finished",
+}
+
+
+def test_the_schema_is_one() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample["event"])
+def test_sample_is_accepted_as_it_is_written(sample: dict[str, Any]) -> None:
+    written = json.loads(encode({**sample, "more": "fields are allowed"}))
+    assert [error.message for error in Draft202012Validator(SCHEMA).iter_errors(written)] == []
+
+
+def test_every_promised_event_is_published_and_has_a_sample() -> None:
+    published = {branch["properties"]["event"]["const"] for branch in SCHEMA["oneOf"]}
+    assert published >= PROMISED
+    assert {sample["event"] for sample in SAMPLES} >= PROMISED
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("stage.finished", "bytes_sent"),
+        ("drain.started", "ceiling_s"),
+        ("drain.progress", "tasks"),
+        ("drain.finished", "verdict"),
+        ("ready", "probes"),
+        ("host.finished", "gap_ms"),
+        ("push.finished", "hosts"),
+        ("drain.finished", "host"),
+        ("push.started", "time"),
+    ],
+)
+def test_event_without_a_promised_field_is_refused(name: str, field: str) -> None:
+    sample = next(sample for sample in [*clean_push(), progress(1.0)] if sample["event"] == name)
+    lacking = {key: value for key, value in sample.items() if key != field}
+    assert not Draft202012Validator(SCHEMA).is_valid(lacking)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        event("moon.phase"),
+        {**clean_push()[-1], "status": "great"},
+        {**clean_push()[-1], "hosts": [{"host": "local"}]},
+        {**clean_push()[0], "v": 2},
+        {**clean_push()[0], "time": "2026-11-21T20:00:00+01:00"},
+    ],
+)
+def test_wrong_event_is_refused(wrong: dict[str, Any]) -> None:
+    assert not Draft202012Validator(SCHEMA).is_valid(wrong)

@@ -1,0 +1,54 @@
+"""The last lines of a deploy, for each way in which it can end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deployer.cli.render.lines import Layout
+from deployer.cli.render.result import Course, is_result, result_lines
+
+STARTED = "2026-11-21T20:00:00Z"
+
+
+def result(status: str, hosts: list[tuple[str, str, str | None]], kind: str = "push", code: int = 0) -> list[str]:
+    listed = [{"host": host, "status": how, "release": release} for host, how, release in hosts]
+    event: dict[str, Any] = {"event": f"{kind}.finished", "time": "2026-11-21T20:00:02Z", "status": status}
+    course = Course("production", kind, STARTED, gaps=[12.0, 83.0])
+    return result_lines({**event, "exit_code": code, "hosts": listed}, course, Layout())
+
+
+def test_many_hosts_are_counted_and_the_longest_gap_counts() -> None:
+    hosts: list[tuple[str, str, str | None]] = [("web-1", "done", "r2"), ("web-2", "done", "r2")]
+    assert result("done", hosts) == ["done   2/2 hosts on r2 in 2s · gap 83 ms", "next   deployer rollback production"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "how", "shown"),
+    [
+        ("push", "unchanged", "unchanged", "done   a already on r2, nothing to do"),
+        ("rollback", "failed", "failed", "fail   rollback failed · a on r2"),
+        ("push", "reverted", "reverted", "fail   a back on r2"),
+        ("push", "down", "down", "down   a not running: neither release would start"),
+        ("stop", "done", "done", "done   a stopped in 2s"),
+        ("stop", "unchanged", "unchanged", "done   a already stopped, nothing to do"),
+        ("restart", "done", "done", "done   a restarted on r2 in 2s · gap 83 ms"),
+    ],
+)
+def test_each_end_says_how_things_stand(kind: str, status: str, how: str, shown: str) -> None:
+    assert result(status, [("a", how, "r2")], kind) == [shown]
+
+
+def test_partial_lists_every_host() -> None:
+    shown = result("partial", [("a", "done", "r2"), ("b", "failed", None)], code=4)
+    assert shown == ["fail   hosts differ: a done on r2, b failed on no release"]
+
+
+def test_failure_before_any_host_is_told_without_one() -> None:
+    assert result("failed", [], code=7) == ["fail   push failed"]
+
+
+def test_start_as_a_step_is_no_result() -> None:
+    assert not is_result({"event": "start.finished", "pid": 9120})
+    assert is_result({"event": "start.finished", "status": "done", "exit_code": 0, "hosts": []})
