@@ -184,6 +184,14 @@ def test_members_through_links_or_of_two_kinds_are_refused(tmp_path: Path, items
     refused(make_tar(tmp_path / "a.tar", items))
 
 
+@pytest.mark.parametrize("kinds", [(FILE, LINK), (LINK, FILE), (DIR, FILE), (DIR, LINK)])
+def test_a_member_of_two_kinds_is_refused_even_if_nothing_is_below_it(
+    tmp_path: Path, kinds: tuple[bytes, bytes]
+) -> None:
+    items: list[Item] = [("d", kind, "ok" if kind == LINK else b"") for kind in kinds]
+    assert "twice" in str(refused(make_tar(tmp_path / "a.tar", [("ok", FILE, b""), *items]), "'d'").cause)
+
+
 @pytest.mark.parametrize("target", ["/etc/passwd", "../x", "later", "missing", "d", "l/x"])
 def test_hard_links_to_anything_but_an_earlier_file_are_refused(tmp_path: Path, target: str) -> None:
     items: list[Item] = [
@@ -295,7 +303,7 @@ def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
         info = tarfile.TarInfo("././@LongLink")
         info.type, info.size = tarfile.GNUTYPE_LONGNAME, 64 << 20
         tar.addfile(info, io.BytesIO(bytes(64 << 20)))
-    refused(tmp_path / "a.tgz")
+    assert "a header of" in str(refused(tmp_path / "a.tgz").cause)
 
 
 def test_never_more_than_the_free_space_of_the_temp_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

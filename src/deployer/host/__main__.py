@@ -7,20 +7,17 @@ import sys
 def main() -> int:
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     role, args = sys.argv[1], sys.argv[2:]
+    # Each role imports only what it needs: the agent starts with every command.
     if role == "agent":
-        from deployer.host import agent
-
-        return agent.main(args)
-    if role == "keeper":
-        from deployer.host import keeper
-
-        return keeper.main(args)
-    if role == "resume":
-        from deployer.host import runner
-
-        return runner.main(args)
-    sys.stderr.write(f"unknown role {role!r}\n")
-    return 2
+        from deployer.host.agent import main as run
+    elif role == "keeper":
+        from deployer.host.keeper import main as run
+    elif role == "resume":
+        from deployer.host.runner import main as run
+    else:
+        sys.stderr.write(f"unknown role {role!r}\n")
+        return 2
+    return run(args)
 
 
 if __name__ == "__main__":

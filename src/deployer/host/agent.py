@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional
 from deployer.errors import DeployerError, LinkError, PreflightError, UsageError
 from deployer.host import disk, engine, envfile, following, lock, observe, runner, spawn, units, unix
 from deployer.host.deploy import Request, settings_of
+from deployer.host.journal import timestamp
 from deployer.host.paths import HostPaths, resolve
 from deployer.host.plan import Want, plan
 from deployer.host.process import Processes, require_linux
@@ -292,24 +293,17 @@ class Agent:
             spawn.write_secrets(self._paths.secrets_of(str(request.release)), merged["secrets"])
         self._record(request)
         server = unix.listen(self._paths.runner_socket)
-        self._lock and self._lock.write(
-            {"deploy": request.deploy, "kind": request.kind, "who": request.who, "since": time.time(), "pid": 0}
-        )
         pid = os.fork()
         if pid == 0:
-            self._lock and self._lock.write(
-                {
-                    "deploy": request.deploy,
-                    "kind": request.kind,
-                    "who": request.who,
-                    "since": time.time(),
-                    "pid": os.getpid(),
-                }
-            )
+            if self._lock is not None:
+                self._lock.write({**self._who(request), "pid": os.getpid()})
             runner.start(self._paths, request, manifest, server)
         server.close()
         self._let_go()
         return {"deploy": request.deploy, "release": request.release, "runner": pid}
+
+    def _who(self, request: Request) -> Params:
+        return {"deploy": request.deploy, "kind": request.kind, "who": request.who, "since": time.time()}
 
     def _request(self, params: Params, facts: Params, manifest: Optional[Manifest]) -> Request:
         state = State(self._paths.state) if self._paths.state.exists() else None
@@ -419,8 +413,8 @@ class _Planner:
             )  # fmt: skip
         return str(older[0])
 
-    def _created(self, known: Dict[str, Params], name: Optional[str]) -> float:
-        return float(known[name]["created_at"]) if name in known else float("inf")
+    def _created(self, known: Dict[str, Params], name: Optional[str]) -> str:
+        return str(known[name]["created_at"]) if name in known else "9999"
 
     def _settings(self, kind: str, release: Optional[str]) -> Params:
         if kind != "push" and release and self._state is not None:
@@ -482,6 +476,7 @@ def _past(row: Params) -> Params:
     names = ("kind", "who", "started_at", "ended_at", "status", "exit_code", "release", "previous", "step")
     return {
         "deploy": row["id"], **{name: row[name] for name in names},
+        **{name: row[name] and timestamp(row[name]) for name in ("started_at", "ended_at")},
         **{name: result.get(name) for name in ("verdict", "waited_s", "lost", "gap_ms", "error")},
     }  # fmt: skip
 

@@ -61,7 +61,7 @@ def _relay(connection: socket.socket, since: int, send: Send, client: int) -> in
         try:
             connection.sendall(frames.pack({"op": "follow", "since": since}))
             while True:
-                readable = select.select([connection, client], [], [])[0]
+                readable = select.select([connection.fileno(), client], [], [])[0]
                 if client in readable:
                     return since
                 data = connection.recv(65536)

@@ -13,6 +13,7 @@ from deployer.errors import DeployerError, PreflightError
 from deployer.host import adopt, health, lock, ports
 from deployer.host.health import Answer
 from deployer.host.instance import Instance, alive_rows, from_row
+from deployer.host.journal import timestamp
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
 from deployer.host.ready import url_port
@@ -105,7 +106,7 @@ class Observer:
             "id": one.id,
             "release": one.spec.release,
             "pid": one.main.pid,
-            "started_at": one.started_at,
+            "started_at": timestamp(one.started_at),
             "uptime_s": round(max(0.0, time.time() - one.started_at), 1),
             "state": state,
             "confirmed": one.confirmed,
@@ -154,7 +155,11 @@ class Observer:
         rows = self._state.rows(
             "SELECT id, hash, state, created_at, files, bytes FROM releases ORDER BY created_at DESC, id DESC"
         )
-        return [dict(row, current=row["id"] == current) for row in rows if (self._paths.release(row["id"])).is_dir()]
+        return [
+            dict(row, current=row["id"] == current, created_at=timestamp(row["created_at"]))
+            for row in rows
+            if (self._paths.release(row["id"])).is_dir()
+        ]
 
     def _current(self) -> Optional[str]:
         try:

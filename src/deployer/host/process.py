@@ -165,7 +165,7 @@ def become_subreaper() -> bool:
 
     set_child_subreaper = 36  # linux/prctl.h
     try:
-        return ctypes.CDLL(None, use_errno=True).prctl(set_child_subreaper, 1, 0, 0, 0) == 0
+        return bool(ctypes.CDLL(None, use_errno=True).prctl(set_child_subreaper, 1, 0, 0, 0) == 0)
     except (OSError, AttributeError):
         return False
 
@@ -189,7 +189,7 @@ def _parse(pid: int, raw: bytes) -> Stat:
 def _read(path: str) -> bytes:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        chunks = []
+        chunks: list[bytes] = []
         while True:
             chunk = os.read(fd, 65536)
             if not chunk:

@@ -115,7 +115,7 @@ class Prover:
             self._last = f"it does not listen on port {self._port}{self._instead(pids)}"
             return False
         self._last = f"it has not been alive for {self._settings['alive_for']:g} s"
-        return elapsed >= self._settings["alive_for"]
+        return bool(elapsed >= self._settings["alive_for"])
 
     def _is_its_own(self, answer: Answer, url: str, pids: Set[int]) -> bool:
         port = url_port(url)

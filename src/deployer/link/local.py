@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO, cast
 
 import deployer
 from deployer.errors import LinkError
@@ -49,7 +49,7 @@ class LocalChannel:
     def receive(self) -> Frame | None:
         assert self._process.stdout is not None
         try:
-            frame = frames.read(self._process.stdout)
+            frame = frames.read(cast(BinaryIO, self._process.stdout))
         except (frames.BrokenFrame, OSError, ValueError) as error:
             raise self._lost() from error
         if frame is None and self._process.wait(CLOSE_WITHIN) != 0:

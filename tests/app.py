@@ -1,0 +1,248 @@
+"""One app under test: a directory with a deploy.toml, a host path, and the real `deployer` command. Everything is a real process."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SERVICES = Path(__file__).parent / "services"
+SOURCE = Path(__file__).parent.parent / "src"
+
+
+@dataclass
+class Result:
+    """What one `deployer` command did: exit code, both streams, and the events where it ran with --json."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines() if line.startswith("{")]
+
+    def event(self, name: str) -> dict[str, Any]:
+        """The last event of that name; fails with the whole output when there is none."""
+        found = [event for event in self.events if event["event"] == name]
+        assert found, f"no {name} in:\n{self.out}\n{self.err}"
+        return found[-1]
+
+    def names(self) -> list[str]:
+        return [event["event"] for event in self.events]
+
+
+@dataclass
+class App:
+    """An app in *root*: `root/dist` is the artifact, `root/host` the target's path, `root/deploy.toml` what `configure` wrote."""
+
+    root: Path
+    port: int
+    env: dict[str, str] = field(default_factory=dict)
+    args: list[str] = field(default_factory=list)
+
+    @property
+    def dist(self) -> Path:
+        return self.root / "dist"
+
+    @property
+    def host(self) -> Path:
+        return self.root / "host"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def configure(
+        self, run: str = "", args: list[str] | None = None, health: str | None = None, more: str = "", **tables: str
+    ) -> None:
+        """
+        Write deploy.toml. *args* are service.py's; *run* are more lines of [run]; *health* replaces the [health] lines
+        ("" for none); other keywords are tables by name (`drain='ceiling = "2s"'`); *more* is appended as it is.
+        """
+        if args is not None:
+            self.args = args
+        if "command" not in run:
+            command = json.dumps([sys.executable, "-S", "service.py", "--port", str(self.port), *self.args])
+            run = f"command = {command}\n{run}"
+        if "env =" not in run:
+            names = {
+                name: str(self.root / f"{name.lower()}.txt") for name in ("SIGNALS_FILE", "WORK_FILE", "STARTS_FILE")
+            }
+            run += "\nenv = { " + ", ".join(f"{name} = {json.dumps(value)}" for name, value in names.items()) + " }"
+        if health is None:
+            health = f'url = "{self.url}/health"\ninterval = "50ms"\nready_within = "10s"'
+        tables = {
+            "build": 'artifact = "dist"',
+            "run": run,
+            "health": health,
+            **tables,
+            "target.local": f'path = "{self.host}"',
+        }
+        text = 'app = "t-app"\n' + "".join(f"\n[{name}]\n{lines}\n" for name, lines in tables.items() if lines) + more
+        (self.root / "deploy.toml").write_text(text)
+
+    def release(self, text: str) -> None:
+        """Make the artifact another one, so that the next push is a new release."""
+        (self.dist / "version.txt").write_text(text)
+
+    def run(
+        self, *args: str, timeout: float = 60, env: dict[str, str] | None = None, check: int | None = None
+    ) -> Result:
+        """Run `deployer ARGS` to its end."""
+        started = time.monotonic()
+        done = subprocess.run(
+            command(*args), cwd=self.root, env={**clean_environment(), **self.env, **(env or {})},
+            capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        result = Result(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+        assert check is None or result.code == check, (
+            f"exit {result.code}, not {check}:\n{result.out}\n{result.err}\n{self.engine_log()}"
+        )
+        return result
+
+    def push(self, *args: str, check: int | None = 0, **more: Any) -> Result:
+        """`deployer push --json ARGS`."""
+        return self.run("push", "--json", *args, check=check, **more)
+
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        """Start `deployer ARGS` and return while it runs. The caller ends it."""
+        return subprocess.Popen(
+            command(*args), cwd=self.root, env={**clean_environment(), **self.env}, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    def status(self) -> dict[str, Any]:
+        """The facts of `deployer status --json`."""
+        facts: dict[str, Any] = self.run("status", "--json", check=0).events[0]["hosts"][0]["facts"]
+        return facts
+
+    def get(self, path: str = "/health", timeout: float = 5) -> dict[str, Any]:
+        """The JSON that the service answers (also with a 503)."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=timeout) as answer:
+                found: dict[str, Any] = json.load(answer)
+        except urllib.error.HTTPError as error:
+            found = json.load(error)
+        return found
+
+    def task(self, seconds: float, name: str = "callClaude") -> subprocess.Popen[str]:
+        """A client of its own process that waits for a task of *seconds*; returns once the task is in flight."""
+        code = (
+            "import sys, urllib.request as u; "
+            f"print(u.urlopen(u.Request('{self.url}/task?seconds={seconds}&name={name}', method='POST'), timeout=600).read().decode())"
+        )
+        client = subprocess.Popen(
+            [sys.executable, "-S", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        wait_until(
+            lambda: any(task.get("name") == name for task in self.get().get("tasks", [])), what="the task is in flight"
+        )
+        return client
+
+    def lines(self, name: str) -> list[list[str]]:
+        """The lines of SIGNALS_FILE, WORK_FILE or STARTS_FILE, split into words."""
+        path = self.root / f"{name.lower()}.txt"
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+    def engine_log(self) -> str:
+        path = self.host / ".deployer" / "engine.log"
+        return path.read_text() if path.exists() else ""
+
+    def current(self) -> str | None:
+        link = self.host / "current"
+        return os.path.basename(os.readlink(link)) if link.is_symlink() else None
+
+    def processes(self) -> list[int]:
+        """Every living process that belongs to this app: marked instances, and engine parts that name its path."""
+        found = []
+        for name in os.listdir("/proc"):
+            if name.isdigit() and int(name) != os.getpid():
+                text = read(f"/proc/{name}/environ") + b"\0" + read(f"/proc/{name}/cmdline")
+                if os.fsencode(self.root) in text and state(int(name)) not in ("Z", None):
+                    found.append(int(name))
+        return found
+
+    def close(self) -> None:
+        """End everything, by pid, and fail when something of the app outlives `deployer stop`."""
+        if (self.host / ".deployer").exists():
+            self.run("stop", "--ceiling", "1s", "--wait-lock", "20s", timeout=60)
+        for pid in self.processes():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+
+def command(*args: str) -> list[str]:
+    return [sys.executable, "-m", "deployer", *args]
+
+
+def clean_environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR", "USER")}
+    return {**kept, "PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def state(pid: int) -> str | None:
+    """The state letter of *pid*; None when there is no such process."""
+    raw = read(f"/proc/{pid}/stat")
+    return raw[raw.rindex(b")") + 2 :].split()[0].decode() if raw else None
+
+
+def alive(pid: int) -> bool:
+    return state(pid) not in ("Z", "X", None)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], Any], within: float = 15, what: str = "the condition") -> Any:
+    """The first true value of *condition*; fails after *within* seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            found = condition()
+        except (OSError, ValueError):
+            found = None
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"waited {within} s in vain: {what}"
+        time.sleep(0.02)
+
+
+@contextmanager
+def make_app(root: Path) -> Iterator[App]:
+    """An app with service.py as its artifact, configured plainly; ended at the end."""
+    app = App(root, free_port())
+    app.dist.mkdir(parents=True)
+    shutil.copy(SERVICES / "service.py", app.dist / "service.py")
+    app.release("v1")
+    app.configure(args=[])
+    try:
+        yield app
+    finally:
+        app.close()
