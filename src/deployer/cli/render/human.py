@@ -11,7 +11,7 @@ from deployer.cli.render import text
 from deployer.cli.render.lines import Layout, Line
 from deployer.cli.render.live import LiveProgress
 from deployer.cli.render.progress import Progress
-from deployer.cli.render.result import Course, is_result, result_lines
+from deployer.cli.render.result import Course, begins, is_result, result_lines
 from deployer.cli.render.steps import Steps, host_of, in_detail
 
 
@@ -53,11 +53,11 @@ class HumanView:
 
     def _step(self, event: Mapping[str, Any]) -> None:
         name, host = event.get("event"), host_of(event)
-        if name == "push.started":
+        if begins(event):
             self._started(event)
         elif name == "drain.started":
             self._draining[host] = event.get("pid")
-        elif name == "drain.progress":
+        elif name in ("drain.progress", "drain.waiting"):
             self._progress.show(event, self._draining.get(host))
         elif name == "drain.finished":
             self._progress.end(host)
@@ -68,7 +68,7 @@ class HumanView:
             self._progress.line(self._layout.quoted(str(event.get("line") or "")))
         elif line is not None:
             self._progress.line(self._layout.text(line))
-        elif self._view.verbose and event.get("event") != "drain.progress":
+        elif self._view.verbose and event.get("event") not in ("drain.progress", "drain.waiting"):
             self._progress.line(self._layout.headed(text.one_line(host_of(event), 40), in_detail(event)))
 
     def _started(self, event: Mapping[str, Any]) -> None:

@@ -31,10 +31,15 @@ class Course:
     lost: list[str] = field(default_factory=list)
 
     def note(self, event: Mapping[str, Any]) -> None:
-        if event.get("event") == "push.started":
+        if begins(event):
             self.kind, self.started = str(event.get("kind") or "push"), event.get("time")
         if isinstance(event.get("gap_ms"), int | float):
             self.gaps.append(event["gap_ms"])
+
+
+def begins(event: Mapping[str, Any]) -> bool:
+    """Whether *event* opens a push, a rollback, a start, a stop or a restart."""
+    return str(event.get("event")).endswith(".started") and "kind" in event and "app" in event
 
 
 def is_result(event: Mapping[str, Any]) -> bool:

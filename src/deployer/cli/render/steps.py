@@ -24,6 +24,8 @@ class Steps:
             "stage.finished": self._stage,
             "install.finished": self._plain_step,
             "check.finished": self._plain_step,
+            "rehearse.finished": self._plain_step,
+            "resumed": lambda event, host: Line(host, "resume", "ok", "", str(event.get("text"))),
             "drain.finished": lambda event, host: drain.finished(event),
             "start.finished": self._start,
             "ready": self._ready,
