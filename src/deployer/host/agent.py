@@ -47,6 +47,7 @@ class Agent:
         self._processes = Processes()
         self._paths: HostPaths = HostPaths(resolve("/nonexistent"))
         self._lock: Optional[lock.DeployLock] = None
+        self._store: Optional[Store] = None
         self._opened: Params = {}
         self._facts: Params = {}
         self._bytes_received = 0
@@ -241,7 +242,8 @@ class Agent:
     def _have(self, params: Params) -> Params:
         manifest = _manifest(params["manifest"])
         Releases(self._paths.root).prepare()
-        missing = Store(self._paths.store).missing(manifest)
+        self._store = Store(self._paths.store)
+        missing = self._store.missing(manifest)
         size = sum(entry.size for entry in missing)
         self._require_space(size, len(manifest.entries))
         return {"missing": [key(entry) for entry in missing], "bytes": size}
@@ -260,7 +262,9 @@ class Agent:
             )
 
     def _blob(self, params: Params) -> Params:
-        Store(self._paths.store).receive(params["key"], int(params["size"]), self._pieces(int(params["size"])))
+        if self._store is None:
+            raise LinkError("a blob came before its manifest")
+        self._store.receive(params["key"], int(params["size"]), self._pieces(int(params["size"])))
         return {}
 
     def _pieces(self, size: int) -> Iterator[bytes]:
@@ -291,6 +295,8 @@ class Agent:
         request = self._request(merged, self._facts, manifest)
         if request.kind == "push" and request.steps and merged.get("secrets"):
             spawn.write_secrets(self._paths.secrets_of(str(request.release)), merged["secrets"])
+        if self._store is not None and self._bytes_received:
+            self._store.sync()
         self._record(request)
         server = unix.listen(self._paths.runner_socket)
         pid = os.fork()
@@ -434,11 +440,12 @@ class _Planner:
         return {row["id"]: row["hash"] for row in self._facts["releases"]}
 
     def _previous(self) -> Optional[Params]:
-        running = self._facts["instance"]
-        if running and self._state is not None:
-            row = self._state.row("SELECT spec FROM instances WHERE id=?", running["id"])
+        # What runs; else what should: a release that keeps crashing is still the one to go back to.
+        instance = (self._facts["instance"] or {}).get("id") or self._facts["desired"]
+        if instance and self._state is not None:
+            row = self._state.row("SELECT release, spec FROM instances WHERE id=?", instance)
             if row:
-                return {"spec": json.loads(row["spec"]), "settings": settings_of(self._state, running["release"])}
+                return {"spec": json.loads(row["spec"]), "settings": settings_of(self._state, row["release"])}
         if self._facts["adopt"]:
             return {"spec": {"id": new_instance_id(), "release": "adopted"}, "settings": None}
         return None

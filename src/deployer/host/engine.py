@@ -63,7 +63,7 @@ def install(paths: HostPaths) -> Path:
 
 def argv(package: Path, role: str, *args: str) -> List[str]:
     """How to start *role* (agent, keeper, resume) of the engine at *package*: isolated, no site-packages."""
-    return [python(), "-I", "-S", str(package / "host" / "__main__.py"), role, *args]
+    return [python(), "-I", "-S", "-X", "utf8", str(package / "host" / "__main__.py"), role, *args]
 
 
 def python() -> str:

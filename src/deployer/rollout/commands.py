@@ -39,7 +39,8 @@ def _commit(
     session: Session, config: Config, kind: str, options: PushOptions, stream: Stream, release: str | None
 ) -> None:
     asked = {"deploy": stream.deploy, "kind": kind, "who": who(), **look(config)}
-    session.call("open", wait_lock=options.wait_lock, detach=options.detach, **asked)
+    facts = session.call("open", wait_lock=options.wait_lock, detach=options.detach, **asked)
+    stream.serving = (facts["instance"] or {}).get("release")
     session.call("commit", release=release, **asked)
 
 
@@ -84,9 +85,22 @@ def status(config: Config) -> dict[str, Any]:
 def _status(config: Config) -> dict[str, Any]:
     try:
         with connect(config) as session:
-            return {"host": session.host, "facts": session.call("observe", wake=True, **look(config)), "error": None}
+            facts = session.call("observe", wake=True, **look(config))
+            return {"host": session.host, **_summary(facts), "facts": facts, "error": None}
     except DeployerError as error:
         return {"host": "local", "facts": None, "error": error.to_json()}
+
+
+def _summary(facts: dict[str, Any]) -> dict[str, Any]:
+    """What a script asks a host's status for, without digging."""
+    running = facts["instance"] or {}
+    return {
+        "status": running.get("state") or ("draining" if facts["draining"] else "stopped"),
+        **{name: running.get(name) for name in ("release", "pid", "uptime_s", "started_at")},
+        **{name: facts["health"][name] for name in ("health", "busy", "tasks")},
+        "deploy": facts["under_way"],
+        "draining": facts["draining"],
+    }
 
 
 def releases(config: Config) -> dict[str, Any]:

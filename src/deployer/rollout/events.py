@@ -20,6 +20,7 @@ class Stream:
         self.deploy = deploy
         self.finished: Event | None = None
         self.seen = 0
+        self.serving: str | None = None  # the release that runs while nothing has been changed
         self.committed = False  # from here on the host goes on without us
         self._emit = emit
         self.started_at = time.monotonic()
@@ -35,12 +36,12 @@ class Stream:
             self.finished = event
         self._emit(event)
 
-    def failed(self, error: DeployerError, host: str, release: str | None) -> None:
+    def failed(self, error: DeployerError, host: str) -> None:
         """The host's part ended before its runner could say so."""
         self.passed(
             {
                 "v": 1, "time": now(), "deploy": self.deploy, "host": host, "event": "host.finished", "status": "failed",
-                "gap_ms": None, "release": release, "exit_code": error.code, "error": error.to_json(),
+                "gap_ms": None, "release": self.serving, "exit_code": error.code, "error": error.to_json(),
             }
         )  # fmt: skip
 

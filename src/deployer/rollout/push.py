@@ -72,7 +72,7 @@ def one_host(stream: Stream, kind: str) -> Iterator[None]:
             raise
         if stream.committed:
             raise
-        stream.failed(error, "local", None)
+        stream.failed(error, "local")
 
 
 def interrupted(stream: Stream, kind: str) -> Interrupted:
@@ -126,6 +126,7 @@ def _push_to(
         detach=options.detach,
         **asked,
     )
+    stream.serving = (facts["instance"] or {}).get("release")
     known = {release["id"] for release in facts["releases"]}
     if options.release is not None and options.release in known:
         if options.artifact is not None:
