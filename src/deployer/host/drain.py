@@ -37,13 +37,13 @@ class Drain:
         self._to_tree = row["signal_to"] == "tree"
         self._forced_at: Optional[float] = clock.now() if row["forced"] else None
         self._signalled: Set[Tuple[int, int]] = self._recorded(row["signal"])
-        self._killed: Dict[int, Dict[str, object]] = {}
+        self._killed: Dict[Tuple[int, int], Dict[str, object]] = {}
         self._main_seen_gone = False
 
     def advance(self) -> Optional[Verdict]:
         """Do what is due now; the verdict once the whole tree has exited, else None."""
         members = self.instance.members()
-        if members and self._clock.now() >= self.deadline:
+        if members and (self._forced_at is not None or self._clock.now() >= self.deadline):
             self._force(members)
         elif members:
             self._ask(members)
@@ -58,8 +58,8 @@ class Drain:
         return self.deadline if self._forced_at is None else self._forced_at + STUCK_AFTER
 
     def waited(self) -> float:
-        """Seconds since the drain was asked for."""
-        return self._clock.now() - self._asked_mono
+        """Seconds since the drain was asked for; 0 when that was before the machine was started again."""
+        return max(0.0, self._clock.now() - self._asked_mono)
 
     def move_deadline(self, deadline: float) -> None:
         """Lengthen or end the wait; recorded."""
@@ -67,26 +67,26 @@ class Drain:
         self.deadline = deadline
 
     def _ask(self, members: List[Stat]) -> None:
-        # The main process decides for its children; once it has gone, whoever lives on gets a signal of its own. A process
-        # that appeared later under a living parent is that parent's business (it may be its clean-up).
-        main_alive = any(stat.pid == self.instance.main.pid for stat in members)
+        # The main process decides for its children; once it has gone, whoever lives on gets a signal of its own.
+        # A process that appeared later under a living parent is that parent's business (it may be its clean-up).
+        main_alive = any(self.instance.tree.is_main(stat) for stat in members)
         alive = {stat.pid for stat in members}
         everyone = not self._signalled if self._to_tree else not main_alive and not self._main_seen_gone
         for stat in members:
             orphaned = not main_alive and stat.ppid not in alive
-            if everyone or orphaned or stat.pid == self.instance.main.pid:
+            if everyone or orphaned or self.instance.tree.is_main(stat):
                 self._send(stat)
         self._main_seen_gone = self._main_seen_gone or not main_alive
 
     def _send(self, stat: Stat) -> None:
         key = (stat.pid, stat.start)
-        if key in self._signalled:
+        handle = self.instance.tree.handle(stat.pid)
+        if handle is None or key in self._signalled:
             return
         self._signalled.add(key)
         # Recorded before it is sent: after a crash, a resume must know that the signal may have gone out.
         self._record(stat, self._signal.name)
-        handle = self.instance.tree.handle(stat.pid)
-        if handle is not None and handle.send(self._signal):
+        if handle.send(self._signal):
             self._sent(stat, self._signal.name)
             if stat.state in "Tt":
                 handle.send(signals.SIGCONT)  # a stopped process cannot hear the request otherwise
@@ -96,12 +96,12 @@ class Drain:
             self._state.update("drains", self.instance.id, forced=1)
             self._forced_at = self._clock.now()
         for stat in members:
-            if stat.pid not in self._killed:
-                self._killed[stat.pid] = self.instance.tree.describe(stat)
+            handle = self.instance.tree.handle(stat.pid)
+            if (stat.pid, stat.start) not in self._killed and handle is not None:
+                self._killed[stat.pid, stat.start] = self.instance.tree.describe(stat)
                 self._record(stat, "SIGKILL")
-                handle = self.instance.tree.handle(stat.pid)
-                if handle is not None:
-                    handle.send(signals.SIGKILL)
+                if handle.send(signals.SIGKILL):
+                    self._sent(stat, "SIGKILL")
 
     def _verdict(self, stuck: List[Stat]) -> Verdict:
         code = self.instance.reap()

@@ -10,7 +10,8 @@ import json
 import socket
 import threading
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Union
+from math import isfinite
+from typing import Any, Dict, List, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
 BODY_LIMIT = 64 * 1024
@@ -38,6 +39,10 @@ class Answer:
         """Whether the app says that it has work in progress."""
         return bool(self.tasks) or bool(self.busy)
 
+    def speaks_of_work(self) -> bool:
+        """Whether it says anything about work, none included; an error page or a silent app does not."""
+        return self.working() or (self.status is not None and not self.health.startswith("http "))
+
 
 NO_URL = Answer("none")
 
@@ -50,35 +55,46 @@ def ask(url: str, timeout: float, busy: Optional[str] = None) -> Answer:
     """
     import http.client  # 30 ms, and only apps with a health URL need it
 
+    late = threading.Event()
+    try:
+        status, body = _get(url, timeout, late)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return Answer("timeout" if late.is_set() else _failure(error))
+    return Answer("timeout") if late.is_set() else read(status, body, busy)
+
+
+def _failure(error: Exception) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "refused"
+    if isinstance(error, (socket.timeout, TimeoutError)):
+        return "timeout"
+    if isinstance(error, ConnectionError):
+        return "closed"
+    if isinstance(error, OSError):
+        return f"unreachable ({error.strerror or error})"[:80]
+    return "garbage"
+
+
+def _get(url: str, timeout: float, late: threading.Event) -> Tuple[int, bytes]:
+    """Status and the first of the body; *late* is set, and the connection cut, *timeout* seconds after it was made."""
+    import http.client
+
     parts = urlsplit(url)
     connection = _connection(parts.scheme, parts.hostname or "", parts.port, timeout)
-    alarm: Optional[threading.Timer] = None
+    connection.connect()
+    alarm = threading.Timer(timeout, _cut, (connection.sock, late))
+    alarm.daemon = True
+    alarm.start()
     try:
-        connection.connect()
-        alarm = threading.Timer(timeout, _cut, (connection.sock,))
-        alarm.daemon = True
-        alarm.start()
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", target, headers={"Accept": "application/json", "Connection": "close"})
         response = connection.getresponse()
         try:
-            body = response.read(BODY_LIMIT)
-        except (OSError, http.client.HTTPException):
-            body = b""
-        return read(response.status, body, busy)
-    except ConnectionRefusedError:
-        return Answer("refused")
-    except (socket.timeout, TimeoutError):
-        return Answer("timeout")
-    except (http.client.HTTPException, ValueError):
-        return Answer("garbage")
-    except OSError as error:
-        return Answer(
-            "closed" if isinstance(error, ConnectionError) else f"unreachable ({error.strerror or error})"[:80]
-        )
+            return response.status, response.read(BODY_LIMIT)
+        except http.client.IncompleteRead as error:  # less than it announced: what there is may still say something
+            return response.status, error.partial
     finally:
-        if alarm is not None:
-            alarm.cancel()
+        alarm.cancel()
         connection.close()
 
 
@@ -125,7 +141,8 @@ def _connection(scheme: str, host: str, port: Optional[int], timeout: float) -> 
     return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
 
 
-def _cut(sock: Any) -> None:
+def _cut(sock: Any, late: threading.Event) -> None:
+    late.set()
     try:
         sock.shutdown(socket.SHUT_RDWR)
     except (OSError, AttributeError):
@@ -172,10 +189,17 @@ def _task(item: Any) -> Dict[str, Any]:
     task: Dict[str, Any] = {}
     for name in ("id", "name", "started_at"):
         value = item.get(name)
-        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        if _is_plain(value):
             task[name] = clean(value)[:TEXT_LIMIT] if isinstance(value, str) else value
     task["age_s"] = _age(task.get("started_at"))
     return task
+
+
+def _is_plain(value: Any) -> bool:
+    # Python reads NaN and Infinity, which are no JSON and must not get into ours.
+    if isinstance(value, float):
+        return isfinite(value)
+    return isinstance(value, (str, int)) and not isinstance(value, bool)
 
 
 def _age(started_at: Any) -> Optional[float]:

@@ -6,8 +6,10 @@ import os
 import socket
 import struct
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Dict, Mapping, Optional, Tuple
 
+LONGEST_EXTENSION = 86400.0
+"""Seconds that one EXTEND_TIMEOUT_USEC may ask for at most: a slip in the unit must not hold a drain for ever."""
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -62,3 +64,11 @@ def parse(data: bytes) -> Dict[str, str]:
         if equals and name.isidentifier():
             found[name] = value[:500]
     return found
+
+
+def extension(said: Mapping[str, str]) -> Optional[float]:
+    """The seconds from now that EXTEND_TIMEOUT_USEC asks for; None where it is missing or no number."""
+    value = said.get("EXTEND_TIMEOUT_USEC", "")
+    if not (value.isascii() and value.isdigit()):
+        return None
+    return min(int(value) / 1e6, LONGEST_EXTENSION) if len(value) < 20 else LONGEST_EXTENSION

@@ -50,7 +50,7 @@ def sockets_of(pid: int) -> Dict[int, int]:
 
 
 def take_socket(handle: Handle, port: int) -> Optional[socket.socket]:
-    """A duplicate of the socket that the process listens with on *port* (pidfd_getfd, Linux 5.6); None where that fails."""
+    """A duplicate of the socket that a process listens with on *port* (pidfd_getfd, Linux 5.6), or None."""
     import ctypes
 
     pidfd_getfd = 438

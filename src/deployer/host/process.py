@@ -10,10 +10,13 @@ import os
 import select
 import signal
 import sys
-from typing import Dict, NamedTuple, Optional
+from typing import Dict, NamedTuple, Optional, Set
 
 from deployer.errors import PreflightError
 from deployer.model import Identity
+
+LOOKS = 20
+"""How often the list of processes is read again for those that started meanwhile: any chain but a fork bomb ends."""
 
 
 class Stat(NamedTuple):
@@ -49,10 +52,10 @@ class Handle:
         return self._fd
 
     def send(self, signum: int) -> bool:
-        """Whether the signal went out; False when the process has already gone."""
+        """Whether the signal went out; False when the process has gone, or is somebody's whom we may not signal."""
         try:
             signal.pidfd_send_signal(self._fd, signum)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):
             return False
         return True
 
@@ -83,14 +86,19 @@ class Processes:
             return None
 
     def table(self) -> Dict[int, Stat]:
-        """Every process, zombies included, by pid."""
-        found = {}
-        for name in os.listdir(self._proc):
-            if name.isdigit():
-                stat = self.stat(int(name))
-                if stat is not None:
-                    found[stat.pid] = stat
+        """Every process, zombies included, by pid; also one whose parent started it and exited while we looked."""
+        found: Dict[int, Stat] = {}
+        seen: Set[int] = set()
+        for _ in range(LOOKS):
+            new = self._pids() - seen
+            if not new:
+                break
+            seen |= new
+            found.update((stat.pid, stat) for stat in map(self.stat, sorted(new)) if stat is not None)
         return found
+
+    def _pids(self) -> Set[int]:
+        return {int(name) for name in os.listdir(self._proc) if name.isdigit()}
 
     def identity(self, pid: int) -> Optional[Identity]:
         """Who *pid* is now, or None when it has exited."""
@@ -157,6 +165,15 @@ def require_linux() -> None:
         raise PreflightError(
             "this host's Python has no pidfd_open", hint="use Python 3.9 or newer on Linux 5.3 or newer"
         )
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:  # without them, every process would look as if it had exited
+        raise PreflightError(
+            "this host's kernel gives out no pidfds",
+            cause=str(error),
+            state="nothing was changed",
+            hint="use Linux 5.3 or newer; in a container, one whose seccomp profile allows pidfd_open",
+        ) from error
 
 
 def become_subreaper() -> bool:

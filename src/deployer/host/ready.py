@@ -118,17 +118,27 @@ class Prover:
         return bool(elapsed >= self._settings["alive_for"])
 
     def _is_its_own(self, answer: Answer, url: str, pids: Set[int]) -> bool:
-        port = url_port(url)
-        inodes = ports.listening(port)
-        if ports.holders(inodes, pids):
+        if answer.pid in pids:
             return True
-        strangers = ports.holders(inodes, self._processes.table()) if inodes else []
-        if strangers:
+        inodes = ports.listening(url_port(url)) if is_here(url) else set()
+        strangers = self._others(inodes, pids, answer.pid)
+        if ports.holders(inodes, pids) and not strangers:
+            return True
+        if strangers:  # also where both listen (SO_REUSEPORT, two address families): then it could have been either
             who = ", ".join(f"pid {pid} ({self._processes.command(pid, 60)})" for pid in strangers[:3])
             self._last = f"{url} is answered by {who}, not by the new process"
             return False
+        self._last = f"{url} is answered by pid {answer.pid}, which is not the new process"
         # Nobody whom we may look at listens here (a proxy, another namespace): its own word has to do.
-        return answer.pid is None or answer.pid in pids
+        return answer.pid is None
+
+    def _others(self, inodes: Set[int], pids: Set[int], answered: Optional[int]) -> List[int]:
+        """Who else may have answered: the holder that says so, or who listens with a socket that *pids* do not hold."""
+        holders = [pid for pid in ports.holders(inodes, self._processes.table()) if pid not in pids]
+        if answered in holders:
+            return [pid for pid in holders if pid == answered]
+        shared = {inode for pid in pids for inode in ports.sockets_of(pid)}
+        return ports.holders(inodes - shared, holders)
 
     def _too_late(self, record: Dict[str, Any]) -> str:
         pids = {process["pid"] for process in record["processes"]}
@@ -144,6 +154,14 @@ class Prover:
             if others and expected not in ports.ports_of(pids)
             else ""
         )
+
+
+def is_here(url: str) -> bool:
+    """Whether *url* leads to this machine's own loopback, where we can see who listens."""
+    from urllib.parse import urlsplit
+
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1", "0.0.0.0") or host.startswith("127.")
 
 
 def url_port(url: str) -> int:

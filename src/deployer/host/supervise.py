@@ -18,7 +18,7 @@ from deployer.errors import DeployerError
 from deployer.host import drain, logs, ports
 from deployer.host.clock import Clock
 from deployer.host.instance import Instance, alive_rows, from_row
-from deployer.host.notify import NotifySocket
+from deployer.host.notify import NotifySocket, extension
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
 from deployer.host.spawn import StartError, environment, spawn
@@ -164,6 +164,9 @@ class Core:
 
     def advance(self) -> None:
         """Do everything that is due now. Safe to call at any time."""
+        for instance in self.instances.values():
+            # Orphans come to us; where there is one instance only, no doubt is left whose an unmarked one is.
+            instance.tree.reaper = os.getpid() if len(self.instances) == 1 else None
         for name, under_way in list(self.drains.items()):
             verdict = under_way.advance()
             if verdict is not None:
@@ -210,12 +213,12 @@ class Core:
         self._say(f"drained {instance.id} of {instance.spec.release}: {verdict.verdict} after {verdict.waited_s} s")
 
     def _look_after(self, instance: Instance) -> None:
-        main = instance.tree.handle(instance.main.pid)
-        if main is not None and not main.exited():
+        known = instance.tree.handles()
+        if instance.tree.handle(instance.main.pid) is not None and not any(handle.exited() for handle in known):
             return
-        members = instance.members()
+        members = instance.members()  # looked up at every exit: the handle of one that has gone would wake us for ever
         code = instance.reap()
-        if any(stat.pid == instance.main.pid for stat in members):
+        if any(map(instance.tree.is_main, members)):
             return
         if members and code in (0, None):
             return  # it went into the background, as daemons do: what lives on is the service
@@ -348,8 +351,9 @@ class Core:
         if "STATUS" in said:
             instance.status_text = said["STATUS"]
         under_way = self.drains.get(instance_id)
-        if under_way is not None and said.get("EXTEND_TIMEOUT_USEC", "").isdigit():
-            asked = self._clock.now() + int(said["EXTEND_TIMEOUT_USEC"]) / 1e6
+        more = extension(said)
+        if under_way is not None and more is not None:
+            asked = self._clock.now() + more
             if asked > under_way.deadline:
                 under_way.move_deadline(asked)
                 self._say(f"{instance_id} asked for more time (EXTEND_TIMEOUT_USEC)")

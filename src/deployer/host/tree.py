@@ -10,23 +10,27 @@ from deployer.model import Identity
 
 ENGINE_MARK = b"DEPLOYER_ENGINE="
 """In the environment of our own processes: whoever started them, they are never part of an app's tree."""
+INSTANCE_MARK = b"DEPLOYER_INSTANCE="
+"""In the environment of everything that an instance started and that did not clear it."""
 
 
 class Tree:
     """
     The living processes of one instance, found again at each `refresh`.
 
-    A process belongs to it if a member started it, if a member leads its session or process group, or if it carries the
-    instance's id in its environment (double forks, setsid). Once a member, always a member, until it exits.
+    A process belongs to it if a member started it, if a member leads its session or process group, or if it carries
+    the instance's id in its environment (double forks, setsid). Once a member, always a member, until it exits. Where
+    `reaper` is set, an orphan that came to that process belongs to it too: a double fork may clear its environment.
     """
 
     def __init__(self, processes: Processes, main: Identity, instance: Optional[str]) -> None:
         self._processes = processes
         self.main = main
-        self._mark = f"DEPLOYER_INSTANCE={instance}".encode() if instance else None
+        self._mark = INSTANCE_MARK + instance.encode() if instance else None
         self._known: Dict[int, Identity] = {main.pid: main}
         self._handles: Dict[int, Handle] = {}
         self._strangers: Set[Tuple[int, int]] = set()
+        self.reaper: Optional[int] = None
 
     def refresh(self) -> List[Stat]:
         """The members alive now, the main process first, then by age."""
@@ -36,12 +40,17 @@ class Tree:
         members = self._grow(self._seeds(table), table)
         for pid in members:
             self._remember(table[pid])
-        self._forget(members)
-        return sorted((table[pid] for pid in self._handles), key=lambda s: (s.pid != self.main.pid, s.start, s.pid))
+        self._forget(members, table)
+        alive = (table[pid] for pid in members if self._still_there(table[pid]))
+        return sorted(alive, key=lambda stat: (not self.is_main(stat), stat.start, stat.pid))
 
     def remember(self, identity: Identity) -> None:
         """Count *identity* as a member, as an earlier keeper did."""
         self._known.setdefault(identity.pid, identity)
+
+    def is_main(self, stat: Stat) -> bool:
+        """Whether *stat* is the main process, and not another one with its number."""
+        return (stat.pid, stat.start) == (self.main.pid, self.main.start)
 
     def main_alive(self) -> bool:
         """Whether the main process itself still runs."""
@@ -66,7 +75,9 @@ class Tree:
     def _seeds(self, table: Dict[int, Stat]) -> Set[int]:
         living = (stat for stat in table.values() if not stat.exited)
         return {
-            stat.pid for stat in living if self._is_known(stat) or self._is_led(stat, table) or self._is_marked(stat)
+            stat.pid
+            for stat in living
+            if self._is_known(stat) or self._is_led(stat, table) or self._is_marked(stat) or self._came_to_us(stat)
         }
 
     def _is_known(self, stat: Stat) -> bool:
@@ -80,7 +91,7 @@ class Tree:
         known = self._known.get(pid)
         if known is None or pid <= 1:
             return False
-        # The kernel keeps the number of a session or group taken while it has members; only a live pid can be a stranger's.
+        # The number of a session or group stays taken while it has members; only a live pid can be a stranger's.
         holder = table.get(pid)
         return holder is None or holder.start == known.start
 
@@ -88,11 +99,19 @@ class Tree:
         if self._mark is None or (stat.pid, stat.start) in self._strangers:
             return False
         environ = self._processes.environ(stat.pid)
-        if self._mark in environ.split(b"\0") and not _is_engine(environ):
+        if self._mark in environ.split(b"\0") and not is_engine(environ):
             return True
-        if stat.ppid != os.getpid():  # a fork of ours that has not reached its exec yet has our environment, for now
+        # Not said for ever of a fork of ours before its exec (it has our environment), nor of an orphan within its exec
+        # (it has none, for now).
+        if stat.ppid != os.getpid() and (environ or stat.ppid != 1):
             self._strangers.add((stat.pid, stat.start))
         return False
+
+    def _came_to_us(self, stat: Stat) -> bool:
+        if self.reaper is None or stat.ppid != self.reaper or stat.start < self.main.start:
+            return False
+        environ = self._processes.environ(stat.pid)
+        return not is_engine(environ) and not _names(environ, INSTANCE_MARK)
 
     def _grow(self, seeds: Set[int], table: Dict[int, Stat]) -> Set[int]:
         children: Dict[int, List[int]] = {}
@@ -109,23 +128,34 @@ class Tree:
         return members
 
     def _may_join(self, pid: int) -> bool:
-        if pid in self._handles or pid == self.main.pid:
+        if pid in self._known:
             return True
-        return pid != os.getpid() and not _is_engine(self._processes.environ(pid))
+        return pid != os.getpid() and not is_engine(self._processes.environ(pid))
 
     def _remember(self, stat: Stat) -> None:
         if self._is_known(stat) and stat.pid in self._handles:
             return
-        identity = Identity(stat.pid, stat.start, self._processes.boot)
+        identity = self._identity(stat)
         self._drop(stat.pid)
+        self._known[stat.pid] = identity
         handle = self._processes.open(identity)
         if handle is not None:
-            self._known[stat.pid] = identity
             self._handles[stat.pid] = handle
 
-    def _forget(self, members: Set[int]) -> None:
+    def _forget(self, members: Set[int], table: Dict[int, Stat]) -> None:
         for pid in [pid for pid, handle in self._handles.items() if pid not in members or handle.exited()]:
             self._drop(pid)
+        # The number of one that has gone may be a stranger's tomorrow, unless a session or group keeps it taken.
+        taken = members.union(*((table[pid].sid, table[pid].pgid) for pid in members))
+        self._known = {pid: known for pid, known in self._known.items() if pid in taken}
+        self._strangers = {(pid, start) for pid, start in self._strangers if pid in table}
+
+    def _still_there(self, stat: Stat) -> bool:
+        # Without a handle it has exited, or we have run out of descriptors: then it is looked up until there is one.
+        return stat.pid in self._handles or self._processes.alive(self._identity(stat))
+
+    def _identity(self, stat: Stat) -> Identity:
+        return Identity(stat.pid, stat.start, self._processes.boot)
 
     def _drop(self, pid: int) -> None:
         handle = self._handles.pop(pid, None)
@@ -133,5 +163,10 @@ class Tree:
             handle.close()
 
 
-def _is_engine(environ: bytes) -> bool:
-    return environ.startswith(ENGINE_MARK) or b"\0" + ENGINE_MARK in environ
+def is_engine(environ: bytes) -> bool:
+    """Whether a process with *environ* is a part of deployer's own engine."""
+    return _names(environ, ENGINE_MARK)
+
+
+def _names(environ: bytes, mark: bytes) -> bool:
+    return environ.startswith(mark) or b"\0" + mark in environ

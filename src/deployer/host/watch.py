@@ -43,7 +43,7 @@ class Watch:
             return []
         if answer.tasks:
             return answer.tasks
-        count = int(answer.busy) if not isinstance(answer.busy, bool) and answer.busy else 1
+        count = min(answer.busy, health.TASKS_LIMIT) if not isinstance(answer.busy, bool) and answer.busy else 1
         return [{"id": None, "name": "(a task without a name)", "started_at": None, "age_s": None}] * count
 
     def heard(self) -> Optional[bool]:
@@ -63,7 +63,7 @@ class Watch:
                 return
             self.probes += 1
             self.answer = answer
-            if answer.status is not None:
+            if answer.speaks_of_work():
                 self.last_with_work = answer if answer.working() else None
             if answer.good:
                 self.last_good_at = now
