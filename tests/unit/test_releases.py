@@ -227,7 +227,9 @@ def test_prune_keeps_the_newest_the_protected_and_the_current(host: Host) -> Non
     assert host.releases.prune(3, {"r3"}, order) == ["r4", "r2"]
     assert host.releases.listing() == ["r1", "r3", "r5", "r6", "r7"]
     assert sorted(os.listdir(host.path / ".deployer/manifests")) == [f"r{n}.json" for n in (1, 3, 5, 6, 7)]
-    assert host.releases.prune(0, [], order) == ["r6", "r5", "r3"]
+    assert host.releases.prune(1, [], order) == ["r6", "r5", "r3"]
+    assert host.releases.prune(0, [], order) == ["r7"]
+    assert host.releases.listing() == ["r1"]
 
 
 def test_prune_leaves_strangers_alone_and_clears_what_crashes_left(host: Host) -> None:

@@ -156,7 +156,7 @@ class Releases:
         fail on this.
         """
         there = set(self.listing())
-        surplus = [name for name in dict.fromkeys(order) if name in there][max(keep, 1) :]
+        surplus = [name for name in dict.fromkeys(order) if name in there][max(keep, 0) :]
         spared = {*protected, self.current() or ""}
         removed = [name for name in surplus if name not in spared and self._discard_quietly(name)]
         for name in self._leftovers() - spared:

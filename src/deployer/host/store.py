@@ -128,12 +128,13 @@ class Store:
 
     def _looks(self) -> Dict[str, Look]:
         if self._proven is None:
-            self._proven = self._index.load()
+            self._proven = {**self._index.load(), **self._unsaved}
         return self._proven
 
     def _note(self, name: str, seen: Look) -> None:
-        self._looks()[name] = seen
         self._unsaved[name] = seen
+        if self._proven is not None:  # a store that only receives never reads its index
+            self._proven[name] = seen
 
     def _has(self, name: str, size: int) -> bool:
         try:
