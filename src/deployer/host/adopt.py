@@ -1,10 +1,11 @@
-"""Find the process that somebody else started, so that the first push can drain it: by pid file, port, pattern or unit."""
+"""Find the process that somebody else started, so that a first push can drain it: by pid file, port, pattern or unit."""
 
 from __future__ import annotations
 
 import os
 import re
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Set
@@ -12,7 +13,7 @@ from typing import Any, Dict, List, Optional, Set
 from deployer.errors import PreflightError
 from deployer.host import ports
 from deployer.host.process import Processes, Stat
-from deployer.host.tree import ENGINE_MARK
+from deployer.host.tree import is_engine
 from deployer.model import Identity
 
 UNTOUCHED = "nothing was changed"
@@ -28,7 +29,7 @@ class Found:
     user: Optional[tuple[int, int]]
 
     def summary(self, processes: Processes) -> Dict[str, Any]:
-        return {"pid": self.identity.pid, "command": processes.command(self.identity.pid), "cwd": self.cwd}
+        return {**self.identity.to_json(), "command": processes.command(self.identity.pid), "cwd": self.cwd}
 
 
 def find(how: Dict[str, Any], processes: Processes) -> Found:
@@ -42,6 +43,13 @@ def find(how: Dict[str, Any], processes: Processes) -> Found:
     else:
         pid = _from_pattern(str(how["match"]), processes)
     return _describe(pid, processes)
+
+
+def again(identity: Identity, processes: Processes) -> Found:
+    """The process that `find` found before the gates. Raises PreflightError when it is no longer there."""
+    if not processes.alive(identity):
+        raise _none(f"process {identity.pid}, which was found before the gates, has exited meanwhile")
+    return _describe(identity.pid, processes)
 
 
 def environment_of(found: Found, processes: Processes) -> Dict[str, str]:
@@ -67,16 +75,17 @@ def _from_pidfile(path: Path, processes: Processes) -> int:
     if pid in _ours(processes):
         raise _none(f"the pid file {path} says {pid}, which is deployer itself or the shell it was called from")
     if _started(processes, pid) > path.stat().st_mtime + 60:
-        raise _none(
-            f"the pid file {path} is older than process {pid} ({processes.command(pid, 60)}): the number has been used again"
-        )
+        who = f"{pid} ({processes.command(pid, 60)})"
+        raise _none(f"the pid file {path} is older than process {who}: the number has been used again")
     return pid
 
 
 def _from_port(port: int, processes: Processes) -> int:
-    owners = ports.owners(port, processes)
+    inodes = ports.listening(port)
+    # Not 1: an init that holds the socket for a service is not the service.
+    owners = sorted(set(ports.holders(inodes, processes.table())) - _ours(processes))
     if not owners:
-        why = "nothing listens there" if not ports.listening(port) else "what listens there belongs to another user"
+        why = "what listens there belongs to another user, or to deployer itself" if inodes else "nothing listens there"
         raise _none(f"adopt.port = {port}: {why}")
     roots = _roots(owners, processes.table())
     if len(roots) > 1:
@@ -146,16 +155,23 @@ def _describe(pid: int, processes: Processes) -> Found:
 
 
 def _ours(processes: Processes) -> Set[int]:
-    """Deployer itself: this process, whoever called it, and every other part of the engine."""
+    """
+    Deployer itself, and init: this process and whoever called it, the engine's other parts, and every other `deployer`
+    command with the shells and wrappers that name it.
+    """
     table = processes.table()
-    ours, pid = set(), os.getpid()
-    while pid > 0 and pid not in ours:
-        ours.add(pid)
-        pid = table[pid].ppid if pid in table else 0
-    for stat in table.values():
-        if ENGINE_MARK in processes.environ(stat.pid):
-            ours.add(stat.pid)
-    return ours | {1}
+    commands = {pid: processes.argv(pid) for pid in table}
+    clients = {pid for pid, argv in commands.items() if _is_command(argv)}
+    callers = {pid for client in clients for pid in _ancestors(client, table) if "deployer" in " ".join(commands[pid])}
+    engines = {pid for pid in table if is_engine(processes.environ(pid))}
+    return {1, os.getpid()} | _ancestors(os.getpid(), table) | clients | callers | engines
+
+
+def _is_command(argv: List[str]) -> bool:
+    """Whether *argv* is a `deployer` command: the script, an interpreter with the script, or `python -m deployer`."""
+    words = [os.path.basename(word) for word in argv[:8]]
+    as_module = any(pair == ("-m", "deployer") for pair in zip(words, words[1:]))
+    return as_module or "deployer" in words[:1] or ("deployer" in words[:3] and words[0].startswith("python"))
 
 
 def _roots(pids: List[int], table: Dict[int, Stat]) -> List[int]:
@@ -174,15 +190,13 @@ def _ancestors(pid: int, table: Dict[int, Stat]) -> Set[int]:
 
 
 def _started(processes: Processes, pid: int) -> float:
-    import time
-
     stat = processes.stat(pid)
     uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.time() - uptime + (stat.start if stat else 0) / os.sysconf("SC_CLK_TCK")
 
 
 def _similar(pattern: str, table: Dict[int, Stat], processes: Processes, ours: Set[int]) -> List[str]:
-    words = [word for word in re.findall(r"[A-Za-z0-9_]{3,}", pattern)]
+    words = re.findall(r"[A-Za-z0-9_]{3,}", pattern)
     lines = []
     for pid in sorted(set(table) - ours):
         command = processes.command(pid, 100)

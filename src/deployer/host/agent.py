@@ -187,8 +187,7 @@ class Agent:
         with disk.disk_errors("the deploy could not be prepared", str(self._paths.root)):
             self._paths.prepare_private()
         who = {name: params[name] for name in ("deploy", "kind", "who")}
-        self._lock = lock.DeployLock(self._paths.lock)
-        self._lock.acquire({**who, "since": time.time(), "pid": os.getpid()}, float(params.get("wait_lock") or 0))
+        self._acquire(who)
         try:
             self._finish_interrupted(who)
             return self._preflight(params)
@@ -196,19 +195,31 @@ class Agent:
             self._let_go()
             raise
 
+    def _acquire(self, who: Params) -> None:
+        holding = lock.DeployLock(self._paths.lock)
+        wait = float(self._opened.get("wait_lock") or 0)
+        holding.acquire({**who, "since": time.time(), "pid": os.getpid()}, wait, self._in.fileno())
+        self._lock = holding
+
     def _preflight(self, params: Params) -> Params:
         settings, target = params["settings"], params["target"]
         facts, problems = self._look(target, settings)
-        if problems:
+        # A stranger on the port is no reason to keep a service running that shall stop.
+        if problems and (params["kind"] != "stop" or facts["app"] != settings["app"]):
             raise problems[0]
         if facts["adopt"] and target["adopt"].get("unit"):
             units.check(target["adopt"]["unit"], settings["drain"]["ceiling"])
-        if params["kind"] == "push" and settings["run"]["env_file"]:
-            envfile.read(self._paths.shared / settings["run"]["env_file"])
+        if params["kind"] == "push":
+            self._require_env_file(settings)
         self._refuse_self(facts)
         State(self._paths.state).close()
         self._facts = facts
         return facts
+
+    def _require_env_file(self, settings: Params) -> None:
+        # Before anything is stopped: a release whose env file is missing would not start, and the old one not again.
+        if settings["run"]["env_file"]:
+            envfile.read(self._paths.shared / settings["run"]["env_file"])
 
     def _finish_interrupted(self, who: Params) -> None:
         # We hold the lock, so a deploy that has not ended has no runner any more. Let one finish it first.
@@ -224,8 +235,7 @@ class Agent:
         self._let_go()
         process = spawn_resume(self._paths, row["id"])
         os.waitpid(process, 0)
-        self._lock = lock.DeployLock(self._paths.lock)
-        self._lock.acquire({**who, "since": time.time(), "pid": os.getpid()}, float(self._opened.get("wait_lock") or 0))
+        self._acquire(who)
 
     def _refuse_self(self, facts: Params) -> None:
         """A push from inside the service would wait for itself."""
@@ -293,6 +303,8 @@ class Agent:
         manifest = _manifest(params["manifest"]) if params.get("manifest") is not None else None
         merged = {**self._opened, **params}
         request = self._request(merged, self._facts, manifest)
+        if request.steps and request.kind != "stop":
+            self._require_env_file(request.settings)
         if request.kind == "push" and request.steps and merged.get("secrets"):
             spawn.write_secrets(self._paths.secrets_of(str(request.release)), merged["secrets"])
         if self._store is not None and self._bytes_received:
@@ -376,7 +388,7 @@ class _Planner:
             drain=params["settings"]["drain"], release=release if steps or kind != "push" else facts["instance"]["release"],
             release_hash=digest, instance=None if kind == "stop" else new_instance_id(), previous=self._previous(),
             previous_release=facts["current"], steps=[{"step": step.name, "what": step.what} for step in steps],
-            bytes_sent=self._received,
+            bytes_sent=self._received, adopt=facts["adopt"],
         )  # fmt: skip
 
     def _release(self, kind: str) -> Optional[str]:

@@ -1,4 +1,4 @@
-"""Run install and check: inside the new release, under a time limit, with their output kept and their whole group ended."""
+"""Run install and check: inside the new release, under a time limit, with their output kept and everything they started ended."""
 
 from __future__ import annotations
 
@@ -7,97 +7,179 @@ import select
 import signal
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Callable, List, Mapping, Optional, Sequence
 
 from deployer.durations import show
-from deployer.errors import FailedError, GateError
+from deployer.errors import GateError
 from deployer.host import logs
+from deployer.host.process import Processes
+from deployer.host.tree import Tree
+from deployer.model import Identity
 
 KILL_AFTER = 5.0
 """Seconds between SIGTERM and SIGKILL for a gate that ran out of time."""
 OLD_SERVES = "the running release was not touched"
+LONGEST_LINE = 64 * 1024
+
+Redact = Callable[[str], str]
 
 
-def run(
-    step: str,
-    argv: Sequence[str],
-    cwd: Path,
-    env: Mapping[str, str],
-    timeout: float,
-    output: Path,
-    abort_fd: Optional[int] = None,
-) -> float:
+@dataclass(frozen=True)
+class Command:
+    """What to run for *step*. `env` holds a DEPLOYER_INSTANCE of its own: by that mark all that it starts is found again."""
+
+    step: str
+    argv: Sequence[str]
+    cwd: Path
+    env: Mapping[str, str]
+    timeout: float
+    output: Path
+
+
+def run(command: Command, redact: Redact, processes: Processes) -> float:
     """
-    Seconds that *argv* took. Raises GateError with the end of its output when it fails or exceeds *timeout* seconds,
-    FailedError when *abort_fd* becomes readable first.
+    Seconds that *command* took; its output is in `command.output`, without the secrets that *redact* knows.
+
+    Raises GateError with the end of the output when it fails or exceeds its time; then nothing that it started lives on.
     """
-    output.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    command.output.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     started = time.monotonic()
-    log = logs.open_output(output)
+    process = _popen(command)
+    tree = _tree(process, command, processes)
+    output = _Output(command.output, redact)
     try:
-        process = _popen(step, argv, cwd, env, log)
+        code = _wait(process, output, started + command.timeout)
+        if code != 0:
+            end(tree)
+            output.take_rest(process)
     finally:
-        os.close(log)
-    code = _wait(process, started + timeout, abort_fd)
-    took = time.monotonic() - started
+        output.close()
+        tree.close()
+        _bury(process)
     if code is None:
-        _end(process)
-        if time.monotonic() < started + timeout:
-            raise FailedError(f"{step} was aborted", state=OLD_SERVES)
-        raise GateError(
-            f"{step} took longer than {show(timeout)} and was ended",
-            cause=_tail(argv, output),
-            state=OLD_SERVES,
-            hint=f"make it faster, or raise {step}.timeout",
-        )
+        raise _too_long(command)
     if code != 0:
-        how = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
-        raise GateError(
-            f"{step} {how}", cause=_tail(argv, output), state=OLD_SERVES, hint=f"fix [{step}] command, or the release"
-        )
-    return took
+        raise _failed(command, code)
+    return time.monotonic() - started
 
 
-def _popen(step: str, argv: Sequence[str], cwd: Path, env: Mapping[str, str], log: int) -> "subprocess.Popen[bytes]":
+def end(tree: Tree, within: float = KILL_AFTER) -> None:
+    """SIGTERM to every process of *tree*, SIGKILL to what is left after *within* seconds."""
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + within
+        for stat in tree.refresh():
+            handle = tree.handle(stat.pid)
+            if handle is not None:
+                handle.send(signum)
+        while tree.refresh() and time.monotonic() < deadline:
+            for handle in tree.handles():
+                handle.exited(max(0.0, deadline - time.monotonic()))
+
+
+def _popen(command: Command) -> "subprocess.Popen[bytes]":
     try:
         return subprocess.Popen(
-            list(argv), cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+            list(command.argv), cwd=command.cwd, env=dict(command.env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, start_new_session=True, umask=0o022,
+        )  # fmt: skip
     except OSError as error:
         raise GateError(
-            f"{step} could not be started",
-            cause=f"{argv[0]}: {error.strerror}",
+            f"{command.step} could not be started",
+            cause=f"{error.filename or command.argv[0]}: {error.strerror}",
             state=OLD_SERVES,
-            hint=f"correct [{step}] command",
+            hint=f"correct [{command.step}] command",
         ) from error
 
 
-def _wait(process: "subprocess.Popen[bytes]", deadline: float, abort_fd: Optional[int]) -> Optional[int]:
-    handle = os.pidfd_open(process.pid)
+def _tree(process: "subprocess.Popen[bytes]", command: Command, processes: Processes) -> Tree:
+    stat = processes.stat(process.pid)
+    identity = Identity(process.pid, stat.start if stat else 0, processes.boot)
+    return Tree(processes, identity, command.env["DEPLOYER_INSTANCE"])
+
+
+def _bury(process: "subprocess.Popen[bytes]") -> None:
+    assert process.stdout is not None
+    process.stdout.close()
+    process.poll()
+
+
+def _wait(process: "subprocess.Popen[bytes]", output: "_Output", deadline: float) -> Optional[int]:
+    """The exit code of *process*, whose output is taken meanwhile; None at *deadline*."""
+    assert process.stdout is not None
+    handle, pipe = os.pidfd_open(process.pid), process.stdout.fileno()
+    watched = [handle, pipe]
     try:
-        watched = [handle] if abort_fd is None else [handle, abort_fd]
-        ready = select.select(watched, [], [], max(0.0, deadline - time.monotonic()))[0]
+        while time.monotonic() < deadline:
+            ready = select.select(watched, [], [], max(0.0, deadline - time.monotonic()))[0]
+            if pipe in ready and not output.take(pipe):
+                watched = [handle]
+            if handle in ready:
+                output.take_rest(process)
+                return process.wait()
+        return None
     finally:
         os.close(handle)
-    return process.wait() if handle in ready else None
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    for signum in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, signum)
-        except (ProcessLookupError, PermissionError):
+class _Output:
+    """Writes what a command prints to a file, line by line, so that no secret is ever cut in two and overlooked."""
+
+    def __init__(self, path: Path, redact: Redact) -> None:
+        self._fd = logs.open_output(path)
+        self._redact = redact
+        self._rest = b""
+
+    def take(self, pipe: int) -> bool:
+        """Read once; False when nothing more will come."""
+        data = os.read(pipe, 65536)
+        lines, newline, self._rest = (self._rest + data).rpartition(b"\n")
+        self._write(lines + newline)
+        if len(self._rest) > LONGEST_LINE:
+            self._flush()
+        return bool(data)
+
+    def take_rest(self, process: "subprocess.Popen[bytes]") -> None:
+        """What is in the pipe by now; a daemon that was left behind may hold it open for ever."""
+        assert process.stdout is not None
+        pipe = process.stdout.fileno()
+        while select.select([pipe], [], [], 0)[0] and self.take(pipe):
             pass
-        if _wait(process, time.monotonic() + KILL_AFTER, None) is not None and signum == signal.SIGKILL:
-            return
+
+    def close(self) -> None:
+        self._flush()
+        os.close(self._fd)
+
+    def _flush(self) -> None:
+        rest, self._rest = self._rest, b""
+        self._write(rest)
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            text = self._redact(data.decode("utf-8", "surrogateescape"))
+            os.write(self._fd, text.encode("utf-8", "surrogateescape"))
 
 
-def _tail(argv: Sequence[str], output: Path) -> str:
-    lines: List[str] = [" ".join(argv)] + [f"  {line}" for line in logs.tail(output, 20)]
+def _too_long(command: Command) -> GateError:
+    return GateError(
+        f"{command.step} took longer than {show(command.timeout)} and was ended",
+        cause=_tail(command),
+        state=OLD_SERVES,
+        hint=f"make it faster, or raise {command.step}.timeout",
+    )
+
+
+def _failed(command: Command, code: int) -> GateError:
+    how = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
+    return GateError(
+        f"{command.step} {how}",
+        cause=_tail(command),
+        state=OLD_SERVES,
+        hint=f"fix [{command.step}] command, or the release",
+    )
+
+
+def _tail(command: Command) -> str:
+    lines: List[str] = [" ".join(command.argv)] + [f"  {line}" for line in logs.tail(command.output, 20)]
     return "\n".join(lines)
-
-
-def environment(env: Dict[str, str]) -> Dict[str, str]:
-    """The app's own environment without the mark that would make a gate a part of the app's tree."""
-    return {name: value for name, value in env.items() if name not in ("DEPLOYER_INSTANCE", "NOTIFY_SOCKET")}

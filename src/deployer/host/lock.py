@@ -5,12 +5,19 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import signal
+import select
+import time
 from pathlib import Path
 from typing import Any, Dict, Optional
 
 from deployer.durations import show
 from deployer.errors import LockedError
+
+
+LOOK_EVERY = 0.02
+LOOK_TAKES = 0.2
+"""Seconds for which even an impatient caller tries: `free` holds the lock for the moment of its look."""
+NAMED_WITHIN = 0.5
 
 
 class DeployLock:
@@ -20,47 +27,39 @@ class DeployLock:
         self._path = path
         self._fd = -1
 
-    def acquire(self, who: Dict[str, Any], wait: float) -> None:
-        """Take the lock, waiting up to *wait* seconds for its holder. Raises LockedError that says who holds it."""
+    def acquire(self, who: Dict[str, Any], wait: float, client: Optional[int] = None) -> None:
+        """
+        Take the lock, waiting up to *wait* seconds for its holder, and no longer than *client* (a descriptor) is open.
+
+        Raises LockedError that says who holds it.
+        """
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not self._try() and not (wait > 0 and self._wait(wait)):
+        if not self._try(max(wait, LOOK_TAKES), client):
             os.close(self._fd)
             self._fd = -1
-            raise _held(holder(self._path), wait)
+            raise _held(_current_holder(self._path), wait)
         self.write(who)
 
     def write(self, who: Dict[str, Any]) -> None:
-        """Say in the lock file who holds it and what for."""
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, json.dumps(who).encode(), 0)
+        """Say in the lock file who holds it and what for. Who reads it meanwhile gets the old text or the new one."""
+        # In one write: truncated first, the file was empty for a moment, and every fourth follower missed its runner.
+        text = json.dumps(who).encode()
+        os.pwrite(self._fd, text.ljust(os.fstat(self._fd).st_size), 0)
 
     def release(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)  # never LOCK_UN: a fork of ours may hold the same lock
             self._fd = -1
 
-    def _try(self) -> bool:
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _wait(self, seconds: float) -> bool:
-        # The kernel wakes us when the lock is free; an alarm ends the wait.
-        def expire(*_: object) -> None:
-            raise TimeoutError
-
-        before = signal.signal(signal.SIGALRM, expire)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
-            return True
-        except TimeoutError:
-            return False
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+    def _try(self, seconds: float, client: Optional[int]) -> bool:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() >= deadline or _closed(client):
+                    return False
 
 
 def free(path: Path) -> bool:
@@ -78,6 +77,12 @@ def free(path: Path) -> bool:
         os.close(fd)
 
 
+def _closed(client: Optional[int]) -> bool:
+    """Whether *client* has gone away; takes as long as a look at the lock may wait for the next one."""
+    watched = [] if client is None else [client]
+    return bool(select.select(watched, [], [], LOOK_EVERY)[0])
+
+
 def holder(path: Path) -> Dict[str, Any]:
     """What the lock's holder, or the last one, said of itself."""
     try:
@@ -87,13 +92,26 @@ def holder(path: Path) -> Dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _held(by: Dict[str, Any], waited: Optional[float]) -> LockedError:
-    import time
+def _current_holder(path: Path) -> Dict[str, Any]:
+    # Whoever has just taken the lock may not have written its name yet: what stands there is the last one's.
+    deadline = time.monotonic() + NAMED_WITHIN
+    while True:
+        by = holder(path)
+        if _lives(by.get("pid")) or time.monotonic() >= deadline:
+            return by
+        time.sleep(LOOK_EVERY)
 
+
+def _lives(pid: Any) -> bool:
+    return isinstance(pid, int) and os.path.exists(f"/proc/{pid}")
+
+
+def _held(by: Dict[str, Any], waited: float) -> LockedError:
     ago = f", for {show(time.time() - by['since'])}" if isinstance(by.get("since"), (int, float)) else ""
+    what = f"{by.get('kind', 'deploy')} {by.get('deploy', '')} by {by.get('who', 'somebody')}"
     return LockedError(
         "another deploy is under way" + (f"; waited {show(waited)} for it" if waited else ""),
-        cause=f"{by.get('kind', 'deploy')} {by.get('deploy', '')} by {by.get('who', 'somebody')}{ago} (pid {by.get('pid', '?')})",
+        cause=f"{what}{ago} (pid {by.get('pid', '?')})",
         state="untouched by this call",
         hint="follow it with `deployer attach`, or wait for it with --wait-lock 10m",
     )

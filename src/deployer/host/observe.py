@@ -69,7 +69,7 @@ class Observer:
         if facts["app"] not in (None, self._settings["app"]):
             found.append(_other_app(facts, self._settings["app"]))
         members = {process["pid"] for one in self._known(facts) for process in one["processes"]}
-        if facts["app"] is None and self._target.get("adopt"):
+        if self._target.get("adopt") and not self._had_instance():
             try:
                 adopted = adopt.find(self._target["adopt"], self._processes)
             except DeployerError as error:
@@ -79,6 +79,10 @@ class Observer:
         if facts["keeper"]:
             members.add(facts["keeper"]["pid"])
         return found + self._strangers(members)
+
+    def _had_instance(self) -> bool:
+        # A push that failed at a gate has left a record, and yet nothing of ours has ever run: still to be adopted.
+        return self._state is not None and self._state.row("SELECT 1 FROM instances LIMIT 1") is not None
 
     def running(self) -> Optional[Instance]:
         """The instance that serves now: alive, and not asked to stop."""
@@ -112,7 +116,8 @@ class Observer:
             "confirmed": one.confirmed,
             "command": " ".join(one.spec.argv),
             "port": one.spec.port or (ports.address(one.spec.socket)[1] if one.spec.socket else None),
-            "adopted": one.adopted,
+            # Also one that a revert has started again as it was found: there is no release of that name.
+            "adopted": one.adopted or self._running_settings(one) is None,
             "processes": [one.tree.describe(stat) for stat in members],
         }
 

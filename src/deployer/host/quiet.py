@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 from urllib.parse import urlsplit
 
+from deployer.errors import DeployerError
 from deployer.host import gates, health, observe, spawn
 from deployer.host.deploy import Deploy
+from deployer.host.gates import Command
 from deployer.host.health import Answer
+from deployer.host.supervise import new_instance_id
 from deployer.model import Identity
 
 COMMAND_WITHIN = 30.0
@@ -34,7 +37,9 @@ def wait_idle(deploy: Deploy) -> None:
     limit = float(deploy.request.drain["wait_idle"])
     deadline = deploy.clock.now() + limit
     interval = deploy.request.settings["health"]["interval"]
-    while deploy.clock.now() < deadline and _running(deploy) is not None:
+    while deploy.clock.now() < deadline:
+        if _running(deploy) is None:
+            return
         answer = _health(deploy)
         if answer.status is None or not answer.working():
             return
@@ -56,14 +61,21 @@ def _ask(deploy: Deploy, how: Any, running: Dict[str, Any]) -> Optional[str]:
             return "the process has gone"
         handle.close()
         return None
-    argv = ["sh", "-c", how] if isinstance(how, str) else list(how)
-    cwd = deploy.paths.root / "current"
-    env = gates.environment(spawn.base_environment(os.environ))
-    env.update(DEPLOYER_APP=deploy.request.settings["app"], DEPLOYER_PID=str(running["pid"]))
+    return _run(deploy, ["sh", "-c", how] if isinstance(how, str) else list(how), running)
+
+
+def _run(deploy: Deploy, argv: List[str], running: Dict[str, Any]) -> Optional[str]:
+    current = deploy.paths.root / "current"  # where the old release lies; an adopted one has none
+    env = spawn.base_environment(os.environ)
+    env.update(
+        DEPLOYER_APP=deploy.request.settings["app"], DEPLOYER_PID=str(running["pid"]), DEPLOYER_INSTANCE=new_instance_id()
+    )
+    output = deploy.paths.output(deploy.request.deploy, "quiet")
+    cwd = current if current.is_dir() else deploy.paths.root
     try:
-        gates.run("quiet", argv, cwd, env, COMMAND_WITHIN, deploy.paths.output(deploy.request.deploy, "quiet"))
-    except Exception as error:  # a hook of the user's must not stop the push
-        return str(error)
+        gates.run(Command("quiet", argv, cwd, env, COMMAND_WITHIN, output), deploy.journal.redact, deploy.processes)
+    except (DeployerError, OSError) as error:  # a hook of the user's must not stop the push
+        return f"{error}: {error.cause}" if isinstance(error, DeployerError) and error.cause else str(error)
     return None
 
 

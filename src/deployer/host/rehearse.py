@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from deployer.host import logs, spawn
+from deployer.host import gates, logs, spawn
 from deployer.host.deploy import Deploy
 from deployer.host.spawn import StartError
 from deployer.host.tree import Tree
@@ -68,15 +67,7 @@ class Rehearsal:
         """SIGTERM, then SIGKILL after END_WITHIN, to everything that the rehearsal started."""
         if self._tree is None:
             return
-        for signum in (signal.SIGTERM, signal.SIGKILL):
-            deadline = self._deploy.clock.now() + END_WITHIN
-            for stat in self._tree.refresh():
-                handle = self._tree.handle(stat.pid)
-                if handle is not None:
-                    handle.send(signum)
-            while self._tree.refresh() and self._deploy.clock.now() < deadline:
-                for handle in self._tree.handles():
-                    handle.exited(max(0.0, deadline - self._deploy.clock.now()))
+        gates.end(self._tree, END_WITHIN)
         self._tree.close()
         if self._exit_code is None:
             try:

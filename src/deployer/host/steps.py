@@ -11,6 +11,7 @@ from typing import Dict, Optional
 from deployer.errors import GateError
 from deployer.host import disk, gates, logs, spawn
 from deployer.host.deploy import Deploy, spec_of
+from deployer.host.gates import Command
 from deployer.host.ready import NotReady, Prover
 from deployer.host.rehearse import Rehearsal
 from deployer.host.releases import Releases
@@ -52,6 +53,7 @@ def rehearse(deploy: Deploy) -> None:
     """Boot the new release on a private port or socket, see it ready, end it again."""
     request, started = deploy.request, deploy.clock.now()
     spec = spec_of(deploy.paths, str(request.release), request.settings, new_instance_id(), rehearsal=True)
+    deploy.journal.note("rehearse", "instance", instance=spec.id)  # so that a resume can end what we leave behind
     listener, port = _private(spec.socket)
     if spec.port is not None:
         spec = changed(spec, port=port)
@@ -84,10 +86,14 @@ def _gate(deploy: Deploy, step: str) -> None:
     table = request.settings[step]
     assert request.release is not None
     spec = deploy.spec(new_instance_id())
-    env = gates.environment(spawn.environment(spec, spawn.base_environment(os.environ)))
+    deploy.journal.note(step, "instance", instance=spec.id)  # so that a resume can end what we leave behind
+    env = spawn.environment(spec, spawn.base_environment(os.environ))
     output = deploy.paths.output(request.deploy, step)
-    with disk.disk_errors(f"{step} could not be run", str(output)):
-        took = gates.run(step, table["command"], deploy.paths.release(request.release), env, table["timeout"], output)
+    command = Command(
+        step, table["command"], deploy.paths.release(request.release), env, table["timeout"], output
+    )
+    with disk.disk_errors(f"run {step}", str(output)):
+        took = gates.run(command, deploy.journal.redact, deploy.processes)
     deploy.journal.event(f"{step}.finished", took_s=round(took, 3))
 
 

@@ -49,11 +49,6 @@ def stop(unit: str, instance: str, main: Identity, deploy: Deploy) -> None:
     _systemctl("stop", "--no-block", "--", unit)
 
 
-def start(unit: str) -> None:
-    """Bring the adopted unit back."""
-    _systemctl("start", "--no-block", "--", unit)
-
-
 def seconds(text: str) -> "float | None":
     """Seconds in systemd's own notation ("1min 30s"); None for "infinity"."""
     if text.strip() == "infinity":

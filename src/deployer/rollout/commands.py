@@ -9,6 +9,7 @@ from deployer.config.available import require_available
 from deployer.config.model import Config
 from deployer.errors import DeployerError
 from deployer.link.session import Session
+from deployer.rollout.commit import commit
 from deployer.rollout.events import Emit, Stream
 from deployer.rollout.hosts import connect, deploy_id, look, who
 from deployer.rollout.push import PushOptions, follow, one_host
@@ -31,17 +32,17 @@ def _act(config: Config, kind: str, options: PushOptions, emit: Emit, release: s
     stream.event(f"{name}.started", app=config.app, target=config.target_name, release=release, kind=kind, who=who())
     with one_host(stream, kind), connect(config) as session:
         _commit(session, config, kind, options, stream, release)
-        follow(session, stream, options.detach)
+        follow(config, session, stream, options.detach)
     return 0 if options.detach and stream.finished is None else stream.finish(kind)
 
 
 def _commit(
     session: Session, config: Config, kind: str, options: PushOptions, stream: Stream, release: str | None
 ) -> None:
-    asked = {"deploy": stream.deploy, "kind": kind, "who": who(), **look(config)}
-    facts = session.call("open", wait_lock=options.wait_lock, detach=options.detach, **asked)
+    asked = {"kind": kind, "who": who(), **look(config)}
+    facts = session.call("open", deploy=stream.deploy, wait_lock=options.wait_lock, detach=options.detach, **asked)
     stream.serving = (facts["instance"] or {}).get("release")
-    session.call("commit", release=release, **asked)
+    commit(session, stream, release=release, **asked)
 
 
 def rollback_check(config: Config, release: str | None) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def attach(config: Config, emit: Emit) -> int:
         stream = Stream(under_way["deploy"], emit)
         stream.committed = True
         with one_host(stream, under_way["kind"]):
-            follow(session, stream, detach=False)
+            follow(config, session, stream, detach=False)
     return stream.finish(under_way["kind"])
 
 

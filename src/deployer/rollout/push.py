@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,16 @@ from deployer.build import run_build
 from deployer.config import secrets
 from deployer.config.available import require_available
 from deployer.config.model import Config
-from deployer.errors import DeployerError, Interrupted, UsageError
+from deployer.errors import DeployerError, Interrupted, LinkError, UsageError
 from deployer.link.session import Session
 from deployer.manifest import is_release_id, key, release_hash, release_id
+from deployer.rollout.commit import commit
 from deployer.rollout.events import Emit, Stream
 from deployer.rollout.hosts import connect, deploy_id, look, who
+from deployer.wire.redaction import Redactor
+
+
+RECONNECTS = 3
 
 
 @dataclass(frozen=True)
@@ -45,31 +49,26 @@ def push(config: Config, options: PushOptions, emit: Emit) -> int:
     require_available(config)
     _require_host(config, options)
     values = secrets.values(config.settings()["run"]["secrets"], os.environ)
-    artifact = artifact_path(config, options)
-    if options.release is not None and not is_release_id(options.release):
-        raise UsageError(
-            f'"{options.release}" cannot name a release',
-            hint="letters, digits, dots, dashes and underscores; at most 64",
-        )
+    _require_something_to_push(config, options)
     stream = Stream(deploy_id("push"), emit)
     stream.event(
         "push.started", app=config.app, target=config.target_name, release=options.release, kind="push", who=who()
     )
     with one_host(stream, "push"), connect(config) as session:
-        _push_to(session, config, options, stream, values, artifact)
+        _push_to(session, config, options, stream, values)
     return 0 if options.detach and stream.finished is None else stream.finish("push")
 
 
 @contextmanager
 def one_host(stream: Stream, kind: str) -> Iterator[None]:
-    """Turn what stops one host's part into its result: an error into `host.finished`, Ctrl-C into Interrupted."""
+    """Turn what stops one host's part, Ctrl-C too, into its `host.finished`; once it was handed over, into an error of ours."""
     try:
         yield
     except KeyboardInterrupt:
-        raise interrupted(stream, kind) from None
+        if stream.committed:
+            raise interrupted(stream, kind) from None
+        stream.failed(interrupted(stream, kind), "local")
     except DeployerError as error:
-        if isinstance(error, Interrupted):
-            raise
         if stream.committed:
             raise
         stream.failed(error, "local")
@@ -104,6 +103,16 @@ def artifact_path(config: Config, options: PushOptions) -> Path:
     return config.directory / config.build.artifact
 
 
+def _require_something_to_push(config: Config, options: PushOptions) -> None:
+    if options.release is None:
+        artifact_path(config, options)
+    elif not is_release_id(options.release):
+        raise UsageError(
+            f'"{options.release}" cannot name a release',
+            hint="letters, digits, dots, dashes and underscores; at most 64",
+        )
+
+
 def _require_host(config: Config, options: PushOptions) -> None:
     unknown = [host for host in options.hosts if host not in (config.hosts or ("local",))]
     if unknown:
@@ -114,33 +123,42 @@ def _require_host(config: Config, options: PushOptions) -> None:
 
 
 def _push_to(
-    session: Session, config: Config, options: PushOptions, stream: Stream, values: dict[str, str], artifact: Path
+    session: Session, config: Config, options: PushOptions, stream: Stream, values: dict[str, str]
 ) -> None:
-    asked = look(config)
+    asked = {"who": who(), **look(config)}
     facts = session.call(
-        "open",
-        deploy=stream.deploy,
-        kind="push",
-        who=who(),
-        wait_lock=options.wait_lock,
-        detach=options.detach,
-        **asked,
+        "open", deploy=stream.deploy, kind="push", wait_lock=options.wait_lock, detach=options.detach, **asked
     )
     stream.serving = (facts["instance"] or {}).get("release")
     known = {release["id"] for release in facts["releases"]}
-    if options.release is not None and options.release in known:
-        if options.artifact is not None:
-            raise UsageError(
-                f"release {options.release} is already on the host",
-                state="nothing was changed",
-                hint="leave out --artifact to push it again, or choose another --release",
-            )
-        session.call("commit", kind="rollback", release=options.release, deploy=stream.deploy, who=who(), **asked)
+    if options.release in known:
+        _refuse_artifact(options)
+        commit(session, stream, kind="rollback", release=options.release, **asked)
     else:
         build(config, options, stream, values)
-        with open_artifact(artifact, config.build.exclude) as opened:
-            _hand_over(session, config, options, stream, values, opened)
-    follow(session, stream, options.detach)
+        with open_artifact(artifact_path(config, options), config.build.exclude) as opened:
+            upload(session, opened, stream)
+            release = options.release or _new_id(opened, config, known)
+            manifest = opened.manifest.to_json()
+        commit(session, stream, kind="push", release=release, manifest=manifest, secrets=values, **asked)
+    follow(config, session, stream, options.detach)
+
+
+def _refuse_artifact(options: PushOptions) -> None:
+    if options.artifact is not None:
+        raise UsageError(
+            f"release {options.release} is already on the host",
+            state="nothing was changed",
+            hint="leave out --artifact to push it again, or choose another --release",
+        )
+
+
+def _new_id(opened: Artifact, config: Config, known: Collection[str]) -> str:
+    """An id that no release on the host has: the same content may be pushed twice within a second, with another secret."""
+    digest, moment = release_hash(opened.manifest.digest, config.settings()), datetime.now(UTC)
+    while release_id(moment, digest) in known:
+        moment += timedelta(seconds=1)
+    return release_id(moment, digest)
 
 
 def build(config: Config, options: PushOptions, stream: Stream, values: dict[str, str]) -> None:
@@ -148,60 +166,58 @@ def build(config: Config, options: PushOptions, stream: Stream, values: dict[str
     if config.build.command is None or not options.build or options.artifact is not None:
         return
 
+    redact = Redactor(values).text
+
     def line(text: str) -> None:
-        stream.event("build.output", line=redacted(text, values))
+        stream.event("build.output", line=redact(text))
 
     try:
         took = run_build(config.build.command, config.directory, config.build.timeout, line)
     except DeployerError as error:
         if error.cause:
-            error.cause = redacted(error.cause, values)
+            error.cause = redact(error.cause)
         raise
     stream.event("build.finished", took_s=round(took, 3))
 
 
-def redacted(text: str, values: dict[str, str]) -> str:
-    """*text* with every secret value blackened."""
-    found = [re.escape(value) for value in sorted(values.values(), key=len, reverse=True) if len(value) >= 3]
-    return re.sub("|".join(found), "***", text) if found else text
-
-
-def _hand_over(
-    session: Session, config: Config, options: PushOptions, stream: Stream, values: dict[str, str], opened: Artifact
-) -> None:
+def upload(session: Session, opened: Artifact, stream: Stream) -> None:
+    """Send what the host does not have yet, each content once."""
     manifest = opened.manifest
-    settings = config.settings()
-    content = manifest.to_json()
-    missing = set(session.call("have", manifest=content)["missing"])
+    missing = set(session.call("have", manifest=manifest.to_json())["missing"])
+    entries = {key(entry): entry for entry in manifest.files if key(entry) in missing}
     started, sent = time.monotonic(), 0
-    total = sum(entry.size for entry in {key(e): e for e in manifest.files}.values() if key(entry) in missing)
-    for entry in manifest.files:
-        if key(entry) in missing:
-            missing.discard(key(entry))
-            with opened.open(entry) as file:
-                sent += session.upload(key(entry), entry.size, file)
-    if total > 0:
+    for name, entry in entries.items():
+        with opened.open(entry) as file:
+            sent += session.upload(name, entry.size, file)
+    if sent > 0:
         stream.event("upload.finished", host=session.host, bytes_sent=sent, took_s=round(time.monotonic() - started, 3))
-    release = options.release or release_id(datetime.now(UTC), release_hash(manifest.digest, settings))
-    session.call(
-        "commit",
-        kind="push",
-        release=release,
-        manifest=content,
-        secrets=values,
-        deploy=stream.deploy,
-        who=who(),
-        **look(config),
-    )
 
 
-def follow(session: Session, stream: Stream, detach: bool) -> None:
+def follow(config: Config, session: Session, stream: Stream, detach: bool) -> None:
     """Pass the host's events on until its part has ended; with *detach* not at all."""
-    stream.committed = True
     if detach:
         return
-    for event in session.follow(stream.deploy, stream.seen):
-        stream.passed(event)
+    try:
+        _pass_on(session, stream)
+    except LinkError:
+        _follow_again(config, stream)
+
+
+def _follow_again(config: Config, stream: Stream) -> None:
+    """The engine that told us has died, the deploy has not: ask another one. Raises Interrupted when none can tell."""
+    for _ in range(RECONNECTS):
+        try:
+            with connect(config) as session:
+                return _pass_on(session, stream)
+        except LinkError:
+            continue
+    raise interrupted(stream, "push")
+
+
+def _pass_on(session: Session, stream: Stream) -> None:
+    if stream.finished is None:
+        for event in session.follow(stream.deploy, stream.seen):
+            stream.passed(event)
 
 
 def plan(config: Config, options: PushOptions) -> dict[str, Any]:
