@@ -1,10 +1,20 @@
-"""The `deployer` command: answers `--version` alone, hands all else to the command line."""
+"""The `deployer` command: answers `--version` alone, hands all else to the command line, and is quick about it."""
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 
 from deployer import __version__
+
+# The commands that ask this machine's engine. To be wrong about one costs time and nothing else.
+ENGINE = {
+    *("push", "deploy", "plan", "rollback", "start", "stop", "restart", "attach", "abort", "drain"),
+    *("status", "doctor", "releases", "history", "logs"),
+}
+GARBAGE_AFTER = 50_000
+"""Objects between two looks for garbage. A start makes many, all to stay: Python's 700 costs it a tenth of its time."""
 
 
 def main() -> None:
@@ -12,6 +22,35 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["-V"]):
         sys.stdout.write(f"deployer {__version__}\n")
         return
+    gc.set_threshold(GARBAGE_AFTER)
+    if wants_engine(sys.argv[1:]):
+        from deployer.link.local import start_ahead
+
+        start_ahead()
     from deployer.cli.app import main as run
 
-    run()
+    try:
+        run()
+    except SystemExit as end:
+        _leave(end.code)
+        raise
+
+
+def wants_engine(arguments: list[str]) -> bool:
+    """Whether *arguments* look like a command that asks the engine, told before there is a parser."""
+    return not ENGINE.isdisjoint(arguments) and not {"-h", "--help", "--version", "-V"} & set(arguments)
+
+
+def _leave(code: object) -> None:
+    """
+    Exit with *code* at once: everything is written and closed, and taking the interpreter apart takes 20 ms.
+
+    Returns where that is not so, for Python's own way out to say what is wrong.
+    """
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (AttributeError, OSError, ValueError):
+        return
+    if isinstance(code, int):
+        os._exit(code)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -17,9 +18,26 @@ from deployer.wire.frames import Frame
 CLOSE_WITHIN = 5.0
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "XDG_RUNTIME_DIR")
 
+_ahead: ContextVar[LocalChannel | None] = ContextVar("the engine that was started ahead", default=None)
+
+
+def start_ahead() -> None:
+    """Start an engine for whoever asks for `channel` first: it boots beside the client's imports."""
+    try:
+        _ahead.set(LocalChannel())
+    except LinkError:
+        pass  # `channel` will tell
+
+
+def channel() -> LocalChannel:
+    """A channel to an engine on this machine: the one started ahead, where there is one. Raises LinkError."""
+    ahead = _ahead.get()
+    _ahead.set(None)
+    return ahead or LocalChannel()
+
 
 class LocalChannel:
-    """Starts the agent with the bare interpreter: no site-packages, and none of the client's secrets in its environment."""
+    """Starts the agent with the bare interpreter: no site-packages, none of the client's secrets in its environment."""
 
     def __init__(self) -> None:
         engine = Path(deployer.__file__).parent / "host" / "__main__.py"
@@ -27,7 +45,7 @@ class LocalChannel:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the channel
         try:
             self._process = subprocess.Popen(
-                [python, "-I", "-S", str(engine), "agent"],
+                [python, "-I", "-S", "-X", "utf8", str(engine), "agent"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,

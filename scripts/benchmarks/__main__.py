@@ -1,0 +1,62 @@
+"""Runs the benchmarks that were named, or all; tables to stdout, what goes on to stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import cli, exits, idle, stage
+from benchmarks.figures import Table
+
+BENCHMARKS = {"idle": idle.run, "exit": exits.run, "cli": cli.run, "stage": stage.run}
+ROUNDS = {"idle": 15, "exit": 20, "cli": 15, "stage": 5}
+
+
+def main() -> int:
+    asked = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        tables = [table for name in asked.names or BENCHMARKS for table in _run(name, asked.rounds)]
+    except KeyboardInterrupt:
+        print("bench  interrupted; everything that was started has been ended", file=sys.stderr)
+        return 130
+    if asked.json:
+        print(json.dumps({"machine": _machine(), "tables": [table.to_json() for table in tables]}, indent=2))
+    else:
+        print("\n\n".join([_machine(), *map(str, tables)]))
+    return 0 if all(figure.ok for table in tables for figure in table.figures) else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="What deployer costs, next to what it replaces.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of tables, with every sample")
+    parser.add_argument("--rounds", type=int, help="how often each variant is measured")
+    asked = parser.parse_args()
+    unknown = [name for name in asked.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"no benchmark {unknown[0]}; there are {', '.join(BENCHMARKS)}")
+    return asked
+
+
+def _run(name: str, rounds: int | None) -> list[Table]:
+    scratch = Path(tempfile.mkdtemp(prefix=f"deployer-bench-{name}-"))
+    try:
+        return BENCHMARKS[name](scratch, rounds or ROUNDS[name])
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _machine() -> str:
+    cores = len([line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("processor")])
+    return f"Python {platform.python_version()}, {platform.system()} {platform.release()}, {cores} cores"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
