@@ -35,6 +35,9 @@ MARGIN_BYTES = 16 * 1024 * 1024
 MARGIN_INODES = 200
 """Left free beyond what a release needs: state.db, logs, and whatever else lives there."""
 
+UNDO_WITHIN = 3.0
+"""Seconds that a new deploy waits, unasked, for an interrupted one to be undone."""
+
 Params = Dict[str, Any]
 
 
@@ -108,10 +111,8 @@ class Agent:
         }
 
     def _observe(self, params: Params) -> Params:
-        if params.get("wake") and self._wanted_but_unkept():
-            # A keeper that died, or a reboot: whoever comes next brings the service back.
-            builtin.start(self._paths).close()
-            self._settle()
+        if params.get("wake"):
+            self._wake()
         facts, problems = self._look(params["target"], params["settings"])
         facts["problems"] = [problem.to_json() for problem in problems]
         return facts
@@ -124,19 +125,24 @@ class Agent:
         finally:
             observer.close()
 
-    def _wanted_but_unkept(self) -> bool:
+    def _wake(self) -> None:
+        # A keeper or runner that died, or a reboot: whoever comes next brings the service back.
         if not self._paths.state.exists():
-            return False
+            return
         state = State(self._paths.state)
         try:
-            under_way = state.row("SELECT 1 FROM deploys WHERE ended_at IS NULL") is not None
-            wanted = state.meta("desired") is not None or under_way
+            unfinished = state.row("SELECT id FROM deploys WHERE ended_at IS NULL")
+            wanted = state.meta("desired") is not None or unfinished is not None
         finally:
             state.close()
         connection = builtin.connect(self._paths)
+        if connection is None and wanted:
+            connection = builtin.start(self._paths)
+            self._settle()
         if connection is not None:
             connection.close()
-        return wanted and connection is None
+        if unfinished and lock.free(self._paths.lock):
+            builtin.resume(self._paths, unfinished["id"])
 
     def _settle(self, within: float = 3.0) -> None:
         # The keeper starts what should run at once; give it the moment that takes, so that `status` tells the outcome.
@@ -233,9 +239,17 @@ class Agent:
         if row is None or self._lock is None:
             return
         self._let_go()
-        process = spawn_resume(self._paths, row["id"])
-        os.waitpid(process, 0)
+        self._await(builtin.resume(self._paths, row["id"]))
+        # What takes longer is a drain that goes on: the lock says so, and --wait-lock waits for it as for any other deploy.
         self._acquire(who)
+
+    def _await(self, pid: int) -> None:
+        """Give the runner *pid* the moment that undoing takes, unless the client goes first."""
+        handle = os.pidfd_open(pid)
+        try:
+            select.select([handle, self._in], [], [], UNDO_WITHIN)
+        finally:
+            os.close(handle)
 
     def _refuse_self(self, facts: Params) -> None:
         """A push from inside the service would wait for itself."""
@@ -461,14 +475,6 @@ class _Planner:
         if self._facts["adopt"]:
             return {"spec": {"id": new_instance_id(), "release": "adopted"}, "settings": None}
         return None
-
-
-def spawn_resume(paths: HostPaths, deploy: str) -> int:
-    """The pid of a runner that finishes *deploy*."""
-    from deployer.host.keeper import start_detached
-
-    argv = engine.argv(engine.install(paths), "resume", str(paths.root), deploy)
-    return start_detached(argv, engine.environment("runner"), paths)
 
 
 def main(argv: List[str]) -> int:

@@ -83,13 +83,17 @@ class Drain:
         handle = self.instance.tree.handle(stat.pid)
         if handle is None or key in self._signalled:
             return
-        self._signalled.add(key)
-        # Recorded before it is sent: after a crash, a resume must know that the signal may have gone out.
         self._record(stat, self._signal.name)
-        if handle.send(self._signal):
+        self._signalled.add(key)
+        mark = self._mark(*key)
+        # Marked just before it is sent: a keeper that comes back must neither send it twice nor wait for what was never sent.
+        self._state.mark(mark)
+        sent = handle.send(self._signal)
+        if sent and stat.state in "Tt":
+            handle.send(signals.SIGCONT)  # a stopped process cannot hear the request otherwise
+        if sent:
             self._sent(stat, self._signal.name)
-            if stat.state in "Tt":
-                handle.send(signals.SIGCONT)  # a stopped process cannot hear the request otherwise
+        self._state.unmark(mark)
 
     def _force(self, members: List[Stat]) -> None:
         if self._forced_at is None:
@@ -122,9 +126,13 @@ class Drain:
 
     def _recorded(self, signal: str) -> Set[Tuple[int, int]]:
         rows = self._state.rows(
-            "SELECT pid, start FROM signals WHERE instance=? AND signal=?", self.instance.id, signal
+            "SELECT pid, start, sent_at FROM signals WHERE instance=? AND signal=?", self.instance.id, signal
         )
-        return {(row["pid"], row["start"]) for row in rows}
+        keys = {(row["pid"], row["start"]): row["sent_at"] is not None for row in rows}
+        return {key for key, sent in keys.items() if sent or self._state.marked(self._mark(*key))}
+
+    def _mark(self, pid: int, start: int) -> str:
+        return f"signal-{self.instance.id}-{pid}-{start}"
 
     def _record(self, stat: Stat, signal: str) -> None:
         self._state.replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import select
@@ -10,40 +11,66 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
-from deployer.errors import PreflightError
+from deployer.errors import Interrupted, PreflightError
 from deployer.host import journal, lock, logs, unix
 from deployer.host.paths import HostPaths
 from deployer.host.state import State
+from deployer.host.supervisors import builtin
 from deployer.wire import frames
 
 Send = Callable[[Dict[str, Any]], None]
 
-GONE_AFTER = 20.0
-"""Seconds without a runner until a deploy counts as interrupted, and its follower is told so."""
+RESUME_AFTER, RESUME_EVERY = 2.0, 5.0
+"""Seconds without a runner until its follower starts one (the keeper, quicker, may have died too), and between two tries."""
+GONE_AFTER = 30.0
+"""Seconds without a runner until the follower gives up and says so."""
 LOOK_AGAIN = 0.25
+LONGEST = 8 * 1024 * 1024
+"""Bytes of each log file that are looked through for the last lines."""
 
 
 def deploy(paths: HostPaths, name: str, since: int, send: Send, client: int) -> None:
     """Send every event of deploy *name* after number *since*; ends with `host.finished`, or when *client* closes."""
-    alone_since: Optional[float] = None
+    alone = _Alone(paths, name)
     while True:
         connection = _runner(paths, name)
         if connection is not None:
-            alone_since = None
             since = _relay(connection, since, send, client)
+            alone = _Alone(paths, name)
         since, ended = _from_record(paths, name, since, send)
-        if ended or select.select([client], [], [], 0)[0]:
+        if ended:
             return
-        alone_since = time.monotonic() if alone_since is None else alone_since
-        if time.monotonic() - alone_since > GONE_AFTER:
-            raise PreflightError(
-                f"deploy {name} has lost its runner",
-                cause="it was interrupted on the host",
-                state="see `deployer status`",
-                hint="any deployer command that acts will finish or undo it first",
-            )
+        alone.look_after()
         if select.select([client], [], [], LOOK_AGAIN)[0]:
             return
+
+
+class _Alone:
+    """How long a deploy has been without a runner, and what its follower does about it."""
+
+    def __init__(self, paths: HostPaths, name: str) -> None:
+        self._paths = paths
+        self._name = name
+        self._since = time.monotonic()
+        self._resume_at = self._since + RESUME_AFTER
+
+    def look_after(self) -> None:
+        """Start a runner when it is time to. Raises Interrupted when none stays."""
+        now = time.monotonic()
+        if now - self._since > GONE_AFTER:
+            raise _gone(self._name)
+        if now >= self._resume_at:
+            self._resume_at = now + RESUME_EVERY
+            builtin.resume(self._paths, self._name)
+
+
+def _gone(name: str) -> Interrupted:
+    return Interrupted(
+        f"deploy {name} has lost its runner, and no other one stays",
+        cause="see .deployer/engine.log on the host",
+        state="`deployer status` says what runs",
+        hint="the next `deployer push` finishes or undoes it first",
+    )
 
 
 def _runner(paths: HostPaths, name: str) -> Optional[socket.socket]:
@@ -92,27 +119,26 @@ def _from_record(paths: HostPaths, name: str, since: int, send: Send) -> tuple[i
         state.close()
 
 
-def logs_pieces(path: Path, lines: int) -> bytes:
-    """The last *lines* lines of *path*, from the rotated file before it too where it is short."""
-    found = logs.tail(path, lines, limit=8 * 1024 * 1024)
-    if len(found) < lines:
-        older = path.with_name(f"{path.name}.1")
-        found = logs.tail(older, lines - len(found), limit=8 * 1024 * 1024) + found
-    return "".join(f"{line}\n" for line in found).encode("utf-8", "surrogateescape")
-
-
 def follow_log(path: Path, lines: int, follow: bool, send: Callable[[frames.Frame], None], client: int) -> None:
     """Send the end of *path* as bytes, and with *follow* what is appended, until *client* closes."""
-    position = logs.size(path)
-    text = logs_pieces(path, lines)
-    if text:
-        send(text)
     watch = _Appended(path)
     try:
+        text, position = _end_of(path, lines)
+        for piece in frames.slices(io.BytesIO(text)):
+            send(piece)
         while follow and not watch.wait(client):
             position = _send_new(path, position, send)
     finally:
         watch.close()
+
+
+def _end_of(path: Path, lines: int) -> tuple[bytes, int]:
+    """The last *lines* lines of *path*, from the rotated file before it too where it is short, and where they end."""
+    found, position = logs.tail_bytes(path, lines, limit=LONGEST)
+    missing = lines - len(logs.lines_of(found))
+    if missing > 0:
+        found = logs.tail_bytes(path.with_name(f"{path.name}.1"), missing, limit=LONGEST)[0] + found
+    return found, position
 
 
 def _send_new(path: Path, position: int, send: Callable[[frames.Frame], None]) -> int:

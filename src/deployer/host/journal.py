@@ -53,7 +53,11 @@ class Journal:
         """Something else about *step* that a resume must know."""
         self._write(step, phase, data)
 
-    def has(self, step: str, phase: str) -> Optional[Dict[str, Any]]:
+    def has(self, step: str, phase: str) -> bool:
+        """Whether there is an entry for *step* in *phase*."""
+        return self.data(step, phase) is not None
+
+    def data(self, step: str, phase: str) -> Optional[Dict[str, Any]]:
         """The data of the last entry for *step* in *phase*, or None when there is none."""
         row = self._state.row(
             "SELECT data FROM journal WHERE deploy=? AND step=? AND phase=? ORDER BY seq DESC LIMIT 1",
@@ -66,11 +70,25 @@ class Journal:
         """Tell every follower, and keep it."""
         event = self._make(name, fields)
         with self._condition:
-            event["seq"] = len(self._events) + 1
-            self._state.insert("events", deploy=self.deploy, seq=event["seq"], event=event)
-            self._events.append(event)
-            self._progress = None
-            self._condition.notify_all()
+            self._keep(event)
+            self._tell(event)
+
+    def end(self, name: str, **fields: Any) -> None:
+        """The last event. It and the end of the deploy are on disk as one before anybody is told: no resume repeats it."""
+        event = self._make(name, fields)
+        with self._condition:
+            with self._state.transaction():
+                self._keep(event)
+                self._state.update(
+                    "deploys", self.deploy, ended_at=time.time(), status=fields["status"],
+                    exit_code=fields["exit_code"], result=self.redact(fields),
+                )  # fmt: skip
+            self._tell(event)
+
+    def told(self, name: str) -> List[Event]:
+        """The events called *name* so far, those of a runner that died included."""
+        with self._condition:
+            return [event for event in self._events if event["event"] == name]
 
     def progress(self, name: str, **fields: Any) -> None:
         """Tell every follower what is going on right now."""
@@ -104,6 +122,15 @@ class Journal:
             self._closed = True
             self._condition.notify_all()
 
+    def _keep(self, event: Event) -> None:
+        event["seq"] = len(self._events) + 1
+        self._state.insert("events", deploy=self.deploy, seq=event["seq"], event=event)
+
+    def _tell(self, event: Event) -> None:
+        self._events.append(event)
+        self._progress = None
+        self._condition.notify_all()
+
     def _make(self, name: str, fields: Dict[str, Any]) -> Event:
         event = {"v": 1, "time": timestamp(), "deploy": self.deploy, "host": self._host, "event": name}
         event.update(self.common)
@@ -120,22 +147,3 @@ class Journal:
 def events(state: State, deploy: str, since: int = 0) -> List[Dict[str, Any]]:
     """The stored events of *deploy* after number *since*."""
     return state.rows("SELECT event FROM events WHERE deploy=? AND seq>? ORDER BY seq", deploy, since)
-
-
-class Redactor:
-    """Puts *** in the place of every secret value, in any text of any structure."""
-
-    def __init__(self, values: Dict[str, str]) -> None:
-        # A value of one or two characters would blacken half of every text, and hides nothing.
-        self._values = sorted({value for value in values.values() if len(value) >= 3}, key=len, reverse=True)
-
-    def __call__(self, data: Any) -> Any:
-        if isinstance(data, str):
-            for value in self._values:
-                data = data.replace(value, "***")
-            return data
-        if isinstance(data, dict):
-            return {key: self(value) for key, value in data.items()}
-        if isinstance(data, (list, tuple)):
-            return [self(value) for value in data]
-        return data

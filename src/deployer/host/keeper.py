@@ -19,6 +19,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from deployer.errors import DeployerError
 from deployer.host import engine, logs, unix
+from deployer.host import lock as deploylock
 from deployer.host.clock import Clock
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes, become_subreaper
@@ -35,6 +36,8 @@ IDLE_FOR = 2.0
 """Seconds with nothing to keep and nobody connected until the keeper goes."""
 RESUMES = 5
 """How often the keeper starts a runner for the same deploy before it leaves it to the next command."""
+TRY_AGAIN = 1.0
+"""Seconds until the next attempt when the disk refused something (it may be full)."""
 
 
 class Connection:
@@ -56,21 +59,24 @@ class Connection:
 
 
 class Keeper:
-    """The loop around `Core`: connections, exits, deadlines, log rotation."""
+    """The loop around `Core`: connections, exits, deadlines, log rotation. *lock* is held for as long as it keeps the app."""
 
-    def __init__(self, paths: HostPaths, core: Core, server: socket.socket, state: State, package: str) -> None:
+    def __init__(self, paths: HostPaths, core: Core, server: socket.socket, state: State, lock: int) -> None:
         self._paths = paths
         self._core = core
         self._server = server
         self._state = state
-        self._package = package
+        self._lock = lock
+        self._package = engine.digest(engine.source())
         self._connections: Dict[int, Connection] = {}
         self._clock = Clock()
         self._rotate_at = self._clock.now() + ROTATE_EVERY
-        self._resume_at: Optional[float] = self._clock.now() + RESUME_AFTER
+        self._resume_at = self._clock.now() + RESUME_AFTER
+        self._retry_at: Optional[float] = None
         self._resumed: Dict[str, int] = {}
         self._stopping = False
         self._idle_since: Optional[float] = None
+        self._told: Any = None
         self._wake, wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -80,15 +86,36 @@ class Keeper:
 
     def run(self) -> None:
         """Serve until there is nothing left to keep, or until told to go (the app runs on then)."""
-        before: Any = None
         while not self._stopping:
-            self._core.reap()
-            self._core.advance()
-            before = self._tell_watchers(before)
-            if self._idle_long_enough():
-                return
+            try:
+                if not self._turn():
+                    return
+                self._retry_at = None
+            except (DeployerError, OSError) as error:
+                # A full disk must not cost the app its parent: everything here may be done again.
+                _say(f"{error!r}; trying again")
+                self._retry_at = self._clock.now() + TRY_AGAIN
             self._wait()
-            self._on_time()
+
+    def _turn(self) -> bool:
+        """Do what is due; False when there is nothing left to do for ever."""
+        if not self._in_charge():
+            _say(f"{self._paths.private} was removed: leaving the app to whoever finds it")
+            return False
+        self._core.reap()
+        self._core.advance()
+        self._tell_watchers()
+        self._on_time()
+        return not self._idle_long_enough()
+
+    def _in_charge(self) -> bool:
+        # Without its record a keeper would restart an app that somebody else may have taken over meanwhile.
+        try:
+            there = os.stat(self._paths.keeper_lock)
+        except OSError:
+            return False
+        ours = os.fstat(self._lock)
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
     def _idle_long_enough(self) -> bool:
         if self._connections or not self._core.idle():
@@ -101,18 +128,13 @@ class Keeper:
     def _on_term(self, *_: object) -> None:
         self._stopping = True
 
-    def _tell_watchers(self, before: Any) -> Any:
-        now = (
-            self._state.meta("desired"),
-            sorted(self._core.instances),
-            sorted(self._core.drains),
-            self._desired_state(),
-        )
-        if now != before:
-            for connection in list(self._connections.values()):
+    def _tell_watchers(self) -> None:
+        now = (sorted(self._core.instances), sorted(self._core.drains), self._desired_state())
+        if now != self._told:
+            self._told = now
+            for connection in self._connections.values():
                 if connection.watches:
                     connection.send({"event": "changed"})
-        return now
 
     def _desired_state(self) -> Any:
         row = self._core.desired()
@@ -125,7 +147,8 @@ class Keeper:
             readers[fd] = lambda c=connection: self._read(c)
         for name, listener in self._core.notify.items():
             readers[listener.fileno()] = lambda n=name, s=listener: self._heard(n, s)
-        for fd in [*readers, *self._core.watched()]:
+        exits = self._core.watched() if self._retry_at is None else []  # known already, and not to be dealt with yet
+        for fd in [*readers, *exits]:
             poller.register(fd, select.POLLIN)
         for fd, _ in poller.poll(self._timeout_ms()):
             if fd in readers:
@@ -135,6 +158,8 @@ class Keeper:
         due = [self._rotate_at, self._core.next_deadline(), self._resume_at]
         if self._idle_since is not None:
             due.append(self._idle_since + IDLE_FOR)
+        if self._retry_at is not None:
+            due = [self._retry_at]  # what is due has just failed
         left = min(at for at in due if at is not None) - self._clock.now()
         return max(0.0, left * 1000) + 0.5 if left > 0 else 0.0
 
@@ -144,8 +169,9 @@ class Keeper:
             self._rotate_at = now + ROTATE_EVERY
             logs.rotate(self._paths.app_log)
             logs.rotate(self._paths.engine_log, kept=1)
-        if self._resume_at is not None and now >= self._resume_at:
-            self._resume_at = None
+        if now >= self._resume_at:
+            # Now and then even if no runner was seen to go: one may have died before it could say hello.
+            self._resume_at = now + ROTATE_EVERY
             self._resume_runner()
 
     def _drain_wake(self) -> None:
@@ -155,7 +181,12 @@ class Keeper:
             pass
 
     def _accept(self) -> None:
-        sock, _ = self._server.accept()
+        try:
+            sock, _ = self._server.accept()
+        except OSError as error:  # gone already, or too many files are open
+            _say(f"no connection: {error}")
+            time.sleep(0.1)
+            return
         self._connections[sock.fileno()] = Connection(sock)
 
     def _read(self, connection: Connection) -> None:
@@ -218,18 +249,26 @@ class Keeper:
         elif op == "deadline":
             return self._core.move_deadline(request["instance"], request["seconds"])
         elif op == "upgrade":
-            self._upgrade(request["argv"])
+            if request.get("engine") != self._package:
+                self._upgrade(request["argv"])
         else:
             raise DeployerError(f"the keeper does not know {op!r}")
         return True
 
     def _upgrade(self, argv: List[str]) -> None:
-        # The same process goes on with newer code: children stay children, held sockets and the lock stay open over exec.
-        fds = {address: sock.fileno() for address, sock in self._core.held.items()}
-        for fd in fds.values():
-            os.set_inheritable(fd, True)
-        _say(f"continuing as {argv}")
-        os.execv(argv[0], [*argv, *(f"--held={address}={fd}" for address, fd in fds.items())])
+        # The same process goes on with newer code: children stay children; held sockets, the lock and who waits in our
+        # own socket's queue stay over the exec.
+        held = {f"--held={address}": sock.fileno() for address, sock in self._core.held.items()}
+        fds = {**held, "--lock": self._lock, "--server": self._server.fileno()}
+        _say(f"goes on as {argv[-3]}")
+        try:
+            for fd in fds.values():
+                os.set_inheritable(fd, True)
+            os.execv(argv[0], [*argv, *(f"{name}={fd}" for name, fd in fds.items())])
+        except OSError:
+            for fd in fds.values():
+                os.set_inheritable(fd, False)
+            raise
 
     # Runners that died -----------------------------------------------------------------------------------------------
 
@@ -239,6 +278,8 @@ class Keeper:
         )
         if row is None or any(connection.deploy == row["id"] for connection in self._connections.values()):
             return
+        if not deploylock.free(self._paths.lock):
+            return  # a runner that is busy elsewhere, or somebody who looks after it
         tries = self._resumed.get(row["id"], 0)
         if tries >= RESUMES:
             return
@@ -267,34 +308,58 @@ def start_detached(argv: List[str], env: Mapping[str, str], paths: HostPaths, pa
 
 
 def main(argv: List[str]) -> int:
-    """`keeper PATH [--held=ADDRESS=FD …]`: be the keeper of the app at PATH. Tells fd 3, where open, that it serves."""
+    """
+    `keeper PATH`: be the keeper of the app at PATH. Tells fd 3, where open, that it serves.
+
+    After an upgrade: [--held=ADDRESS=FD …] [--lock=FD] [--server=FD], what the older code had open.
+    """
     paths = HostPaths(Path(argv[0]))
-    lock = os.open(paths.keeper_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    left = _left_open(argv[1:])
+    lock = _take_lock(paths, left.pop("--lock", None))
+    if lock is None:
         return 0  # another keeper is quicker
     os.chdir("/")
     become_subreaper()
     state = State(paths.state)
     core = Core(paths, state, Processes(), Clock(), base_environment(os.environ), _say)
-    core.recover(_held(argv[1:]))
-    keeper = Keeper(paths, core, unix.listen(paths.keeper_socket), state, engine.digest(engine.source()))
+    server = left.pop("--server", None)
+    core.recover({name[len("--held=") :]: socket.socket(fileno=fd) for name, fd in left.items()})
+    keeper = Keeper(paths, core, unix.listen(paths.keeper_socket) if server is None else _listener(server), state, lock)
     _say(f"keeps {paths.root} as pid {os.getpid()}")
-    _ready()
+    if server is None:  # after an upgrade nobody waits, and fd 3 is a file of ours: the database
+        _ready()
     keeper.run()
-    _say("nothing left to keep" if core.idle() else "told to go; the app runs on")
+    _say("nothing left to keep" if core.idle() else "goes; the app runs on")
     return 0
 
 
-def _held(args: List[str]) -> Dict[str, socket.socket]:
-    held = {}
+def _left_open(args: List[str]) -> Dict[str, int]:
+    """What the code before an upgrade left open for us: name → descriptor."""
+    found = {}
     for arg in args:
-        if arg.startswith("--held="):
-            address, _, fd = arg[len("--held=") :].rpartition("=")
-            os.set_inheritable(int(fd), False)
-            held[address] = socket.socket(fileno=int(fd))
-    return held
+        name, _, fd = arg.rpartition("=")
+        os.set_inheritable(int(fd), False)
+        found[name] = int(fd)
+    return found
+
+
+def _take_lock(paths: HostPaths, left: Optional[int]) -> Optional[int]:
+    """The descriptor that holds the keeper's lock; None when another keeper holds it."""
+    if left is not None:
+        return left
+    lock = os.open(paths.keeper_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _listener(fd: int) -> socket.socket:
+    listener = socket.socket(fileno=fd)
+    listener.setblocking(True)
+    return listener
 
 
 def _ready() -> None:
@@ -306,5 +371,8 @@ def _ready() -> None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} keeper {text}\n")
-    sys.stderr.flush()
+    try:
+        sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} keeper {text}\n")
+        sys.stderr.flush()
+    except OSError:
+        pass  # the disk is full

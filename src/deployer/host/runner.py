@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
-from deployer.errors import DeployerError, DownError, FailedError, GateError
-from deployer.host import lock, spawn, steps, swap, unix
+from deployer.errors import DeployerError, DownError, FailedError, GateError, LockedError
+from deployer.host import gates, lock, spawn, steps, swap, unix
 from deployer.host.clock import Clock
 from deployer.host.deploy import Deploy, Request
-from deployer.host.journal import Journal, Redactor
+from deployer.host.journal import Journal
 from deployer.host.paths import HostPaths
 from deployer.host.plan import GATES
 from deployer.host.process import Processes
@@ -31,10 +31,14 @@ from deployer.host.ready import NotReady
 from deployer.host.releases import Releases
 from deployer.host.state import State
 from deployer.host.supervisors.builtin import Builtin
+from deployer.host.tree import Tree
 from deployer.manifest import Manifest
-from deployer.model import EXIT_DONE, EXIT_DOWN, EXIT_FAILED, EXIT_KILLED
+from deployer.model import EXIT_DONE, EXIT_DOWN, EXIT_FAILED, EXIT_KILLED, Identity
 from deployer.wire import frames
+from deployer.wire.redaction import Redactor
 
+RESUMES = 20
+"""How many runners may die of one deploy."""
 FOLLOWERS_WITHIN = 3.0
 """Seconds that followers have to read the last events before the runner goes."""
 
@@ -62,16 +66,21 @@ class Outcome:
 
 
 class Runner:
-    """Runs the steps of one deploy, or the rest of them."""
+    """Runs the steps of one deploy, or the rest of them where its runner died."""
 
-    def __init__(self, deploy: Deploy) -> None:
+    def __init__(self, deploy: Deploy, resumed: bool = False) -> None:
         self._deploy = deploy
         self._journal = deploy.journal
+        self._resumed = resumed
 
     def run(self) -> Outcome:
-        """Do every step that is not done yet; tell and record how it ended."""
+        """
+        Do every step that is not done yet; tell and record how it ended.
+
+        Raises DeployerError when that cannot be brought to an end now: the promise stands, another runner goes on.
+        """
         try:
-            outcome = self._run()
+            outcome = self._begin()
         except DeployerError as error:
             outcome = self._failed(error)
         except Exception as error:  # a bug of ours must still end the deploy in the record
@@ -83,10 +92,31 @@ class Runner:
         self._finish(outcome)
         return outcome
 
+    def _begin(self) -> Outcome:
+        # A keeper that does not come up ends the deploy here. What a dead runner asked of one is done once this is answered.
+        self._deploy.supervisor.status()
+        # Once it was asked to be quiet the old process refuses new work for good: the only way out is forward.
+        forward = _handed_over(self._deploy) or self._journal.has("quiet", "begin")
+        if self._resumed and self._deploy.request.steps and not forward:
+            return self._undone()
+        return self._run()
+
+    def _undone(self) -> Outcome:
+        # What an install, a check or a rehearsal had started works on in a release that is about to be removed.
+        processes = self._deploy.processes
+        for step in GATES:
+            begun = self._journal.data(step, "instance")
+            if begun:
+                tree = Tree(processes, Identity(0, 0, processes.boot), begun["instance"])
+                gates.end(tree)
+                tree.close()
+        title = "the deploy was interrupted before the old process was asked to stop"
+        return self._failed(GateError(title, state=gates.OLD_SERVES))
+
     def _run(self) -> Outcome:
-        reverting = self._journal.has("revert", "begin")
+        reverting = self._journal.data("revert", "begin")
         if reverting:
-            return self._revert(NotReady(str(reverting.get("reason"))))
+            return self._reverted(str(reverting["reason"]))
         if not self._deploy.request.steps:
             return Outcome("unchanged", EXIT_DONE)
         for step in self._deploy.request.steps:
@@ -98,22 +128,25 @@ class Runner:
             except NotReady as error:
                 return self._revert(error)
             self._journal.done(step["step"])
+        return self._done()
+
+    def _done(self) -> Outcome:
         killed = any(verdict["verdict"] == "killed" for verdict in self._deploy.verdicts)
         return Outcome("done", EXIT_KILLED if killed else EXIT_DONE)
 
     def _revert(self, error: NotReady) -> Outcome:
+        return self._reverted(swap.why_not(self._deploy, error))
+
+    def _reverted(self, reason: str) -> Outcome:
         deploy = self._deploy
-        reason = swap.why_not(deploy, error)
-        came_back = swap.revert(deploy, reason)
+        done = self._journal.data("revert", "done")
+        came_back = bool(done["ok"]) if done else swap.revert(deploy, reason)
         title = f"{deploy.request.host} did not become ready on {deploy.request.release}"
         if came_back:
             back = (deploy.request.previous or {}).get("spec", {}).get("release")
             state = f"the old release {back} serves again"
-            return Outcome(
-                "reverted",
-                EXIT_FAILED,
-                FailedError(title, cause=reason, state=state, hint="fix the release and push again"),
-            )
+            hint = "fix the release and push again"
+            return Outcome("reverted", EXIT_FAILED, FailedError(title, cause=reason, state=state, hint=hint))
         if deploy.request.previous is None:
             state = "nothing ran before, and nothing runs now"
         else:
@@ -123,29 +156,29 @@ class Runner:
 
     def _failed(self, error: DeployerError) -> Outcome:
         deploy = self._deploy
-        if _handed_over(deploy) and deploy.request.kind != "stop":
-            # Past the point of no return: whatever broke, the service must end on a release that runs.
-            return self._revert_after(error)
+        if self._journal.has("confirm", "done"):  # it serves: nothing that fails after that is worth a second swap
+            self._journal.event("warning", text=error.title)
+            return self._done()
+        if _handed_over(deploy):
+            # Past the point of no return: whatever broke, the service must end on a release that runs, a stop be a stop.
+            if deploy.request.kind == "stop":
+                raise error
+            return self._revert(NotReady(error.title))
         if self._journal.has("switch", "begin"):
             swap.flip_back(deploy)
         self._unstage()
         return Outcome("failed", error.code, error)
 
-    def _revert_after(self, error: DeployerError) -> Outcome:
-        try:
-            return self._revert(NotReady(error.title))
-        except DeployerError as worse:
-            return Outcome("down", EXIT_DOWN, DownError(error.title, cause=worse.title, state="see `deployer status`"))
-
     def _unstage(self) -> None:
         request = self._deploy.request
-        if request.kind == "push" and request.release and self._journal.has("stage", "begin"):
-            Releases(self._deploy.paths.root).remove(request.release)
-            self._deploy.state.execute("DELETE FROM releases WHERE id=?", request.release)
+        if request.kind == "push" and request.release and request.steps:
+            if self._journal.has("stage", "begin"):
+                Releases(self._deploy.paths.root).remove(request.release)
+                self._deploy.state.execute("DELETE FROM releases WHERE id=?", request.release)
             swap.unlink(self._deploy.paths.secrets_of(request.release))
 
     def _finish(self, outcome: Outcome) -> None:
-        deploy, request = self._deploy, self._deploy.request
+        deploy = self._deploy
         running = deploy.state.row(
             "SELECT release FROM instances WHERE id=(SELECT value FROM meta WHERE key='desired')"
         )
@@ -160,11 +193,7 @@ class Runner:
             "lost": deploy.lost,
             "error": outcome.error.to_json() if outcome.error else None,
         }
-        self._journal.event("host.finished", **result)
-        deploy.state.update(
-            "deploys", request.deploy, ended_at=time.time(), status=outcome.status, exit_code=outcome.exit_code,
-            result=self._journal.redact(result),
-        )  # fmt: skip
+        self._journal.end("host.finished", **result)
 
 
 def start(paths: HostPaths, request: Request, manifest: Optional[Manifest], server: socket.socket) -> None:
@@ -185,54 +214,71 @@ def main(argv: List[str]) -> int:
     """`resume PATH DEPLOY`: finish or undo a deploy whose runner died. Quietly nothing when somebody is at it."""
     paths = HostPaths(Path(argv[0]))
     state = State(paths.state)
-    row = state.row("SELECT * FROM deploys WHERE id=? AND ended_at IS NULL", argv[1])
-    holding = lock.DeployLock(paths.lock)
-    if row is None:
-        return 0
-    try:
-        holding.acquire(
-            {
-                "deploy": row["id"],
-                "kind": row["kind"],
-                "who": row["who"],
-                "since": row["started_at"],
-                "pid": os.getpid(),
-            },
-            0,
-        )
-    except DeployerError:
+    row = _unfinished(state, argv[1])
+    if row is None or not _take_lock(paths, row):
         return 0
     _quiet_signals()
-    deploy = _build(paths, Request.from_json(json.loads(row["request"])), None)
-    deploy.journal.event("resumed", text="the runner had died; going on from the journal")
-    _serve(deploy, unix.listen(paths.runner_socket), resumed=True)
+    row = _unfinished(state, argv[1])  # again: its runner may have ended it before it let go of the lock
+    if row is not None:
+        deploy = _build(paths, Request.from_json(json.loads(row["request"])), None)
+        _remember(deploy)
+        if len(deploy.journal.told("resumed")) >= RESUMES:
+            _give_up(deploy)
+            return 1
+        deploy.journal.event("resumed", text="the runner had died; going on from the journal")
+        _serve(deploy, unix.listen(paths.runner_socket), resumed=True)
     return 0
+
+
+def _give_up(deploy: Deploy) -> None:
+    # It must not stand in the way of every later deploy for ever.
+    title = f"the deploy could not be finished: its runner died {RESUMES} times"
+    error = FailedError(title, state="see `deployer status`", hint="see engine.log on the host, then push again")
+    Runner(deploy)._finish(Outcome("failed", EXIT_FAILED, error))
+
+
+def _unfinished(state: State, deploy: str) -> Optional[Dict[str, Any]]:
+    return state.row("SELECT * FROM deploys WHERE id=? AND ended_at IS NULL", deploy)
+
+
+def _take_lock(paths: HostPaths, row: Dict[str, Any]) -> bool:
+    who = {"deploy": row["id"], "kind": row["kind"], "who": row["who"], "since": row["started_at"], "pid": os.getpid()}
+    try:
+        lock.DeployLock(paths.lock).acquire(who, 0)
+    except LockedError:
+        return False
+    return True
 
 
 def _build(paths: HostPaths, request: Request, manifest: Optional[Manifest]) -> Deploy:
     state = State(paths.state)
-    secrets = spawn.read_secrets(paths.secrets_of(request.release)) if request.release else {}
-    journal = Journal(state, request.deploy, request.host, Redactor(secrets))
-    if request.release and request.kind != "push":
+    journal = Journal(state, request.deploy, request.host, Redactor(_secrets(paths, request)))
+    if request.release and (request.kind != "push" or journal.has("stage", "done")):
         journal.common["release"] = request.release
     supervisor = Builtin(paths, request.deploy)
     return Deploy(request, paths, state, journal, supervisor, Clock(), Processes(), manifest)
 
 
+def _secrets(paths: HostPaths, request: Request) -> Dict[str, str]:
+    if not request.release:
+        return {}
+    try:
+        return spawn.read_secrets(paths.secrets_of(request.release))
+    except DeployerError:
+        return {}  # a damaged file: the start will say so, and this deploy must be able to end
+
+
+def _remember(deploy: Deploy) -> None:
+    """What the runner that died knew and the result needs: how the drains ended that it has told."""
+    for event in deploy.journal.told("drain.finished"):
+        deploy.verdicts.append({name: event[name] for name in ("verdict", "waited_s", "lost", "instance")})
+        deploy.lost += event["lost"]
+
+
 def _serve(deploy: Deploy, server: socket.socket, resumed: bool = False) -> None:
     followers: List[threading.Thread] = []
     threading.Thread(target=_accept, args=(server, deploy.journal, followers), daemon=True).start()
-    runner = Runner(deploy)
-    if resumed and not _handed_over(deploy):
-        outcome = runner._failed(
-            GateError(
-                "the deploy was interrupted before the old process was asked to stop",
-                state="the running release was not touched",
-            )
-        )
-        runner._finish(outcome)
-    else:
-        runner.run()
+    Runner(deploy, resumed).run()
     deploy.supervisor.close()
     deploy.journal.close()
     deadline = time.monotonic() + FOLLOWERS_WITHIN

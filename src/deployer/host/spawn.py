@@ -8,7 +8,7 @@ import os
 import signal
 import struct
 from pathlib import Path
-from typing import Dict, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 from deployer.errors import UsageError
 from deployer.host import envfile
@@ -81,24 +81,41 @@ def spawn(
     output: int,
     sockets: Sequence[Tuple[str, int]] = (),
     user: Optional[Tuple[int, int]] = None,
+    announce: Callable[[int], None] = lambda pid: None,
 ) -> int:
     """
     The pid of *argv*, running in its own session with *output* as stdout and stderr and *sockets* (name, fd) from fd 3 on.
 
-    Returns once exec has succeeded. Raises StartError when it has not. The caller must be single-threaded.
+    Returns once exec has succeeded. *announce* is told the pid before the exec: if it raises, or if we die in it, nothing is
+    executed. Raises StartError when the exec failed. The caller must be single-threaded.
     """
     told, tell = os.pipe2(os.O_CLOEXEC)
+    may, go = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
-        _child(argv, cwd, dict(env), output, list(sockets), user, tell)  # never returns
+        os.close(go)
+        _child(argv, cwd, dict(env), output, list(sockets), user, tell, may)  # never returns
     os.close(tell)
+    os.close(may)
     with os.fdopen(told, "rb") as pipe:
+        _let_go(pid, go, announce)
         failure = pipe.read()
     if not failure:
         return pid
     os.waitpid(pid, 0)
     code, where = struct.unpack_from("i", failure)[0], failure[4:].decode("utf-8", "replace")
     raise StartError(f"{where}: {os.strerror(code)}")
+
+
+def _let_go(pid: int, go: int, announce: Callable[[int], None]) -> None:
+    try:
+        announce(pid)
+        os.write(go, b"!")
+    except BaseException:
+        os.close(go)
+        os.waitpid(pid, 0)
+        raise
+    os.close(go)
 
 
 def _child(
@@ -109,6 +126,7 @@ def _child(
     sockets: Sequence[Tuple[str, int]],
     user: Optional[Tuple[int, int]],
     tell: int,
+    may: int,
 ) -> None:
     where = "start"
     try:
@@ -117,7 +135,7 @@ def _child(
         os.umask(0o022)
         # Out of the way of 3, 4, … first: a socket may itself be one of these numbers.
         moved = [(name, _above(fd)) for name, fd in sockets]
-        tell = _above(tell)
+        tell, may = _above(tell), _above(may)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(output, 1)
@@ -136,7 +154,8 @@ def _child(
         where = f"change to {cwd}"
         os.chdir(cwd)
         where = f"run {argv[0]!r}"
-        _exec(argv, env)
+        if os.read(may, 1):
+            _exec(argv, env)
     except OSError as error:
         os.write(tell, struct.pack("i", error.errno or errno.EIO) + where.encode("utf-8", "replace"))
     finally:

@@ -7,7 +7,9 @@ Intents are committed with `synchronous=FULL` before the act they announce. Noth
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
@@ -41,7 +43,11 @@ Row = Dict[str, Any]
 
 
 class State:
-    """One process's connection to state.db. Not shared between threads or over a fork."""
+    """
+    One process's connection to state.db. Not shared between threads or over a fork.
+
+    Raises PreflightError when the file is damaged, was written by a newer deployer, or the disk refuses it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -58,23 +64,24 @@ class State:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of it or nothing, on disk when the block ends."""
-        self._db.execute("BEGIN IMMEDIATE")
+        self._run("BEGIN IMMEDIATE")
         try:
             yield
+            self._run("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk has rolled it back already
+                self._run("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     def rows(self, sql: str, *values: Any) -> List[Row]:
-        return [dict(row) for row in self._db.execute(sql, values)]
+        return self._run(sql, values)
 
     def row(self, sql: str, *values: Any) -> Optional[Row]:
-        found = self._db.execute(sql, values).fetchone()
-        return dict(found) if found else None
+        found = self._run(sql, values)
+        return found[0] if found else None
 
     def execute(self, sql: str, *values: Any) -> None:
-        self._db.execute(sql, values)
+        self._run(sql, values)
 
     def insert(self, table: str, **columns: Any) -> None:
         """Add one row; dicts and lists are stored as JSON."""
@@ -88,7 +95,7 @@ class State:
         """Change columns of the row whose primary key (first column) is *key*."""
         name = {"releases": "id", "deploys": "id", "instances": "id", "drains": "instance"}[table]
         sets = ", ".join(f"{column}=?" for column in columns)
-        self._db.execute(f"UPDATE {table} SET {sets} WHERE {name}=?", [*_plain(columns.values()), key])
+        self._run(f"UPDATE {table} SET {sets} WHERE {name}=?", [*_plain(columns.values()), key])
 
     def meta(self, key: str) -> Optional[str]:
         found = self.row("SELECT value FROM meta WHERE key=?", key)
@@ -100,18 +107,56 @@ class State:
         else:
             self.replace("meta", key=key, value=value)
 
+    # Marks: facts about living processes, which need not outlive a power cut. A row takes milliseconds from the moment it can
+    # be read to the moment its writer goes on (fsync); a mark stands microseconds before the act that it announces.
+
+    def mark(self, name: str) -> None:
+        """Set the mark *name*."""
+        os.close(os.open(self._mark(name), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    def marked(self, name: str) -> bool:
+        return os.path.exists(self._mark(name))
+
+    def unmark(self, name: str) -> None:
+        """Take the mark *name* away, where it is set."""
+        try:
+            os.unlink(self._mark(name))
+        except OSError:
+            pass
+
+    def _mark(self, name: str) -> str:
+        return f"{self.path.parent}/mark-{name}"
+
     def _open(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise _newer(self.path, version)
-        self._db.execute("PRAGMA journal_mode=WAL")
+        self._use_wal()
         self._db.execute("PRAGMA synchronous=FULL")
         if version < SCHEMA_VERSION:
             self._db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
 
+    def _use_wal(self, within: float = 10.0) -> None:
+        # Two that open a new file at once: the loser is told "locked" at once, whatever the timeout.
+        deadline = time.monotonic() + within
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
     def _write(self, verb: str, table: str, columns: Dict[str, Any]) -> None:
         marks = ",".join("?" * len(columns))
-        self._db.execute(f"{verb} INTO {table} ({','.join(columns)}) VALUES ({marks})", _plain(columns.values()))
+        self._run(f"{verb} INTO {table} ({','.join(columns)}) VALUES ({marks})", _plain(columns.values()))
+
+    def _run(self, sql: str, values: Sequence[Any] = ()) -> List[Row]:
+        try:
+            return [dict(row) for row in self._db.execute(sql, values)]
+        except sqlite3.Error as error:
+            raise _refused(self.path, error) from error
 
 
 def _plain(values: Any) -> Sequence[Any]:
@@ -123,7 +168,16 @@ def _broken(path: Path, error: sqlite3.Error) -> PreflightError:
         f"{path} cannot be read: {error}",
         cause="the record of releases and deploys is damaged, or the disk refuses it",
         state="nothing was changed; the running service was not touched",
-        hint=f"check the disk; if the file is damaged, move it aside (mv {path} {path}.broken) and push again",
+        hint=f"check the disk; if the file is damaged, move it aside (mv {path} {path}.broken) and push again, "
+        "with [adopt] for the service that runs",
+    )
+
+
+def _refused(path: Path, error: sqlite3.Error) -> PreflightError:
+    return PreflightError(
+        f"{path} refused: {error}",
+        cause="the record of releases and deploys is damaged, or the disk is full or broken",
+        hint=f"look at the disk of this host (df -h {path.parent})",
     )
 
 

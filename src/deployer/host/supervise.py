@@ -11,10 +11,10 @@ import json
 import os
 import socket
 from dataclasses import replace as changed
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Set
 from uuid import uuid4
 
-from deployer.errors import DeployerError
+from deployer.errors import DeployerError, PreflightError
 from deployer.host import drain, logs, ports
 from deployer.host.clock import Clock
 from deployer.host.instance import Instance, alive_rows, from_row
@@ -23,7 +23,6 @@ from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
 from deployer.host.spawn import StartError, environment, spawn
 from deployer.host.state import Row, State
-from deployer.host.tree import Tree
 from deployer.model import DrainOrder, Identity, Spec, Verdict
 
 BACKOFF_FIRST, BACKOFF_LONGEST = 0.5, 60.0
@@ -59,6 +58,7 @@ class Core:
         self.notify: Dict[str, NotifySocket] = {}
         self.held: Dict[str, socket.socket] = {}
         self._not_before: Dict[str, float] = {}
+        self._background: Set[str] = set()
 
     # What the record says --------------------------------------------------------------------------------------------
 
@@ -79,6 +79,8 @@ class Core:
         instance.is_child = self._is_my_child(instance.main)
         members = instance.members() if instance.main.boot == self._processes.boot else []
         self.instances[instance.id] = instance
+        if members and not instance.tree.main_alive():
+            self._background.add(instance.id)
         self._say(f"found instance {instance.id} of {instance.spec.release}: {len(members)} processes")
         self._hold_again(instance)
         self._open_notify(instance.spec)
@@ -220,8 +222,10 @@ class Core:
         code = instance.reap()
         if any(map(instance.tree.is_main, members)):
             return
-        if members and code in (0, None):
-            return  # it went into the background, as daemons do: what lives on is the service
+        if members and (code == 0 or instance.id in self._background):
+            # It went into the background, as daemons do: what lives on is the service.
+            self._background.add(instance.id)
+            return
         self._say(f"instance {instance.id} of {instance.spec.release} exited by itself: {code}")
         if members:
             how = DrainOrder()
@@ -236,9 +240,8 @@ class Core:
         self._state.update("instances", instance.id, state="ended", ended_at=self._clock.wall(), exit_code=code)
         instance.tree.close()
         del self.instances[instance.id]
-        listener = self.notify.pop(instance.id, None)
-        if listener is not None:
-            listener.close()
+        self._background.discard(instance.id)
+        self._close_notify(instance.id)
 
     def _start_desired(self) -> None:
         desired = self.desired()
@@ -246,19 +249,22 @@ class Core:
             self._release_sockets(None)
         elif desired["state"] == "ended" and desired["confirmed"]:
             self._schedule_restart(desired)
-        elif desired["state"] == "promised" and not self.instances:
-            if self._clock.now() >= self._not_before.get(desired["id"], 0.0):
-                self._not_before.pop(desired["id"], None)
-                self._start(Spec.from_json(json.loads(desired["spec"])), desired)
+        elif desired["state"] == "promised" and not self.instances and self._is_time(desired["id"]):
+            self._not_before.pop(desired["id"], None)
+            self._start(Spec.from_json(json.loads(desired["spec"])))
+
+    def _is_time(self, instance_id: str) -> bool:
+        return self._clock.now() >= self._not_before.get(instance_id, 0.0)
 
     def _schedule_restart(self, row: Row) -> None:
         ran = (row["ended_at"] or 0) - (row["started_at"] or row["ended_at"] or 0)
-        crashes = 1 if ran >= STEADY_AFTER else int(row["crashes"] or 0) + 1
+        rebooted = row["boot"] not in (None, self._processes.boot)
+        crashes = 0 if rebooted else 1 if ran >= STEADY_AFTER else int(row["crashes"] or 0) + 1
         spec = changed(Spec.from_json(json.loads(row["spec"])), id=new_instance_id())
         with self._state.transaction():
             self._promise(spec, row["deploy"], True, crashes)
             self._state.set_meta("desired", spec.id)
-        delay = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2 ** (crashes - 1))
+        delay = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2 ** (min(crashes, 20) - 1)) if crashes else 0.0
         self._not_before[spec.id] = self._clock.now() + delay
         self._say(f"restarting {spec.release} in {delay} s (crash {crashes})")
 
@@ -270,32 +276,17 @@ class Core:
 
     # Starting --------------------------------------------------------------------------------------------------------
 
-    def _start(self, spec: Spec, row: Row) -> None:
+    def _start(self, spec: Spec) -> None:
         try:
-            pid, offset = self._spawn(spec)
+            instance = self._spawn(spec)
         except (StartError, DeployerError, OSError) as error:
             self._not_started(spec, error)
             return
-        identity = self._processes.identity(pid)
-        if (
-            identity is None
-        ):  # exited within microseconds: its line in the table is a zombie's, which still has a start time
-            stat = self._processes.stat(pid)
-            identity = Identity(pid, stat.start if stat else 0, self._processes.boot)
-        self._state.update(
-            "instances", spec.id, pid=pid, start=identity.start, boot=identity.boot, state="running",
-            started_at=self._clock.wall(), log_offset=offset,
-        )  # fmt: skip
-        tree = Tree(self._processes, identity, spec.id)
-        instance = Instance(spec, tree, self._clock.wall(), offset, False, row["deploy"])
-        instance.is_child = True
-        instance.confirmed = bool(row["confirmed"])
-        instance.crashes = int(row["crashes"] or 0)
         self.instances[spec.id] = instance
-        tree.refresh()
-        self._say(f"started {spec.release} as {spec.id}: pid {pid}")
+        instance.tree.refresh()
+        self._say(f"started {spec.release} as {spec.id}: pid {instance.main.pid}")
 
-    def _spawn(self, spec: Spec) -> tuple[int, int]:
+    def _spawn(self, spec: Spec) -> Instance:
         self._release_sockets(spec.socket)
         listener = self._hold(spec.socket, early=False) if spec.socket else None
         self._open_notify(spec)
@@ -305,16 +296,34 @@ class Core:
         try:
             offset = os.fstat(output).st_size
             sockets = [("http", listener.fileno())] if listener else []
-            return spawn(spec.argv, spec.cwd, env, output, sockets, spec.user), offset
+            # On record before it is executed: a keeper that comes back must find it, and not start a second one.
+            spawn(spec.argv, spec.cwd, env, output, sockets, spec.user, lambda pid: self._record(spec, pid, offset))
         finally:
             os.close(output)
+        return self._started(spec)
+
+    def _record(self, spec: Spec, pid: int, offset: int) -> None:
+        stat = self._processes.stat(pid)
+        self._state.update(
+            "instances", spec.id, pid=pid, start=stat.start if stat else 0, boot=self._processes.boot, state="running",
+            started_at=self._clock.wall(), log_offset=offset,
+        )  # fmt: skip
+
+    def _started(self, spec: Spec) -> Instance:
+        found = self._state.row("SELECT * FROM instances WHERE id=?", spec.id)
+        assert found is not None
+        instance = from_row(found, self._processes)
+        instance.is_child = True
+        return instance
 
     def _not_started(self, spec: Spec, error: Exception) -> None:
-        text = error.title if isinstance(error, DeployerError) else str(error)
-        self._state.update("instances", spec.id, state="ended", ended_at=self._clock.wall(), error=text, exit_code=None)
-        listener = self.notify.pop(spec.id, None)
-        if listener is not None:
-            listener.close()
+        text = str(error)
+        if isinstance(error, DeployerError) and error.cause:
+            text = f"{error.title} ({error.cause})"
+        self._state.update(
+            "instances", spec.id, state="ended", ended_at=self._clock.wall(), error=text, exit_code=None, pid=None
+        )
+        self._close_notify(spec.id)
         self._say(f"could not start {spec.release}: {text}")
 
     def _open_notify(self, spec: Spec) -> None:
@@ -323,14 +332,19 @@ class Core:
         except OSError as error:
             self._say(f"no NOTIFY_SOCKET for {spec.id}: {error}")
 
+    def _close_notify(self, instance_id: str) -> None:
+        listener = self.notify.pop(instance_id, None)
+        if listener is not None:
+            listener.close()
+
     def _hold(self, address: str, early: bool) -> Optional[socket.socket]:
         if address not in self.held:
             try:
                 self.held[address] = ports.bind(address)
-            except OSError:
+            except OSError as error:
                 if early and self.instances:
                     return None  # the old release listens by itself: the socket is ours once it has gone
-                raise
+                raise PreflightError(f"cannot listen on {address}", cause=error.strerror or str(error)) from error
         return self.held[address]
 
     def _release_sockets(self, keep: Optional[str]) -> None:

@@ -15,15 +15,16 @@ from deployer.host.spawn import write_secrets
 from deployer.host.store import Store
 from deployer.host.supervise import new_instance_id
 from deployer.host.watch import Watch
-from deployer.model import DrainOrder, Spec
+from deployer.model import DrainOrder, Identity, Spec
 
 PROGRESS_EVERY = 1.0
 
 
 def adopt(deploy: Deploy) -> None:
     """Make the process that somebody else started our running instance, with all that a revert needs to start it again."""
-    how = deploy.request.target["adopt"]
-    found = adoption.find(how, deploy.processes)
+    how, seen = deploy.request.target["adopt"], deploy.request.adopt
+    assert seen is not None
+    found = adoption.again(Identity.from_json(seen), deploy.processes)
     instance = str(deploy.request.previous["spec"]["id"]) if deploy.request.previous else new_instance_id()
     release = f"adopted-{instance}"
     secrets = deploy.paths.secrets_of(release)
@@ -100,10 +101,11 @@ def revert(deploy: Deploy, reason: str) -> bool:
     """Bring the old release back; True once it has proven itself, False when it would not start, or nothing ran before."""
     failed = deploy.request.instance
     tail = logs.tail(deploy.paths.app_log, 20, offset=_log_offset(deploy, failed))
-    deploy.journal.event("revert.started", reason=reason, log_tail=tail)
+    back = deploy.journal.data("revert", "begin") or {}
+    if not back:
+        deploy.journal.event("revert.started", reason=reason, log_tail=tail)
     flip_back(deploy)
     previous = deploy.request.previous
-    back = deploy.journal.has("revert", "begin") or {}
     instance = back.get("instance") or new_instance_id()
     deploy.journal.begin("revert", instance=instance, reason=reason)
     if deploy.request.release and deploy.request.kind in ("push", "rollback"):
@@ -141,14 +143,15 @@ def _hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, settings:
     try:
         for old in olds:
             _tell_drain(deploy, old, order)
-        if deploy.gap_from is None:
-            deploy.gap_from = deploy.clock.now() if olds else None
+        if deploy.gap_from is None and olds and not _stopping_already(deploy, olds):
+            deploy.gap_from = deploy.clock.now()
         deploy.supervisor.replace(deploy.request.deploy, deploy.request.who, new, order)
         _follow(deploy, [old["id"] for old in olds], new, watch, order)
     finally:
         watch.stop()
-    if watch.last_good_at is not None and deploy.gap_from is not None:
-        deploy.gap_from = max(deploy.gap_from, watch.last_good_at)
+    # A runner that took over in the middle of a drain knows when the service stopped only if it saw it serve.
+    if watch.last_good_at is not None:
+        deploy.gap_from = max(deploy.gap_from or watch.last_good_at, watch.last_good_at)
 
 
 def _follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, order: DrainOrder) -> None:
@@ -160,7 +163,7 @@ def _follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, 
         desired = status["desired"]
         started = new is None or desired is None or desired["id"] != new.id or desired["state"] != "promised"
         if not waiting and started:
-            if new is not None and desired and desired["pid"]:
+            if new is not None and desired and desired["pid"] and not _told(deploy, "start.finished", desired["pid"]):
                 deploy.journal.event("start.finished", pid=desired["pid"], release=new.release)
             return
         if deploy.clock.now() >= progress_at:
@@ -169,7 +172,19 @@ def _follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, 
         deploy.supervisor.wait(progress_at)
 
 
+def _stopping_already(deploy: Deploy, olds: List[Dict[str, Any]]) -> bool:
+    ordered = [deploy.state.row("SELECT 1 FROM drains WHERE instance=?", old["id"]) for old in olds]
+    return any(ordered) or deploy.journal.has("revert", "begin")
+
+
+def _told(deploy: Deploy, name: str, pid: int) -> bool:
+    """Whether a runner that died has told this already."""
+    return any(event["pid"] == pid for event in deploy.journal.told(name))
+
+
 def _tell_drain(deploy: Deploy, old: Dict[str, Any], order: DrainOrder) -> None:
+    if _told(deploy, "drain.started", old["pid"]):
+        return
     row = deploy.state.row("SELECT ceiling FROM drains WHERE instance=?", old["id"])
     ceiling = row["ceiling"] if row else order.ceiling
     deploy.journal.event(
@@ -267,11 +282,12 @@ def flip_back(deploy: Deploy) -> None:
 
 def _previous_spec(deploy: Deploy, instance: str) -> Spec:
     previous = deploy.request.previous or {}
-    spec = Spec.from_json(previous["spec"])
     settings = previous.get("settings")
     if settings is None:  # adopted: started again as it was found
-        return Spec.from_json({**spec.to_json(), "id": instance})
-    return spec_of(deploy.paths, spec.release, settings, instance)
+        row = deploy.state.row("SELECT spec FROM instances WHERE id=?", previous["spec"]["id"])
+        assert row is not None
+        return Spec.from_json({**json.loads(row["spec"]), "id": instance})
+    return spec_of(deploy.paths, previous["spec"]["release"], settings, instance)
 
 
 def _inheritable(env: Dict[str, str]) -> Dict[str, str]:

@@ -17,10 +17,17 @@ from deployer.wire.frames import BrokenFrame, Decoder, Message, pack
 
 ANSWER_WITHIN = 15.0
 START_WITHIN = 15.0
+LOOK_AGAIN = 0.05
+TRIES = 4
+"""How many keepers may die under one request: each is a new one, started for it."""
 
 
 class Builtin:
-    """A connection to the keeper of the app at *paths*. A keeper that dies meanwhile is replaced by another, unasked."""
+    """
+    A connection to the keeper of the app at *paths*. A keeper that dies meanwhile is replaced by another, unasked.
+
+    With *deploy*, whose runner we are then, a keeper of another version goes on as this one. Connects at the first request.
+    """
 
     def __init__(self, paths: HostPaths, deploy: Optional[str] = None) -> None:
         self._paths = paths
@@ -28,7 +35,7 @@ class Builtin:
         self._socket: Optional[socket.socket] = None
         self._decoder = Decoder()
         self._answers: List[Message] = []
-        self._connect()
+        self._compared = deploy is None
 
     def status(self) -> Dict[str, Any]:
         answer: Dict[str, Any] = self._ask({"op": "status"})
@@ -50,12 +57,9 @@ class Builtin:
         return bool(self._ask({"op": "deadline", "instance": instance, "seconds": seconds}))
 
     def wait(self, deadline: float) -> None:
-        """Return at the keeper's word that something changed, or at *deadline*."""
-        if self._socket is None:
-            self._connect()
-        assert self._socket is not None
+        """Return at the keeper's word that something changed or its death, or at *deadline*."""
         left = max(0.0, deadline - time.monotonic())
-        if select.select([self._socket], [], [], left)[0]:
+        if self._socket is not None and select.select([self._socket], [], [], left)[0]:
             self._receive()
 
     def close(self) -> None:
@@ -66,23 +70,29 @@ class Builtin:
                 pass
             self._drop()
 
-    def _ask(self, request: Message) -> Any:
-        for last in (
-            False,
-            True,
-        ):  # every request is safe to repeat: the keeper may have died between doing and answering
+    def _bring_up_to_date(self) -> None:
+        # Only a runner asks for it, and once: it holds the deploy lock, so two versions never take turns at it.
+        self._compared = True
+        wanted = engine.digest(engine.source())
+        if self._answer_to({"op": "status"})["engine"] != wanted:
+            argv = engine.argv(engine.install(self._paths), "keeper", str(self._paths.root))
             try:
-                return self._ask_once(request)
+                self._answer_to({"op": "upgrade", "engine": wanted, "argv": argv})
+            except DeployerError:
+                pass  # it goes on as it is
+
+    def _ask(self, request: Message) -> Any:
+        # Every request is safe to repeat: the keeper may have died between doing and answering.
+        for _ in range(TRIES):
+            try:
+                self._connect()
+                return self._answer_to(request)
             except (OSError, BrokenFrame) as error:
                 self._drop()
-                if last:
-                    raise DeployerError("the keeper does not answer", cause=str(error)) from error
-                self._connect()
-        return None
+                problem = error
+        raise DeployerError("the keeper does not answer", cause=str(problem), hint=f"see {self._paths.engine_log}")
 
-    def _ask_once(self, request: Message) -> Any:
-        if self._socket is None:
-            self._connect()
+    def _answer_to(self, request: Message) -> Any:
         assert self._socket is not None
         self._socket.sendall(pack(request))
         while not self._answers:
@@ -97,21 +107,26 @@ class Builtin:
         assert self._socket is not None
         try:
             data = self._socket.recv(65536)
-        except OSError:
-            data = b""
+            frames = self._decoder.feed(data)
+        except (ConnectionError, BrokenFrame):
+            data, frames = b"", []
         if not data:
             self._drop()
             return False
-        frames = [frame for frame in self._decoder.feed(data) if isinstance(frame, dict)]
-        self._answers += [frame for frame in frames if "event" not in frame]
+        self._answers += [frame for frame in frames if isinstance(frame, dict) and "event" not in frame]
         return True
 
     def _connect(self) -> None:
+        """Be connected. Raises PreflightError when no keeper comes up."""
+        if self._socket is not None:
+            return
         self._decoder, self._answers = Decoder(), []
         self._socket = connect(self._paths) or start(self._paths)
         self._socket.settimeout(ANSWER_WITHIN)
         if self._deploy:
-            self._ask_once({"op": "watch", "deploy": self._deploy})
+            self._answer_to({"op": "watch", "deploy": self._deploy})
+        if not self._compared:
+            self._bring_up_to_date()
 
     def _drop(self) -> None:
         if self._socket is not None:
@@ -129,22 +144,42 @@ def connect(paths: HostPaths) -> Optional[socket.socket]:
 
 def start(paths: HostPaths) -> socket.socket:
     """A connection to a keeper started now. Raises PreflightError when it does not come up."""
-    package = engine.install(paths)
+    deadline = time.monotonic() + START_WITHIN
+    while True:
+        code = _launch(paths)
+        found = connect(paths)
+        if found is not None:
+            return found
+        if code not in (0, None) or time.monotonic() >= deadline:
+            raise _not_started(paths, code)
+        time.sleep(LOOK_AGAIN)  # another one has the lock: it does not serve yet, or is about to go
+
+
+def resume(paths: HostPaths, deploy: str) -> int:
+    """The pid of a runner that finishes *deploy*; it leaves at once when there is one already."""
+    return start_detached(
+        engine.argv(engine.install(paths), "resume", str(paths.root), deploy), engine.environment("runner"), paths
+    )
+
+
+def _launch(paths: HostPaths) -> Optional[int]:
+    """Start a keeper and wait until it serves (None) or has gone (its exit code; 0 when there was one already)."""
+    argv = engine.argv(engine.install(paths), "keeper", str(paths.root))
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
-        pid = start_detached(
-            engine.argv(package, "keeper", str(paths.root)), engine.environment("keeper"), paths, pass_fd=writer
-        )
+        pid = start_detached(argv, engine.environment("keeper"), paths, pass_fd=writer)
     finally:
         os.close(writer)
     with os.fdopen(reader, "rb", buffering=0) as pipe:
-        select.select([pipe], [], [], START_WITHIN)  # "R" when it serves, the pipe's end when it went
-    found = connect(paths)
-    if found is None:
-        raise PreflightError(
-            "the keeper, which looks after the app, did not start",
-            cause=f"pid {pid} left no socket at {paths.keeper_socket}",
-            state="the running service was not touched",
-            hint=f"see {paths.engine_log}",
-        )
-    return found
+        if not select.select([pipe], [], [], START_WITHIN)[0] or pipe.read(1):
+            return None
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _not_started(paths: HostPaths, code: Optional[int]) -> PreflightError:
+    return PreflightError(
+        "the keeper, which looks after the app, did not start",
+        cause=f"there is no answer at {paths.keeper_socket}" + (f"; it exited with code {code}" if code else ""),
+        state="the running service was not touched",
+        hint=f"see {paths.engine_log}",
+    )

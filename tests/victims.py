@@ -1,0 +1,131 @@
+"""Who can be killed, and what the record on the host says, seen from outside: as a person with a shell would."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from typing import Any
+
+from app import App, alive, read, wait_until
+
+
+def rows(app: App, sql: str, *values: Any) -> list[dict[str, Any]]:
+    """What state.db says; nothing while there is none."""
+    path = app.host / ".deployer" / "state.db"
+    if not path.exists():
+        return []
+    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
+    database.row_factory = sqlite3.Row
+    try:
+        return [dict(row) for row in database.execute(sql, values)]
+    except sqlite3.OperationalError:  # being created just now
+        return []
+    finally:
+        database.close()
+
+
+def keepers(app: App) -> list[int]:
+    """The living keepers of *app*."""
+    return _engines(app, "keeper")
+
+
+def keeper(app: App) -> int:
+    """The one living keeper of *app*, as soon as there is one."""
+    found: list[int] = wait_until(lambda: keepers(app), what="a keeper")
+    assert len(found) == 1, found
+    return found[0]
+
+
+def runners(app: App) -> list[int]:
+    """The living processes that hold the deploy lock, the client's agent before the commit included."""
+    path = app.host / ".deployer" / "lock"
+    if not path.exists():
+        return []
+    inode = str(path.stat().st_ino)
+    found = []
+    for line in read("/proc/locks").decode().splitlines():
+        words = line.split()
+        if words[1] == "FLOCK" and words[5].rsplit(":", 1)[1] == inode:
+            found += [pid for pid in app.processes() if _holds(pid, str(path))]
+    return sorted(set(found))
+
+
+def agents(app: App) -> list[int]:
+    """The engine processes that clients of *app* talk to: children of `deployer`, in its directory."""
+    return [pid for pid in _children_of_clients(app) if "agent" in _argv(pid)]
+
+
+def kill(pid: int, signum: int = signal.SIGKILL) -> None:
+    """Send *signum* to *pid*, and see it go where that ends it."""
+    os.kill(pid, signum)
+    if signum == signal.SIGKILL:
+        wait_until(lambda: not alive(pid), what=f"{pid} has gone")
+
+
+def instance_of(pid: int) -> str:
+    """The DEPLOYER_INSTANCE that *pid* was started as."""
+    return environment_of(pid)["DEPLOYER_INSTANCE"]
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    raw = read(f"/proc/{pid}/environ").decode()
+    return dict(item.split("=", 1) for item in raw.split("\0") if "=" in item)
+
+
+def ticks(pid: int) -> int:
+    """The CPU time that *pid* has used, in hundredths of a second."""
+    fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def signals_to_mains(app: App) -> dict[str, int]:
+    """How many SIGTERMs each main process has seen, by pid."""
+    found: dict[str, int] = {}
+    for name, role, pid, *_ in app.lines("SIGNALS_FILE"):
+        if (name, role) == ("SIGTERM", "main"):
+            found[pid] = found.get(pid, 0) + 1
+    return found
+
+
+def unfinished(app: App) -> list[dict[str, Any]]:
+    """The deploys that nobody has ended."""
+    return rows(app, "SELECT id, kind, step FROM deploys WHERE ended_at IS NULL")
+
+
+def _engines(app: App, role: str) -> list[int]:
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            argv = _argv(int(name))
+            if role in argv and str(app.host) in argv and alive(int(name)):
+                found.append(int(name))
+    return found
+
+
+def _argv(pid: int) -> list[str]:
+    return [word.decode(errors="replace") for word in read(f"/proc/{pid}/cmdline").split(b"\0")]
+
+
+def _children_of_clients(app: App) -> list[int]:
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and alive(int(name)):
+            parent = read(f"/proc/{name}/stat").rpartition(b")")[2].split()[1:2]
+            if parent and _cwd(int(parent[0])) == str(app.root) and "deployer" in _argv(int(parent[0])):
+                found.append(int(name))
+    return found
+
+
+def _cwd(pid: int) -> str | None:
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return None
+
+
+def _holds(pid: int, path: str) -> bool:
+    try:
+        return any(os.readlink(f"/proc/{pid}/fd/{fd}") == path for fd in os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False
