@@ -15,19 +15,18 @@ import sys
 import time
 from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional
 
-from deployer.errors import DeployerError, LinkError, PreflightError, UsageError
+from deployer.errors import DeployerError, LinkError, PreflightError
 from deployer.host import disk, engine, envfile, following, lock, observe, runner, spawn, units, unix
-from deployer.host.deploy import Request, settings_of
+from deployer.host.deploy import Request
 from deployer.host.journal import timestamp
 from deployer.host.paths import HostPaths, resolve
-from deployer.host.plan import Want, plan
+from deployer.host.planner import Planner
 from deployer.host.process import Processes, require_linux
 from deployer.host.releases import Releases
 from deployer.host.state import State
 from deployer.host.store import Store
-from deployer.host.supervise import new_instance_id
 from deployer.host.supervisors import builtin
-from deployer.manifest import Manifest, key, release_digest
+from deployer.manifest import Manifest, key
 from deployer.model import PROTOCOL
 from deployer.wire import frames
 
@@ -247,7 +246,7 @@ class Agent:
         """Give the runner *pid* the moment that undoing takes, unless the client goes first."""
         handle = os.pidfd_open(pid)
         try:
-            select.select([handle, self._in], [], [], UNDO_WITHIN)
+            select.select([handle, self._in.fileno()], [], [], UNDO_WITHIN)
         finally:
             os.close(handle)
 
@@ -340,7 +339,7 @@ class Agent:
     def _request(self, params: Params, facts: Params, manifest: Optional[Manifest]) -> Request:
         state = State(self._paths.state) if self._paths.state.exists() else None
         try:
-            return _Planner(self._paths, params, facts, manifest, state, self._bytes_received).request()
+            return Planner(self._paths, params, facts, manifest, state, self._bytes_received).request()
         finally:
             if state is not None:
                 state.close()
@@ -365,116 +364,6 @@ class Agent:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-
-
-class _Planner:
-    """Turns what a client asked and what the host shows into a Request."""
-
-    def __init__(
-        self,
-        paths: HostPaths,
-        params: Params,
-        facts: Params,
-        manifest: Optional[Manifest],
-        state: Optional[State],
-        received: int,
-    ) -> None:
-        self._paths = paths
-        self._params = params
-        self._facts = facts
-        self._manifest = manifest
-        self._state = state
-        self._received = received
-
-    def request(self) -> Request:
-        params, facts, kind = self._params, self._facts, self._params["kind"]
-        release = self._release(kind)
-        settings = self._settings(kind, release)
-        digest = release_digest(self._manifest.digest, settings) if self._manifest else None
-        want = Want(
-            kind=kind, settings=settings, drain=params["settings"]["drain"], release=release, release_hash=digest,
-            files=len(self._manifest.files) if self._manifest else 0, bytes_total=self._manifest.bytes_total if self._manifest else 0,
-            staged=kind != "push", same_secrets=kind != "push" or self._same_secrets(), hashes=self._hashes(),
-        )  # fmt: skip
-        steps = plan(facts, want)
-        return Request(
-            deploy=params["deploy"], kind=kind, who=params["who"], target=params["target"], settings=settings,
-            drain=params["settings"]["drain"], release=release if steps or kind != "push" else facts["instance"]["release"],
-            release_hash=digest, instance=None if kind == "stop" else new_instance_id(), previous=self._previous(),
-            previous_release=facts["current"], steps=[{"step": step.name, "what": step.what} for step in steps],
-            bytes_sent=self._received, adopt=facts["adopt"],
-        )  # fmt: skip
-
-    def _release(self, kind: str) -> Optional[str]:
-        if kind == "push":
-            return str(self._params["release"])
-        if kind == "rollback":
-            return self._rollback_release()
-        running = self._facts["instance"]
-        if running and not (kind == "restart" and running["adopted"]):
-            return str(running["release"])
-        release = self._facts["last_good"] or self._facts["current"]
-        if kind == "stop":
-            return str(release) if release else None
-        if not release:
-            raise UsageError(
-                f"there is no release to {kind}", state="nothing was changed", hint="push one first: deployer push"
-            )
-        return str(release)
-
-    def _rollback_release(self) -> str:
-        known = {row["id"]: row for row in self._facts["releases"]}
-        asked = self._params.get("release")
-        if asked:
-            if asked not in known:
-                have = ", ".join(known) or "none"
-                raise UsageError(
-                    f"release {asked} is not on this host",
-                    cause=f"here are: {have}",
-                    state="nothing was changed",
-                    hint="deployer releases",
-                )
-            return str(asked)
-        serving = (self._facts["instance"] or {}).get("release") or self._facts["current"]
-        good = [row["id"] for row in self._facts["releases"] if row["state"] == "good" and row["id"] != serving]
-        older = [name for name in good if serving is None or self._created(known, name) < self._created(known, serving)]
-        if not older:
-            raise UsageError(
-                "there is no earlier good release to roll back to", cause=f"{serving} serves", state="nothing was changed",
-                hint="name one of `deployer releases`, or push a fixed one",
-            )  # fmt: skip
-        return str(older[0])
-
-    def _created(self, known: Dict[str, Params], name: Optional[str]) -> str:
-        return str(known[name]["created_at"]) if name in known else "9999"
-
-    def _settings(self, kind: str, release: Optional[str]) -> Params:
-        if kind != "push" and release and self._state is not None:
-            kept = settings_of(self._state, release)
-            if kept is not None:
-                return kept
-        settings: Params = self._params["settings"]
-        return settings
-
-    def _same_secrets(self) -> bool:
-        running = self._facts["instance"]
-        return bool(running) and spawn.read_secrets(self._paths.secrets_of(running["release"])) == (
-            self._params.get("secrets") or {}
-        )
-
-    def _hashes(self) -> Dict[str, str]:
-        return {row["id"]: row["hash"] for row in self._facts["releases"]}
-
-    def _previous(self) -> Optional[Params]:
-        # What runs; else what should: a release that keeps crashing is still the one to go back to.
-        instance = (self._facts["instance"] or {}).get("id") or self._facts["desired"]
-        if instance and self._state is not None:
-            row = self._state.row("SELECT release, spec FROM instances WHERE id=?", instance)
-            if row:
-                return {"spec": json.loads(row["spec"]), "settings": settings_of(self._state, row["release"])}
-        if self._facts["adopt"]:
-            return {"spec": {"id": new_instance_id(), "release": "adopted"}, "settings": None}
-        return None
 
 
 def main(argv: List[str]) -> int:

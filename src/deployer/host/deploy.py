@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
@@ -10,6 +11,7 @@ from deployer.host.clock import Clock
 from deployer.host.journal import Journal
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
+from deployer.host.spawn import base_environment
 from deployer.host.state import State
 from deployer.host.supervisors.base import Supervisor
 from deployer.manifest import Manifest
@@ -22,7 +24,8 @@ class Request:
     What the runner needs to know, as it is stored with the deploy: nothing secret.
 
     `settings` are those of the release that shall run, `drain` the config's, `previous` the instance that serves now
-    (`spec`, `settings`), `instance` the id that the new one will have, `steps` the plan.
+    (`spec`, `settings`), `instance` the id that the new one will have, `steps` the plan. `spec` tells how to start what has
+    no release of ours: an adopted service.
     """
 
     deploy: str
@@ -39,6 +42,7 @@ class Request:
     steps: List[Dict[str, Any]]
     bytes_sent: int = 0
     adopt: Optional[Dict[str, Any]] = None
+    spec: Optional[Dict[str, Any]] = None
 
     @staticmethod
     def from_json(data: Dict[str, Any]) -> "Request":
@@ -72,6 +76,8 @@ class Deploy:
 
     def spec(self, instance: str) -> Spec:
         """How to start the wanted release as *instance*."""
+        if self.request.spec is not None:
+            return Spec.from_json({**self.request.spec, "id": instance})
         return spec_of(self.paths, str(self.request.release), self.request.settings, instance)
 
 
@@ -85,7 +91,8 @@ def spec_of(paths: HostPaths, release: str, settings: Dict[str, Any], instance: 
         app=settings["app"],
         argv=tuple(run["command"]),
         cwd=str(paths.release(release)),
-        env=dict(run["env"]),
+        # PATH and the like are those of who pushed, not of who first started the keeper: the gates saw the same ones.
+        env={**base_environment(os.environ), **run["env"]},
         env_file=str(paths.shared / run["env_file"]) if run["env_file"] else None,
         secrets_file=str(secrets) if run["secrets"] else None,
         socket=run["socket"],

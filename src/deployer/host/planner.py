@@ -1,0 +1,143 @@
+"""From what a client asked and what the host shows to the request that a runner carries out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, Optional
+
+from deployer.errors import UsageError
+from deployer.host import spawn
+from deployer.host.deploy import Request, settings_of
+from deployer.host.paths import HostPaths
+from deployer.host.plan import Want, plan
+from deployer.host.state import State
+from deployer.host.supervise import new_instance_id
+from deployer.manifest import Manifest, release_digest
+
+Params = Dict[str, Any]
+
+
+class Planner:
+    """Turns what a client asked and what the host shows into a Request."""
+
+    def __init__(
+        self,
+        paths: HostPaths,
+        params: Params,
+        facts: Params,
+        manifest: Optional[Manifest],
+        state: Optional[State],
+        received: int,
+    ) -> None:
+        self._paths = paths
+        self._params = params
+        self._facts = facts
+        self._manifest = manifest
+        self._state = state
+        self._received = received
+
+    def request(self) -> Request:
+        params, facts, kind = self._params, self._facts, self._params["kind"]
+        release = self._release(kind)
+        settings = self._settings(kind, release)
+        digest = release_digest(self._manifest.digest, settings) if self._manifest else None
+        want = Want(
+            kind=kind, settings=settings, drain=params["settings"]["drain"], release=release, release_hash=digest,
+            files=len(self._manifest.files) if self._manifest else 0,
+            bytes_total=self._manifest.bytes_total if self._manifest else 0,
+            staged=kind != "push", same_secrets=kind != "push" or self._same_secrets(), hashes=self._hashes(),
+        )  # fmt: skip
+        steps = plan(facts, want)
+        return Request(
+            deploy=params["deploy"], kind=kind, who=params["who"], target=params["target"], settings=settings,
+            drain=params["settings"]["drain"], release=release if steps or kind != "push" else facts["instance"]["release"],
+            release_hash=digest, instance=None if kind == "stop" else new_instance_id(), previous=self._previous(),
+            previous_release=facts["current"], steps=[{"step": step.name, "what": step.what} for step in steps],
+            bytes_sent=self._received, adopt=facts["adopt"], spec=self._foreign_spec(release),
+        )  # fmt: skip
+
+    def _release(self, kind: str) -> Optional[str]:
+        if kind == "push":
+            return str(self._params["release"])
+        if kind == "rollback":
+            return self._rollback_release()
+        running = self._facts["instance"]
+        if running:
+            return str(running["release"])
+        release = self._facts["last_good"] or self._facts["current"] or self._last_proven()
+        if kind == "stop":
+            return str(release) if release else None
+        if not release:
+            raise UsageError(
+                f"there is no release to {kind}", state="nothing was changed", hint="push one first: deployer push"
+            )
+        return str(release)
+
+    def _rollback_release(self) -> str:
+        known = {row["id"]: row for row in self._facts["releases"]}
+        asked = self._params.get("release")
+        if asked:
+            if asked not in known:
+                have = ", ".join(known) or "none"
+                raise UsageError(
+                    f"release {asked} is not on this host",
+                    cause=f"here are: {have}",
+                    state="nothing was changed",
+                    hint="deployer releases",
+                )
+            return str(asked)
+        serving = (self._facts["instance"] or {}).get("release") or self._facts["current"]
+        good = [row["id"] for row in self._facts["releases"] if row["state"] == "good" and row["id"] != serving]
+        older = [name for name in good if serving is None or self._created(known, name) < self._created(known, serving)]
+        if not older:
+            raise UsageError(
+                "there is no earlier good release to roll back to", cause=f"{serving} serves", state="nothing was changed",
+                hint="name one of `deployer releases`, or push a fixed one",
+            )  # fmt: skip
+        return str(older[0])
+
+    def _created(self, known: Dict[str, Params], name: Optional[str]) -> str:
+        return str(known[name]["created_at"]) if name in known else "9999"
+
+    def _settings(self, kind: str, release: Optional[str]) -> Params:
+        if kind != "push" and release and self._state is not None:
+            kept = settings_of(self._state, release)
+            if kept is not None:
+                return kept
+        settings: Params = self._params["settings"]
+        return settings
+
+    def _last_proven(self) -> Optional[str]:
+        """What ran last, where it was nothing of ours: a service that was adopted."""
+        if self._state is None:
+            return None
+        row = self._state.row("SELECT release FROM instances WHERE confirmed=1 ORDER BY created_at DESC LIMIT 1")
+        return str(row["release"]) if row else None
+
+    def _foreign_spec(self, release: Optional[str]) -> Optional[Params]:
+        """How to start an adopted service again, which has no release of ours."""
+        if self._state is None or not release or settings_of(self._state, release) is not None:
+            return None
+        row = self._state.row("SELECT spec FROM instances WHERE release=? ORDER BY created_at DESC LIMIT 1", release)
+        found: Optional[Params] = json.loads(row["spec"]) if row else None
+        return found
+
+    def _same_secrets(self) -> bool:
+        running = self._facts["instance"]
+        return bool(running) and spawn.read_secrets(self._paths.secrets_of(running["release"])) == (
+            self._params.get("secrets") or {}
+        )
+
+    def _hashes(self) -> Dict[str, str]:
+        return {row["id"]: row["hash"] for row in self._facts["releases"]}
+
+    def _previous(self) -> Optional[Params]:
+        # What runs; else what should: a release that keeps crashing is still the one to go back to.
+        instance = (self._facts["instance"] or {}).get("id") or self._facts["desired"]
+        if instance and self._state is not None:
+            row = self._state.row("SELECT release, spec FROM instances WHERE id=?", instance)
+            if row:
+                return {"spec": json.loads(row["spec"]), "settings": settings_of(self._state, row["release"])}
+        if self._facts["adopt"]:
+            return {"spec": {"id": new_instance_id(), "release": "adopted"}, "settings": None}
+        return None
