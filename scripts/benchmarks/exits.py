@@ -3,7 +3,8 @@ exit: how long the end of a process tree goes unnoticed.
 
 From the exit of the last process of the old tree (seen through its pidfd) to the first act of the new one, next to the
 shell loop `while kill -0 PID; do sleep 5; done`. The last process is a child that outlives the main one, ignores
-SIGTERM and exits when it is told to. The new command is a shell whose first act is a word in a fifo.
+SIGTERM and exits when it is told to. The new command is a shell whose first act is a word in a fifo; what its start
+takes by itself, forked by the engine's own `spawn`, is measured beside it and taken off.
 """
 
 from __future__ import annotations
@@ -11,18 +12,27 @@ from __future__ import annotations
 import os
 import random
 import select
+import statistics
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.figures import Figure, Table
-from benchmarks.processes import PATIENCE, end, progress, wait_exit, wait_until
+from benchmarks.processes import PATIENCE, ROOT, end, progress, wait_exit, wait_until
 from benchmarks.project import Project, project
 
 GOAL = 5
 LOOP = 'while kill -0 "$1" 2>/dev/null; do sleep 5; done; echo gone'
+SPAWN = """
+import os, sys, time
+sys.path.append(sys.argv[1])
+from deployer.host import keeper, spawn
+print(time.monotonic(), flush=True)
+os.waitpid(spawn.spawn(sys.argv[2:], "/", dict(os.environ), 1), 0)
+"""
 APP = """\
 echo started >"$FIFOS/started"
 sh -c 'trap "" TERM; echo "$$" >"$FIFOS/last.pid"; read word <"$FIFOS/end"' &
@@ -62,7 +72,7 @@ class Fifos:
     def let_end(self) -> None:
         """Let the last process exit, and the next one find no pids of others."""
         for name in ("last", "main"):
-            (self.directory / f"{name}.pid").unlink()
+            (self.directory / f"{name}.pid").unlink(missing_ok=True)
         os.write(self.end, b"now\n")
 
     def _written(self, name: str) -> bool:
@@ -71,17 +81,17 @@ class Fifos:
 
 
 def run(scratch: Path, rounds: int) -> list[Table]:
-    """One table: the keeper, the shell loop, and the start of the new command without any tool."""
+    """One table: the keeper, the start of the new command alone, and the shell loop."""
     with ThreadPoolExecutor(rounds) as pool:
         # The loops sleep nearly all the time, so all of them run beside the restarts.
         loops = [pool.submit(_loop, random.uniform(0, 5)) for _ in range(rounds)]
         noticed, bare = _restarts(scratch, rounds)
         looped = [loop.result() for loop in loops]
-    middle = sorted(bare)[len(bare) // 2]
+    start = statistics.median(bare)
     figures = [
         Figure("exit of the last process to the new one's first act", noticed),
-        Figure("fork, exec and first act of that command alone", bare),
-        Figure("exit to the next step: the first less the second", [one - middle for one in noticed], goal=GOAL),
+        Figure("fork, exec and first act alone", bare),
+        Figure("exit to the next step: the first less the second", [one - start for one in noticed], goal=GOAL),
         Figure("shell loop with `sleep 5`, from random phases", looped),
     ]
     return [Table(f"exit · {rounds} restarts", figures)]
@@ -95,7 +105,7 @@ def _restarts(scratch: Path, rounds: int) -> tuple[list[float], list[float]]:
         for number in range(1, rounds + 1):
             progress(f"exit: restart {number} of {rounds}")
             noticed.append(_restart(app, fifos))
-            bare.append(_bare(scratch, Fifos.make(scratch / f"fifos{number}")))
+            bare.append(_bare(app, Fifos.make(scratch / f"fifos{number}")))
         os.write(fifos.end, b"now\n")
     return noticed, bare
 
@@ -124,17 +134,17 @@ def _restart(app: Project, fifos: Fifos) -> float:
         end(client)
 
 
-def _bare(scratch: Path, fifos: Fifos) -> float:
-    """Milliseconds from the fork to the first act."""
-    started = time.monotonic()
-    process = subprocess.Popen(
-        ["sh", str(scratch / "app" / "dist" / "app.sh")], env={**os.environ, "FIFOS": str(fifos.directory)}
-    )
+def _bare(app: Project, fifos: Fifos) -> float:
+    """Milliseconds from the fork to the first act, in a process that does nothing but what the keeper does then."""
+    command = [sys.executable, "-I", "-S", "-c", SPAWN, str(ROOT / "src"), "sh", str(app.dist / "app.sh")]
+    process = subprocess.Popen(command, env={**os.environ, "FIFOS": str(fifos.directory)}, stdout=subprocess.PIPE)
+    assert process.stdout is not None
     try:
-        return (fifos.await_start() - started) * 1000
+        forked = float(process.stdout.readline())
+        return (fifos.await_start() - forked) * 1000
     finally:
         fifos.let_end()
-        process.wait(PATIENCE)
+        process.communicate(timeout=PATIENCE)
 
 
 def _loop(lives: float) -> float:
