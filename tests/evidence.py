@@ -1,4 +1,4 @@
-"""What tests look at beside the service itself: a directory as a value, where a secret leaked to, events against the schema."""
+"""What tests look at beside the service itself: a directory as a value, leaked secrets, events against the schema."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from app import SOURCE, App, Result, alive, read
 from jsonschema import Draft202012Validator
+
+from app import SOURCE, App, Result, alive, read
 
 SCHEMA = Draft202012Validator(json.loads((SOURCE / "deployer" / "cli" / "events.schema.json").read_text("utf-8")))
 
 
 def tree(root: Path) -> dict[str, str]:
-    """Every path below *root* with its kind, mode and content. SQLite's own side files are left out: reading makes them."""
+    """Every path below *root* with its kind, mode and content, without SQLite's side files: reading makes them."""
     found = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
@@ -49,7 +50,7 @@ def command_lines_with(value: str) -> list[bytes]:
 
 
 def faults(result: Result) -> list[str]:
-    """What keeps the stdout of a --json command from being pure: lines that are no JSON, or events not in the schema."""
+    """What is wrong with the stdout of a --json command: lines that are no JSON, or that the schema refuses."""
     found = []
     for line in result.out.splitlines():
         try:
@@ -72,7 +73,7 @@ def running(app: App) -> dict[str, Any]:
 
 
 def untouched(app: App, before: dict[str, Any], but: Iterable[str] = ()) -> None:
-    """Assert that the process of *before* (its /health) still serves, unsignalled, on the same release, with nothing half beside it."""
+    """Assert that the process of *before* (its /health) serves on, unsignalled, with no half release beside its own."""
     assert (running(app)["pid"], app.current()) == (before["pid"], before["release"])
     assert signals(app) == list(but)
     listed = app.run("releases", "--json", check=0).events[0]["hosts"][0]["releases"]

@@ -1,4 +1,4 @@
-"""A release that cannot be made ready to switch: exit 7, the old process never hears of it, and no half release is left."""
+"""A release that cannot be made ready to switch: exit 7, the old process hears nothing, no half release is left."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_gates_run_in_the_release_with_the_environment_of_the_app(app: App) -> N
         f"open({str(told)!r}, 'a').write(json.dumps([os.getcwd(), [os.environ.get(n) for n in {names}]]) + '\\n')"
     )
     app.env["TOKEN"] = "s3cr3t-token"
-    run = f'env = {{ FROM_ENV = "env" }}\nenv_file = "app.env"\nsecrets = ["TOKEN"]'
+    run = 'env = { FROM_ENV = "env" }\nenv_file = "app.env"\nsecrets = ["TOKEN"]'
     app.configure(run=run, install=python(look), check=python(look))
     result = app.push()
     assert result.names().index("install.finished") < result.names().index("check.finished")

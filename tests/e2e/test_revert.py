@@ -8,6 +8,7 @@ import signal
 from typing import Any
 
 import pytest
+
 from app import App, alive, wait_until
 from evidence import faults, running, signals
 
@@ -20,7 +21,7 @@ def quick(app: App) -> str:
 
 
 def reason(app: App, args: list[str]) -> tuple[dict[str, Any], str]:
-    """Push a good release, then one with *args*; what `revert.started` said, after every promise of a revert was checked."""
+    """Push a good release, then one with *args*: every promise of a revert holds. What `revert.started` and stderr said."""
     app.configure(args=[], health=quick(app))
     first = app.push().event("push.finished")["hosts"][0]["release"]
     old = running(app)
@@ -80,7 +81,7 @@ def test_revert_brings_back_the_old_command_and_its_environment(app: App) -> Non
 
 def test_service_is_down_and_exit_is_8_when_neither_release_starts(app: App) -> None:
     once = app.root / "once"
-    start = f'test -e {once} && exit 9; touch {once}; exec python3 -S service.py --port {app.port}'
+    start = f"test -e {once} && exit 9; touch {once}; exec python3 -S service.py --port {app.port}"
     command = f"command = {json.dumps(['sh', '-c', start])}"
     app.configure(run=command, health=quick(app))
     app.push()
@@ -140,7 +141,7 @@ def test_the_old_process_was_asked_once_and_the_new_one_was_ended(app: App) -> N
 
 def test_failed_restart_of_a_release_tries_the_same_release_again(app: App) -> None:
     once = app.root / "fail"
-    start = f'test -e {once} && rm {once} && exit 9; exec python3 -S service.py --port {app.port}'
+    start = f"test -e {once} && rm {once} && exit 9; exec python3 -S service.py --port {app.port}"
     app.configure(run=f"command = {json.dumps(['sh', '-c', start])}", health=quick(app))
     release = app.push().event("host.finished")["release"]
     once.touch()

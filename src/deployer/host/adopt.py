@@ -1,4 +1,4 @@
-"""Find the process that somebody else started, so that a first push can drain it: by pid file, port, pattern or unit."""
+"""Find the process that somebody else started, for a first push to drain: by pid file, port, pattern or unit."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def _ours(processes: Processes) -> Set[int]:
 def _is_command(argv: List[str]) -> bool:
     """Whether *argv* is a `deployer` command: the script, an interpreter with the script, or `python -m deployer`."""
     words = [os.path.basename(word) for word in argv[:8]]
-    as_module = any(pair == ("-m", "deployer") for pair in zip(words, words[1:]))
+    as_module = "-m" in words and words[words.index("-m") + 1 :][:1] == ["deployer"]
     return as_module or "deployer" in words[:1] or ("deployer" in words[:3] and words[0].startswith("python"))
 
 

@@ -16,8 +16,8 @@ def read(path: Path) -> Dict[str, str]:
     """
     The names and values in *path*.
 
-    Comments (#), blank lines, `export`, and single or double quotes are understood. Raises UsageError with the number of a bad
-    line, never with its text: it may hold a secret.
+    Comments (#), blank lines, `export`, and single or double quotes are understood. Raises UsageError with the number
+    of a bad line, never with its text: it may hold a secret.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -37,7 +37,7 @@ def read(path: Path) -> Dict[str, str]:
 def parse(text: str, name: str) -> Dict[str, str]:
     """The names and values in *text*, which came from the file *name*. Raises UsageError."""
     values = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(re.split("\r?\n", text), 1):  # splitlines() also ends a line at U+2028
         line = line.strip()
         if not line or line.startswith(("#", ";")):
             continue

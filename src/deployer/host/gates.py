@@ -1,4 +1,4 @@
-"""Run install and check: inside the new release, under a time limit, with their output kept and everything they started ended."""
+"""Run install and check: in the new release, under a time limit, their output kept, what they started ended."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Redact = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Command:
-    """What to run for *step*. `env` holds a DEPLOYER_INSTANCE of its own: by that mark all that it starts is found again."""
+    """What to run for *step*. `env` holds a DEPLOYER_INSTANCE of its own: by that mark all that it starts is found."""
 
     step: str
     argv: Sequence[str]
@@ -42,7 +42,7 @@ def run(command: Command, redact: Redact, processes: Processes) -> float:
     """
     Seconds that *command* took; its output is in `command.output`, without the secrets that *redact* knows.
 
-    Raises GateError with the end of the output when it fails or exceeds its time; then nothing that it started lives on.
+    Raises GateError with the end of the output when it fails or exceeds its time: nothing that it started lives on.
     """
     command.output.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     started = time.monotonic()
@@ -81,8 +81,8 @@ def end(tree: Tree, within: float = KILL_AFTER) -> None:
 def _popen(command: Command) -> "subprocess.Popen[bytes]":
     try:
         return subprocess.Popen(
-            list(command.argv), cwd=command.cwd, env=dict(command.env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, start_new_session=True, umask=0o022,
+            list(command.argv), cwd=command.cwd, env=dict(command.env), start_new_session=True, umask=0o022,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
     except OSError as error:
         raise GateError(

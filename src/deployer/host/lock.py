@@ -13,7 +13,6 @@ from typing import Any, Dict, Optional
 from deployer.durations import show
 from deployer.errors import LockedError
 
-
 LOOK_EVERY = 0.02
 LOOK_TAKES = 0.2
 """Seconds for which even an impatient caller tries: `free` holds the lock for the moment of its look."""

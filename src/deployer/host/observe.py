@@ -1,4 +1,4 @@
-"""Look at the host and change nothing: what runs, on which release, with which work; and what is not as the config says."""
+"""Look at the host and change nothing: what runs, on which release, with which work; what is not as the config says."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ class Observer:
         if self._state is not None:
             self._instances = [from_row(row, self._processes) for row in alive_rows(self._state)]
         running = self.running()
-        settings = self._running_settings(running) or self._settings
+        draining = self._draining()
+        # While it is drained the old one is whom to ask: it knows the work that everybody waits for.
+        asked = running or (draining[-1] if draining else None)
+        settings = self._running_settings(asked) or self._settings
         return {
             "exists": self._paths.private.is_dir(),
             "app": self._state.meta("app") if self._state else None,
@@ -49,8 +52,8 @@ class Observer:
             "current": self._current(),
             "last_good": self._state.meta("last_good") if self._state else None,
             "instance": running and self._describe(running, "running"),
-            "draining": [self._describe(one, "draining") for one in self._draining()],
-            "health": _health_json(self._ask(settings, running)),
+            "draining": [self._describe(one, "draining") for one in draining],
+            "health": _health_json(self._ask(settings, asked)),
             "keeper": self._keeper(),
             "desired": self._state.meta("desired") if self._state else None,
             "under_way": self._under_way(),
@@ -127,11 +130,11 @@ class Observer:
         row = self._state.row("SELECT settings FROM releases WHERE id=?", running.spec.release)
         return json.loads(row["settings"]) if row and row["settings"] else None
 
-    def _ask(self, settings: Dict[str, Any], running: Optional[Instance]) -> Answer:
+    def _ask(self, settings: Dict[str, Any], asked: Optional[Instance]) -> Answer:
         table = settings["health"]
-        if not table["url"] or (running is None and not self._target.get("adopt")):
+        if not table["url"] or (asked is None and not self._target.get("adopt")):
             return health.NO_URL
-        return health.ask(filled_url(settings, running), table["timeout"], table["busy"])
+        return health.ask(filled_url(settings, asked), table["timeout"], table["busy"])
 
     def _keeper(self) -> Optional[Dict[str, Any]]:
         connection = builtin.connect(self._paths) if self._paths.keeper_socket.exists() else None
@@ -149,8 +152,8 @@ class Observer:
             return held and {**held, "step": "prepare"}
         by = lock.holder(self._paths.lock) if not lock.free(self._paths.lock) else {}
         return {
-            "deploy": row["id"], "kind": row["kind"], "who": row["who"], "since": row["started_at"], "step": row["step"],
-            "pid": by.get("pid"), "release": row["release"], "running": bool(by),
+            "deploy": row["id"], "kind": row["kind"], "who": row["who"], "since": row["started_at"],
+            "step": row["step"], "pid": by.get("pid"), "release": row["release"], "running": bool(by),
         }  # fmt: skip
 
     def _releases(self) -> List[Dict[str, Any]]:
@@ -222,7 +225,7 @@ def service_ports(settings: Dict[str, Any]) -> List[int]:
 
 
 def port_of(settings: Dict[str, Any]) -> Optional[int]:
-    """What `{port}` and PORT mean for a release with these settings, or the port in its health URL; None where none is known."""
+    """What `{port}` and PORT mean for a release with these settings; None where no port is known."""
     run = settings["run"]
     if run["socket"]:
         return ports.address(run["socket"])[1]
@@ -256,7 +259,8 @@ def _stranger(port: int, owners: List[int], processes: Processes) -> PreflightEr
         f"port {port} is held by a process that deployer did not start",
         cause=who,
         state="it was not touched, and nothing was changed",
-        hint=f"if that is the service, let the first push take it over with [adopt] port = {port}; otherwise stop it or choose another port",
+        hint=f"if that is the service, let the first push take it over with [adopt] port = {port}; "
+        "otherwise stop it or choose another port",
     )
 
 

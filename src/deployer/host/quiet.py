@@ -1,4 +1,4 @@
-"""Before the signal: ask the old process to take no new work (a signal, a URL, a command), and look for an idle moment."""
+"""Before the signal: ask the old process to take no new work (by signal, URL, command), and look for an idle moment."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def wait_idle(deploy: Deploy) -> None:
 
 def _ask(deploy: Deploy, how: Any, running: Dict[str, Any]) -> Optional[str]:
     if isinstance(how, str) and urlsplit(how).scheme in ("http", "https"):
-        answer = health.ask(how.replace("{port}", str(observe.port_of(deploy.request.settings))), COMMAND_WITHIN)
+        answer = health.ask(how.replace("{port}", str(observe.port_of(_old_settings(deploy)))), COMMAND_WITHIN)
         return None if answer.status is not None and answer.status < 400 else f"{how} answered {answer.health}"
     if isinstance(how, str) and how in signal.Signals.__members__:
         handle = deploy.processes.open(Identity(running["pid"], running["start"], running["boot"]))
@@ -67,9 +67,8 @@ def _ask(deploy: Deploy, how: Any, running: Dict[str, Any]) -> Optional[str]:
 def _run(deploy: Deploy, argv: List[str], running: Dict[str, Any]) -> Optional[str]:
     current = deploy.paths.root / "current"  # where the old release lies; an adopted one has none
     env = spawn.base_environment(os.environ)
-    env.update(
-        DEPLOYER_APP=deploy.request.settings["app"], DEPLOYER_PID=str(running["pid"]), DEPLOYER_INSTANCE=new_instance_id()
-    )
+    env.update(DEPLOYER_APP=deploy.request.settings["app"], DEPLOYER_PID=str(running["pid"]))
+    env["DEPLOYER_INSTANCE"] = new_instance_id()
     output = deploy.paths.output(deploy.request.deploy, "quiet")
     cwd = current if current.is_dir() else deploy.paths.root
     try:
@@ -87,7 +86,11 @@ def _running(deploy: Deploy) -> Optional[Dict[str, Any]]:
 
 
 def _health(deploy: Deploy) -> Answer:
-    settings = (deploy.request.previous or {}).get("settings") or deploy.request.settings
+    settings = _old_settings(deploy)
     if not settings["health"]["url"]:
         return health.NO_URL
     return health.ask(observe.filled_url(settings), settings["health"]["timeout"], settings["health"]["busy"])
+
+
+def _old_settings(deploy: Deploy) -> Dict[str, Any]:
+    return (deploy.request.previous or {}).get("settings") or deploy.request.settings

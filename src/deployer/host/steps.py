@@ -6,13 +6,13 @@ import os
 import socket
 import time
 from dataclasses import replace as changed
-from typing import Dict, Optional
+from typing import Any, Dict, Optional
 
 from deployer.errors import GateError
-from deployer.host import disk, gates, logs, spawn
+from deployer.host import disk, gates, logs, observe, spawn
 from deployer.host.deploy import Deploy, spec_of
 from deployer.host.gates import Command
-from deployer.host.ready import NotReady, Prover
+from deployer.host.ready import NotReady, Prover, url_port
 from deployer.host.rehearse import Rehearsal
 from deployer.host.releases import Releases
 from deployer.host.store import Store
@@ -60,13 +60,8 @@ def rehearse(deploy: Deploy) -> None:
     output = deploy.paths.output(request.deploy, "rehearse")
     rehearsal = Rehearsal(deploy, spec, listener, output)
     try:
-        proof = Prover(
-            rehearsal,
-            request.settings["health"],
-            port if _on_port(request.settings) else None,
-            deploy.clock,
-            deploy.processes,
-        ).prove(spec.id)
+        health, known = _private_health(request.settings), port if _on_port(request.settings) else None
+        proof = Prover(rehearsal, health, known, deploy.clock, deploy.processes).prove(spec.id)
     except NotReady as error:
         raise GateError(
             "the rehearsal failed: the new release did not become ready",
@@ -89,9 +84,7 @@ def _gate(deploy: Deploy, step: str) -> None:
     deploy.journal.note(step, "instance", instance=spec.id)  # so that a resume can end what we leave behind
     env = spawn.environment(spec, spawn.base_environment(os.environ))
     output = deploy.paths.output(request.deploy, step)
-    command = Command(
-        step, table["command"], deploy.paths.release(request.release), env, table["timeout"], output
-    )
+    command = Command(step, table["command"], deploy.paths.release(request.release), env, table["timeout"], output)
     with disk.disk_errors(f"run {step}", str(output)):
         took = gates.run(command, deploy.journal.redact, deploy.processes)
     deploy.journal.event(f"{step}.finished", took_s=round(took, 3))
@@ -108,8 +101,16 @@ def _private(address: Optional[str]) -> tuple[Optional[socket.socket], int]:
     return listener, port
 
 
-def _on_port(settings: Dict[str, Dict[str, object]]) -> bool:
+def _on_port(settings: Dict[str, Any]) -> bool:
     return bool(settings["run"]["socket"] or settings["run"]["ports"])
+
+
+def _private_health(settings: Dict[str, Any]) -> Dict[str, Any]:
+    """The `health` table for a rehearsal: also a port that is written in the URL gives way to the private one."""
+    health, port = settings["health"], observe.port_of(settings)
+    if port is None or not health["url"] or url_port(health["url"].replace("{port}", "1")) != port:
+        return dict(health)
+    return {**health, "url": health["url"].replace(f":{port}", ":{port}", 1)}
 
 
 def _took(deploy: Deploy, started: float) -> float:

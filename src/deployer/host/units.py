@@ -23,7 +23,8 @@ def check(unit: str, ceiling: float) -> None:
     limit = seconds(shown.get("TimeoutStopUSec", "infinity"))
     if limit is not None and limit <= ceiling:
         raise UsageError(
-            f"the timeout ladder does not rise: TimeoutStopSec of {unit} is {show(limit)}, and drain.ceiling is {show(ceiling)}",
+            f"the timeout ladder does not rise: TimeoutStopSec of {unit} is {show(limit)}, "
+            f"and drain.ceiling is {show(ceiling)}",
             cause=f"systemd would kill the process after {show(limit)}, whatever it is working on",
             state="nothing was changed",
             hint=f"set TimeoutStopSec={int(ceiling) + 60} in {unit} (systemctl edit {unit}), or lower drain.ceiling",

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from deployer.config.available import require_available
 from deployer.config.model import Config
-from deployer.errors import DeployerError
+from deployer.errors import DeployerError, FailedError
 from deployer.link.session import Session
 from deployer.rollout.commit import commit
 from deployer.rollout.events import Emit, Stream
 from deployer.rollout.hosts import connect, deploy_id, look, who
 from deployer.rollout.push import PushOptions, follow, one_host
+
+LOOK_EVERY = 0.3
 
 
 def rollback(config: Config, release: str | None, options: PushOptions, emit: Emit) -> int:
@@ -46,7 +49,7 @@ def _commit(
 
 
 def rollback_check(config: Config, release: str | None) -> dict[str, Any]:
-    """Whether a rollback would work, as far as that can be seen without one: the release is there, whole, and was good."""
+    """Whether a rollback would work, as far as that can be seen without one: the release is there, and whole."""
     require_available(config)
     with connect(config) as session:
         try:
@@ -66,15 +69,29 @@ def _checked(host: str, release: str | None, ok: bool, detail: str, hint: str | 
 def attach(config: Config, emit: Emit) -> int:
     """Follow the deploy under way to its end; its exit code, 0 when there is none."""
     with connect(config) as session:
-        facts = session.call("observe", wake=True, **look(config))
-        under_way = facts["under_way"]
+        under_way = _under_way(session, config)
         if not under_way:
             return 0
         stream = Stream(under_way["deploy"], emit)
         stream.committed = True
         with one_host(stream, under_way["kind"]):
+            _wait_for_commit(session, config, under_way["deploy"])
             follow(config, session, stream, detach=False)
     return stream.finish(under_way["kind"])
+
+
+def _under_way(session: Session, config: Config) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = session.call("observe", wake=True, **look(config))["under_way"]
+    return found
+
+
+def _wait_for_commit(session: Session, config: Config, deploy: str) -> None:
+    """Until the host has *deploy*. Raises FailedError when its own client gave up before, as after a failed build."""
+    while (found := _under_way(session, config)) and (found["deploy"], found["step"]) == (deploy, "prepare"):
+        time.sleep(LOOK_EVERY)
+    if not any(past["deploy"] == deploy for past in session.call("history", **look(config))):
+        title = f"{deploy} ended before it was handed over to the host"
+        raise FailedError(title, state="nothing was changed", hint="its own terminal says why")
 
 
 def status(config: Config) -> dict[str, Any]:

@@ -16,7 +16,7 @@ LOW_INODES = 10_000
 
 
 def doctor(config: Config) -> dict[str, Any]:
-    """`checks`: what was looked at and how it stands; `ladder`: the timeouts as a picture; `exit_code`: the worst of it."""
+    """`checks`: what was looked at and how it stands; `ladder`: the timeouts as a picture; `exit_code`: the first bad one."""
     report = Report("local")
     report.note("config", True, f"{config.file} is in order")
     for warning in config.warnings:

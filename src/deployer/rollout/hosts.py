@@ -10,13 +10,13 @@ import time
 from typing import Any
 
 from deployer.config.model import Config
-from deployer.link.local import LocalChannel
+from deployer.link import local
 from deployer.link.session import Session
 
 
 def connect(config: Config) -> Session:
     """A session with the host of *config*'s target, which is this machine as yet."""
-    session = Session("local", LocalChannel())
+    session = Session("local", local.channel())
     try:
         session.hello(config.target()["path"])
     except BaseException:

@@ -24,7 +24,6 @@ from deployer.rollout.events import Emit, Stream
 from deployer.rollout.hosts import connect, deploy_id, look, who
 from deployer.wire.redaction import Redactor
 
-
 RECONNECTS = 3
 
 
@@ -61,7 +60,7 @@ def push(config: Config, options: PushOptions, emit: Emit) -> int:
 
 @contextmanager
 def one_host(stream: Stream, kind: str) -> Iterator[None]:
-    """Turn what stops one host's part, Ctrl-C too, into its `host.finished`; once it was handed over, into an error of ours."""
+    """Turn what stops one host's part, Ctrl-C too, into its `host.finished`; once it was handed over, into an error."""
     try:
         yield
     except KeyboardInterrupt:
@@ -122,9 +121,7 @@ def _require_host(config: Config, options: PushOptions) -> None:
         )
 
 
-def _push_to(
-    session: Session, config: Config, options: PushOptions, stream: Stream, values: dict[str, str]
-) -> None:
+def _push_to(session: Session, config: Config, options: PushOptions, stream: Stream, values: dict[str, str]) -> None:
     asked = {"who": who(), **look(config)}
     facts = session.call(
         "open", deploy=stream.deploy, kind="push", wait_lock=options.wait_lock, detach=options.detach, **asked
@@ -154,7 +151,7 @@ def _refuse_artifact(options: PushOptions) -> None:
 
 
 def _new_id(opened: Artifact, config: Config, known: Collection[str]) -> str:
-    """An id that no release on the host has: the same content may be pushed twice within a second, with another secret."""
+    """An id that no release here has: the same content may be pushed twice within a second, with another secret."""
     digest, moment = release_hash(opened.manifest.digest, config.settings()), datetime.now(UTC)
     while release_id(moment, digest) in known:
         moment += timedelta(seconds=1)

@@ -32,10 +32,11 @@ def _block(host: Mapping[str, Any], now: str, paint: Paint) -> list[str]:
 
 def _rows(facts: Mapping[str, Any], now: str) -> list[Row]:
     rows = [("release", str(facts.get("current") or "none, nothing was pushed here"))]
-    rows += _instance(facts.get("instance"))
-    rows += _health(facts.get("health") or {}) if facts.get("instance") else []
+    draining = facts.get("draining") or []
+    rows += _instance(facts.get("instance")) if facts.get("instance") or not draining else []
+    rows += _health(facts.get("health") or {}) if facts.get("instance") or draining else []
     rows += [("deploy", _under_way(facts["under_way"], now))] if facts.get("under_way") else []
-    rows += [("draining", _generation(item)) for item in facts.get("draining") or []]
+    rows += [("draining", _generation(item)) for item in draining]
     return rows + [row for problem in facts.get("problems") or [] for row in _problem("problem", problem)]
 
 

@@ -1,0 +1,179 @@
+"""One deploy at a time: the next one is told who holds the lock, or waits; a killed holder never leaves it locked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+from app import SOURCE, App, Result, alive, read, wait_until
+from evidence import faults, running, signals, untouched
+
+SLOW_BUILD = "artifact = 'dist'\ncommand = 'touch building; sleep 3'"
+
+
+def building(app: App) -> bool:
+    """Whether the build of a push with SLOW_BUILD has begun."""
+    return (app.root / "building").exists()
+
+
+def agent_of(client: int) -> int:
+    """The pid of the engine that *client* has started; 0 while there is none."""
+    return next((int(pid) for pid in read(f"/proc/{client}/task/{client}/children").split()), 0)
+
+
+def test_second_push_is_refused_and_told_who_holds_the_lock_since_when(app: App) -> None:
+    app.push()
+    app.release("v2")
+    app.configure(build=SLOW_BUILD)
+    first = app.start("push", "--json")
+    wait_until(lambda: building(app), what="the first push builds")
+    second = app.push(check=3)
+    assert faults(second) == []
+    assert second.event("push.finished")["status"] == "failed"
+    assert "another deploy is under way" in second.err
+    out, _ = first.communicate(timeout=30)
+    deploy = json.loads(out.splitlines()[0])
+    assert f"push {deploy['deploy']} by {deploy['who']}, for " in second.err
+    assert "--wait-lock" in second.err
+    assert first.returncode == 0
+    assert len(signals(app)) == 1
+
+
+def test_second_push_waits_with_wait_lock_and_finds_nothing_left_to_do(app: App) -> None:
+    app.push()
+    app.release("v2")
+    app.configure(build=SLOW_BUILD)
+    first = app.start("push", "--json")
+    wait_until(lambda: building(app), what="the first push builds")
+    second = app.push("--wait-lock", "30s", "--no-build")
+    assert first.wait(10) == 0
+    assert second.event("push.finished")["status"] == "unchanged"
+    first.communicate()
+
+
+def test_wait_lock_ends_with_exit_3_when_the_holder_goes_on(app: App) -> None:
+    app.configure(build=SLOW_BUILD)
+    first = app.start("push", "--json")
+    wait_until(lambda: building(app), what="the first push builds")
+    second = app.push("--wait-lock", "500ms", check=3)
+    assert "waited 0.5s for it" in second.err
+    assert first.wait(30) == 0
+    first.communicate()
+
+
+def test_client_that_stops_waiting_leaves_nobody_in_the_queue(app: App) -> None:
+    app.configure(build=SLOW_BUILD)
+    first = app.start("push", "--json")
+    wait_until(lambda: building(app), what="the first push builds")
+    second = app.start("push", "--wait-lock", "10m")
+    engine = wait_until(lambda: agent_of(second.pid), what="the second push has an engine")
+    second.kill()
+    wait_until(lambda: not alive(engine), within=3, what="the engine goes with its client")
+    assert first.wait(30) == 0
+    for process in (first, second):
+        process.communicate()
+
+
+def killed_before_commit(app: App, victim: str) -> None:
+    app.push()
+    before = running(app)
+    app.release("v2")
+    app.configure(build=SLOW_BUILD)
+    client = app.start("push", "--json")
+    wait_until(lambda: building(app), what="the push builds")
+    os.kill(client.pid if victim == "client" else agent_of(client.pid), signal.SIGKILL)
+    out, err = client.communicate(timeout=15)
+    untouched(app, before)
+    assert app.status()["under_way"] is None
+    app.configure()
+    app.push("--wait-lock", "1s")
+    assert running(app)["release"] == app.current() != before["release"]
+    if victim == "engine":
+        result = Result(client.returncode, out, err, 0)
+        assert faults(result) == []
+        assert (client.returncode, result.event("push.finished")["status"]) == (6, "failed")
+        assert "Traceback" not in err
+
+
+def test_killed_client_leaves_no_lock_and_nothing_changed(app: App) -> None:
+    killed_before_commit(app, "client")
+
+
+def test_killed_engine_leaves_no_lock_and_nothing_changed(app: App) -> None:
+    killed_before_commit(app, "engine")
+
+
+def test_killed_runner_leaves_no_lock_and_its_deploy_is_brought_to_its_end(app: App) -> None:
+    app.push()
+    task = app.task(3)
+    app.release("v2")
+    client = app.start("push", "--json")
+    wait_until(lambda: signals(app), what="the drain has begun")
+    holder = json.loads((app.host / ".deployer" / "lock").read_text())
+    assert holder["kind"] == "push"
+    os.kill(holder["pid"], signal.SIGKILL)
+    out, err = client.communicate(timeout=30)
+    assert client.returncode == 0, out + err + app.engine_log()
+    assert json.loads(task.communicate(timeout=5)[0])["result"] == "done"
+    assert signals(app) == ["SIGTERM"]
+    app.release("v3")
+    app.push()
+
+
+def test_killed_engine_after_the_commit_costs_the_client_nothing(app: App) -> None:
+    app.push()
+    task = app.task(3)
+    app.release("v2")
+    client = app.start("push", "--json")
+    wait_until(lambda: signals(app), what="the drain has begun")
+    os.kill(agent_of(client.pid), signal.SIGKILL)
+    out, err = client.communicate(timeout=30)
+    result = Result(client.returncode, out, err, 0)
+    assert (result.code, err) == (0, "")
+    assert faults(result) == []
+    assert result.event("push.finished")["status"] == "done"
+    numbers = [event["seq"] for event in result.events if "seq" in event]
+    assert numbers == sorted(set(numbers))  # every event once
+    task.communicate()
+
+
+def test_looking_at_the_lock_never_keeps_a_push_from_taking_it(app: App) -> None:
+    app.push()
+    look = (
+        "from pathlib import Path; from deployer.host import lock\n"
+        f"print('looking', flush=True)\nwhile True: lock.free(Path({str(app.host / '.deployer' / 'lock')!r}))"
+    )
+
+    looker = subprocess.Popen([sys.executable, "-c", look], stdout=subprocess.PIPE, env={"PYTHONPATH": str(SOURCE)})
+    assert looker.stdout is not None
+    looker.stdout.readline()
+    try:
+        for version in ("v2", "v3", "v4"):
+            app.release(version)
+            app.push()
+    finally:
+        looker.kill()
+        looker.communicate()
+
+
+def test_six_pushes_at_once_end_in_clear_results(app: App) -> None:
+    app.push()
+    clients = []
+    for number in range(6):
+        app.release(f"v{number + 2}")
+        clients.append(app.start("push", "--json", "--wait-lock", "100ms"))
+    results = []
+    for client in clients:
+        out, err = client.communicate(timeout=60)
+        results.append(Result(client.returncode, out, err, 0))
+    assert [faults(result) for result in results] == [[]] * 6
+    codes = [result.code for result in results]
+    assert set(codes) <= {0, 3}
+    assert 0 in codes
+    done = [result for result in results if result.event("push.finished")["status"] == "done"]
+    assert len(signals(app)) == len(done)  # one SIGTERM for each replacement
+    last = app.run("history", "--json").event("history")["hosts"][0]["deploys"][0]
+    assert running(app)["release"] == app.current() == last["release"]
