@@ -368,6 +368,7 @@ class Agent:
 
 def main(argv: List[str]) -> int:
     """`agent`: serve the client on stdin and stdout."""
+    os.umask(0o022)  # whatever the caller's is: nothing that we make may be writable for others
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # a stray print must not break the frames
     try:

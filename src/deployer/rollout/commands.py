@@ -36,7 +36,7 @@ def _act(config: Config, kind: str, options: PushOptions, emit: Emit, release: s
     with one_host(stream, kind), connect(config) as session:
         _commit(session, config, kind, options, stream, release)
         follow(config, session, stream, options.detach)
-    return 0 if options.detach and stream.finished is None else stream.finish(kind)
+    return stream.finish(kind)
 
 
 def _commit(

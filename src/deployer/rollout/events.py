@@ -46,8 +46,9 @@ class Stream:
         )  # fmt: skip
 
     def finish(self, kind: str) -> int:
-        """Emit `<kind>.finished` from what the host said; the exit code."""
-        last = self.finished or {"status": "failed", "exit_code": 1, "release": None, "host": "local"}
+        """Emit `<kind>.finished` from what the host said, or that we left it to itself; the exit code."""
+        detached = {"status": "detached", "exit_code": 0, "release": self.serving, "host": "local"}
+        last = self.finished or detached
         hosts = [{"host": last["host"], "status": last["status"], "release": last["release"]}]
         name = "push" if kind == "rollback" else kind
         self.event(f"{name}.finished", status=last["status"], exit_code=last["exit_code"], hosts=hosts, kind=kind)

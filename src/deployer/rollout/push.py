@@ -27,6 +27,10 @@ from deployer.wire.redaction import Redactor
 RECONNECTS = 3
 
 
+PAST_THE_GATES = ("drain.started", "start.finished")
+"""From here on nothing can fail that a person who detached could mend by looking on."""
+
+
 @dataclass(frozen=True)
 class PushOptions:
     """What the command line says about one push. `wait_lock` in seconds."""
@@ -55,7 +59,7 @@ def push(config: Config, options: PushOptions, emit: Emit) -> int:
     )
     with one_host(stream, "push"), connect(config) as session:
         _push_to(session, config, options, stream, values)
-    return 0 if options.detach and stream.finished is None else stream.finish("push")
+    return stream.finish("push")
 
 
 @contextmanager
@@ -191,30 +195,30 @@ def upload(session: Session, opened: Artifact, stream: Stream) -> None:
 
 
 def follow(config: Config, session: Session, stream: Stream, detach: bool) -> None:
-    """Pass the host's events on until its part has ended; with *detach* not at all."""
-    if detach:
-        return
+    """Pass the host's events on until its part has ended; with *detach* until the gates are behind it."""
     try:
-        _pass_on(session, stream)
+        _pass_on(session, stream, detach)
     except LinkError:
-        _follow_again(config, stream)
+        _follow_again(config, stream, detach)
 
 
-def _follow_again(config: Config, stream: Stream) -> None:
+def _follow_again(config: Config, stream: Stream, detach: bool) -> None:
     """The engine that told us has died, the deploy has not: ask another one. Raises Interrupted when none can tell."""
     for _ in range(RECONNECTS):
         try:
             with connect(config) as session:
-                return _pass_on(session, stream)
+                return _pass_on(session, stream, detach)
         except LinkError:
             continue
     raise interrupted(stream, "push")
 
 
-def _pass_on(session: Session, stream: Stream) -> None:
+def _pass_on(session: Session, stream: Stream, detach: bool) -> None:
     if stream.finished is None:
         for event in session.follow(stream.deploy, stream.seen):
             stream.passed(event)
+            if detach and event["event"] in PAST_THE_GATES:
+                return
 
 
 def plan(config: Config, options: PushOptions) -> dict[str, Any]:

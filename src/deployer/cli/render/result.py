@@ -50,6 +50,9 @@ def is_result(event: Mapping[str, Any]) -> bool:
 def result_lines(event: Mapping[str, Any], course: Course, layout: Layout) -> list[str]:
     """The result, and the next command where one is likely."""
     status, hosts = str(event.get("status")), event["hosts"]
+    if status == "detached":
+        words = f"{_names(hosts)} goes on by itself: the old process finishes its work first"
+        return [layout.headed("done", words), layout.headed("next", f"deployer attach {course.target}".rstrip())]
     if status not in ("done", "unchanged"):
         return [layout.headed("down" if status == "down" else "fail", _failure(status, course.kind, hosts))]
     lines = [layout.headed("done", text.joined(_success(status, event, course), *_costs(status, event, course)))]
