@@ -17,12 +17,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 from deployer.errors import GateError
-from deployer.formats import Member, tar_members, zip_members
 from deployer.manifest import Entry
 from deployer.members import Node, Piece, Refused, Tree
+
+if TYPE_CHECKING:
+    from deployer.formats import Member
 
 MOST_BYTES = 8 << 30
 MOST_MEMBERS = 1_000_000
@@ -107,6 +109,8 @@ class _Slice(io.RawIOBase):
 
 
 def _read(path: Path, spool: Spool) -> Unpacked:
+    from deployer.formats import tar_members, zip_members  # 10 ms, and most artifacts are directories
+
     try:
         reader = zip_members if path.name.lower().endswith((".zip", ".whl")) else tar_members
         tree = _collect(reader(path, spool.limit), spool)
