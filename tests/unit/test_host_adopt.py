@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from pathlib import Path
 
 import pytest
 
 from app import command as client_command
 from deployer.errors import PreflightError, UsageError
-from deployer.host import adopt, lock, units
+from deployer.host import adopt, units
 from deployer.host.process import Processes, Stat
 from deployer.model import Identity
 
@@ -142,33 +140,3 @@ def test_unit_must_outlast_the_ceiling(monkeypatch: pytest.MonkeyPatch, limit: s
 
 def test_command_of_the_tests_is_recognised() -> None:
     assert adopt._is_command(client_command("push"))
-
-
-# the lock -----------------------------------------------------------------------------------------------------------
-
-
-def test_lock_outlives_who_took_it_in_those_who_inherited_it(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    held = lock.DeployLock(path)
-    held.acquire({"deploy": "d1", "pid": os.getpid()}, 0)
-    heir = subprocess.Popen(["sleep", "30"], pass_fds=[held._fd])
-    held.release()
-    assert not lock.free(path)
-    heir.kill()
-    heir.wait()
-    assert lock.free(path)
-
-
-def test_waiting_ends_when_the_client_closes(tmp_path: Path) -> None:
-    from deployer.errors import LockedError
-
-    path = tmp_path / "lock"
-    held = lock.DeployLock(path)
-    held.acquire({"deploy": "d1", "kind": "push", "who": "me", "pid": os.getpid()}, 0)
-    reader, writer = os.pipe()
-    os.close(writer)
-    with pytest.raises(LockedError, match="another deploy is under way") as caught:
-        lock.DeployLock(path).acquire({}, 600, reader)
-    assert "push d1 by me" in str(caught.value.cause)
-    held.release()
-    os.close(reader)
