@@ -47,7 +47,7 @@ class Stream:
 
     def finish(self, kind: str) -> int:
         """Emit `<kind>.finished` from what the host said, or that we left it to itself; the exit code."""
-        detached = {"status": "detached", "exit_code": 0, "release": self.serving, "host": "local"}
+        detached: Event = {"status": "detached", "exit_code": 0, "release": self.serving, "host": "local"}
         last = self.finished or detached
         hosts = [{"host": last["host"], "status": last["status"], "release": last["release"]}]
         name = "push" if kind == "rollback" else kind
