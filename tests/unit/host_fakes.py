@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from deployer.host.clock import Clock
@@ -64,8 +65,8 @@ class FakeTable(Processes):
     def stat(self, pid: int) -> Stat | None:
         return self.lines[pid].stat if pid in self.lines else None
 
-    def table(self) -> dict[int, Stat]:
-        return {pid: line.stat for pid, line in self.lines.items()}
+    def table(self, skip: AbstractSet[int] = frozenset()) -> dict[int, Stat]:
+        return {pid: line.stat for pid, line in self.lines.items() if pid not in skip}
 
     def environ(self, pid: int) -> bytes:
         return self.lines[pid].environ if pid in self.lines else b""

@@ -8,8 +8,11 @@ deadline has passed, and polls the tree's handles in between.
 from __future__ import annotations
 
 import signal as signals
-from typing import Dict, List, Optional, Set, Tuple
+import sys
+from functools import partial
+from typing import Callable, Dict, List, Optional, Set, Tuple
 
+from deployer.errors import DeployerError
 from deployer.host.clock import Clock
 from deployer.host.instance import Instance
 from deployer.host.process import Stat
@@ -37,7 +40,9 @@ class Drain:
         self._to_tree = row["signal_to"] == "tree"
         self._forced_at: Optional[float] = clock.now() if row["forced"] else None
         self._signalled: Set[Tuple[int, int]] = self._recorded(row["signal"])
-        self._killed: Dict[Tuple[int, int], Dict[str, object]] = {}
+        self._killed: Dict[Tuple[int, int], Dict[str, object]] = {
+            key: {"pid": key[0], "command": "?"} for key in self._recorded("SIGKILL")
+        }
         self._main_seen_gone = False
 
     def advance(self) -> Optional[Verdict]:
@@ -83,29 +88,36 @@ class Drain:
         handle = self.instance.tree.handle(stat.pid)
         if handle is None or key in self._signalled:
             return
-        self._record(stat, self._signal.name)
         self._signalled.add(key)
         mark = self._mark(*key)
-        # Marked just before it is sent: a keeper that comes back must neither send it twice nor wait for what was never sent.
-        self._state.mark(mark)
+        # Written down before it is sent: a keeper that comes back must neither send it twice nor wait for what was never sent.
+        self._try(lambda: self._record(stat, self._signal.name))
+        self._try(lambda: self._state.mark(mark))
         sent = handle.send(self._signal)
         if sent and stat.state in "Tt":
             handle.send(signals.SIGCONT)  # a stopped process cannot hear the request otherwise
         if sent:
-            self._sent(stat, self._signal.name)
+            self._try(lambda: self._sent(stat, self._signal.name))
         self._state.unmark(mark)
+
+    def _try(self, write: Callable[[], None]) -> None:
+        # A full disk must not keep the signal back: without it, all that is left for the process is SIGKILL at the ceiling.
+        try:
+            write()
+        except (DeployerError, OSError) as error:
+            sys.stderr.write(f"drain of {self.instance.id}: not written down: {error}\n")
 
     def _force(self, members: List[Stat]) -> None:
         if self._forced_at is None:
-            self._state.update("drains", self.instance.id, forced=1)
             self._forced_at = self._clock.now()
+            self._try(lambda: self._state.update("drains", self.instance.id, forced=1))
         for stat in members:
             handle = self.instance.tree.handle(stat.pid)
             if (stat.pid, stat.start) not in self._killed and handle is not None:
                 self._killed[stat.pid, stat.start] = self.instance.tree.describe(stat)
-                self._record(stat, "SIGKILL")
+                self._try(partial(self._record, stat, "SIGKILL"))
                 if handle.send(signals.SIGKILL):
-                    self._sent(stat, "SIGKILL")
+                    self._try(partial(self._sent, stat, "SIGKILL"))
 
     def _verdict(self, stuck: List[Stat]) -> Verdict:
         code = self.instance.reap()

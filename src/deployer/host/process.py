@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import sys
-from typing import Dict, NamedTuple, Optional, Set
+from typing import AbstractSet, Dict, NamedTuple, Optional, Set
 
 from deployer.errors import PreflightError
 from deployer.model import Identity
@@ -85,10 +85,12 @@ class Processes:
         except (OSError, ValueError, IndexError):
             return None
 
-    def table(self) -> Dict[int, Stat]:
-        """Every process, zombies included, by pid; also one whose parent started it and exited while we looked."""
+    def table(self, skip: AbstractSet[int] = frozenset()) -> Dict[int, Stat]:
+        """
+        Every process but those in *skip*, zombies included, by pid; also one whose parent started it and exited while we looked.
+        """
         found: Dict[int, Stat] = {}
-        seen: Set[int] = set()
+        seen: Set[int] = set(skip)
         for _ in range(LOOKS):
             new = self._pids() - seen
             if not new:

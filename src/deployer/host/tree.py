@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Dict, List, Optional, Set, Tuple
 
 from deployer.host.process import Handle, Processes, Stat
@@ -12,6 +13,8 @@ ENGINE_MARK = b"DEPLOYER_ENGINE="
 """In the environment of our own processes: whoever started them, they are never part of an app's tree."""
 INSTANCE_MARK = b"DEPLOYER_INSTANCE="
 """In the environment of everything that an instance started and that did not clear it."""
+STRANGERS_FOR = 5.0
+"""Seconds for which a stranger's pid is not looked at again. The fastest spawning known needs 27 s to use a number anew."""
 
 
 class Tree:
@@ -31,18 +34,31 @@ class Tree:
         self._handles: Dict[int, Handle] = {}
         self._strangers: Set[Tuple[int, int]] = set()
         self.reaper: Optional[int] = None
+        self._full_look_at = float("-inf")
+        self._looked_with: Optional[int] = None
 
     def refresh(self) -> List[Stat]:
         """The members alive now, the main process first, then by age."""
         if self.main.boot != self._processes.boot:
             return []
-        table = self._processes.table()
+        table = self._look()
         members = self._grow(self._seeds(table), table)
         for pid in members:
             self._remember(table[pid])
         self._forget(members, table)
         alive = (table[pid] for pid in members if self._still_there(table[pid]))
         return sorted(alive, key=lambda stat: (not self.is_main(stat), stat.start, stat.pid))
+
+    def _look(self) -> Dict[int, Stat]:
+        # Most of the table is strangers, and reading it is most of the time between an exit and the next step. A stranger stays
+        # one for as long as its number cannot have gone round, so that a look soon after another passes them over.
+        now = time.monotonic()
+        if now - self._full_look_at < STRANGERS_FOR and self._looked_with == self.reaper:
+            return self._processes.table({pid for pid, _ in self._strangers if pid not in self._known})
+        self._full_look_at, self._looked_with = now, self.reaper
+        table = self._processes.table()
+        self._strangers = {(pid, start) for pid, start in self._strangers if pid in table and table[pid].start == start}
+        return table
 
     def remember(self, identity: Identity) -> None:
         """Count *identity* as a member, as an earlier keeper did."""
@@ -148,7 +164,6 @@ class Tree:
         # The number of one that has gone may be a stranger's tomorrow, unless a session or group keeps it taken.
         taken = members.union(*((table[pid].sid, table[pid].pgid) for pid in members))
         self._known = {pid: known for pid, known in self._known.items() if pid in taken}
-        self._strangers = {(pid, start) for pid, start in self._strangers if pid in table}
 
     def _still_there(self, stat: Stat) -> bool:
         # Without a handle it has exited, or we have run out of descriptors: then it is looked up until there is one.
