@@ -23,7 +23,7 @@ class StartError(Exception):
 
 
 def base_environment(source: Mapping[str, str]) -> Dict[str, str]:
-    """What an app may know of the environment that the engine was called in: where programs are, who it is, its language."""
+    """What an app may know of the environment of the engine: where programs are, who it is, its language."""
     kept = {name: value for name, value in source.items() if name in BASE_NAMES or name.startswith("LC_")}
     kept.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     return kept
@@ -84,7 +84,7 @@ def spawn(
     announce: Callable[[int], None] = lambda pid: None,
 ) -> int:
     """
-    The pid of *argv*, running in its own session with *output* as stdout and stderr and *sockets* (name, fd) from fd 3 on.
+    The pid of *argv*, in its own session, with *output* as stdout and stderr, and *sockets* (name, fd) from fd 3 on.
 
     Returns once exec has succeeded. *announce* is told the pid before the exec: if it raises, or if we die in it, nothing is
     executed. Raises StartError when the exec failed. The caller must be single-threaded.
@@ -168,7 +168,7 @@ def _exec(argv: Sequence[str], env: Dict[str, str]) -> None:
     missing: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     for directory in env.get("PATH", os.defpath).split(os.pathsep):
         try:
-            os.execve(os.path.join(directory or ".", argv[0]), list(argv), env)
+            os.execve(f"{directory or '.'}/{argv[0]}", list(argv), env)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
