@@ -170,3 +170,16 @@ def test_runner_killed_in_a_gate_leaves_the_old_process_untouched_and_no_half_re
     assert client.wait(30) == 7
     untouched(app, before)
     client.communicate()
+
+
+def test_install_that_writes_into_shared_files_is_refused_and_named(app: App) -> None:
+    app.push()
+    before = app.get()["pid"]
+    (app.dist / "new.txt").write_text("v2")
+    app.configure(install='command = "echo x >> version.txt"')
+    failed = app.push(check=7)
+    error = failed.event("host.finished")["error"]
+    assert "in place" in error["title"] and error["cause"] == "version.txt"
+    assert app.get()["pid"] == before
+    app.configure(install='command = "cp version.txt v && echo x >> v && mv v version.txt"')
+    app.push(check=0)

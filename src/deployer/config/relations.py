@@ -19,6 +19,7 @@ def problems(strategy: str, tables: Tables, where: Where) -> Iterator[Problem]:
     yield from _something_runs(tables, where)
     yield from _overlap_has_room(strategy, tables)
     yield from _port_is_known(tables, where)
+    yield from _rehearsal_has_room(tables, where)
     yield from _secrets_stay_secret(tables, where)
     yield from _drain_rises(tables.drain, ("drain",), where)
     yield from _one_way_to_adopt(tables.adopt, where)
@@ -47,6 +48,14 @@ def _port_is_known(tables: Tables, where: Where) -> Iterator[Problem]:
         why = "{port} is that of run.socket or run.ports, and neither is set"
         hint = 'add ports = [3001] or socket = "127.0.0.1:3001" to [run], or write the port as a number'
         yield Problem(where(("health", "url")), why, hint, show(url))
+
+
+def _rehearsal_has_room(tables: Tables, where: Where) -> Iterator[Problem]:
+    run = tables.run
+    if run.rehearse and tables.health.url and not run.socket and not run.ports:
+        why = "a rehearsal needs a private address, and the port of this service is written in its own code"
+        hint = 'add socket = "127.0.0.1:3001" or ports = [3001] to [run], or remove rehearse'
+        yield Problem(where(("run", "rehearse")), why, hint, "true")
 
 
 def _secrets_stay_secret(tables: Tables, where: Where) -> Iterator[Problem]:

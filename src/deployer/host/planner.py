@@ -89,12 +89,26 @@ class Planner:
         serving = (self._facts["instance"] or {}).get("release") or self._facts["current"]
         good = [row["id"] for row in self._facts["releases"] if row["state"] == "good" and row["id"] != serving]
         older = [name for name in good if serving is None or self._created(known, name) < self._created(known, serving)]
+        before = self._served_before(serving)
+        if before in good:
+            return str(before)
         if not older:
             raise UsageError(
                 "there is no earlier good release to roll back to", cause=f"{serving} serves", state="nothing was changed",
                 hint="name one of `deployer releases`, or push a fixed one",
             )  # fmt: skip
         return str(older[0])
+
+    def _served_before(self, serving: Optional[str]) -> Optional[str]:
+        """What the push of *serving* replaced. After a rollback this is not asked: twice back means further back."""
+        if self._state is None:
+            return None
+        row = self._state.row(
+            "SELECT kind, previous FROM deploys WHERE release=? AND status='done' AND kind IN ('push','rollback') "
+            "ORDER BY started_at DESC LIMIT 1",
+            serving,
+        )
+        return str(row["previous"]) if row and row["kind"] == "push" else None
 
     def _created(self, known: Dict[str, Params], name: Optional[str]) -> str:
         return str(known[name]["created_at"]) if name in known else "9999"
@@ -124,9 +138,12 @@ class Planner:
 
     def _same_secrets(self) -> bool:
         running = self._facts["instance"]
-        return bool(running) and spawn.read_secrets(self._paths.secrets_of(running["release"])) == (
-            self._params.get("secrets") or {}
-        )
+        try:
+            return bool(running) and spawn.read_secrets(self._paths.secrets_of(running["release"])) == (
+                self._params.get("secrets") or {}
+            )
+        except UsageError:
+            return False  # those of the running release are damaged: this push brings them anew
 
     def _hashes(self) -> Dict[str, str]:
         return {row["id"]: row["hash"] for row in self._facts["releases"]}

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from dataclasses import replace as changed
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Set
 
 from deployer.errors import GateError
 from deployer.host import disk, gates, logs, observe, spawn
@@ -85,9 +85,28 @@ def _gate(deploy: Deploy, step: str) -> None:
     env = spawn.environment(spec, spawn.base_environment(os.environ))
     output = deploy.paths.output(request.deploy, step)
     command = Command(step, table["command"], deploy.paths.release(request.release), env, table["timeout"], output)
+    damaged = _damaged(deploy)
     with disk.disk_errors(f"run {step}", str(output)):
         took = gates.run(command, deploy.journal.redact, deploy.processes)
+    _require_intact(step, sorted(_damaged(deploy) - damaged))
     deploy.journal.event(f"{step}.finished", took_s=round(took, 3))
+
+
+def _damaged(deploy: Deploy) -> Set[str]:
+    """The files of the release that serves whose content is no longer what was pushed: releases share unchanged files."""
+    serving = deploy.request.previous_release
+    manifest = Releases(deploy.paths.root).manifest(serving) if serving else None
+    return {entry.path for entry in Store(deploy.paths.store).missing(manifest)} if manifest else set()
+
+
+def _require_intact(step: str, damaged: List[str]) -> None:
+    if damaged:
+        raise GateError(
+            f"{step} changed files in place that the running release shares",
+            cause="\n".join(damaged[:10]),
+            state="the running process was not signalled, but these files of its release are not what they were",
+            hint="write a new file and rename it over the old one, or keep what changes in run.linked; then push again",
+        )
 
 
 def _private(address: Optional[str]) -> tuple[Optional[socket.socket], int]:
