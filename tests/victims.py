@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -38,17 +39,10 @@ def keeper(app: App) -> int:
 
 
 def runners(app: App) -> list[int]:
-    """The living processes that hold the deploy lock, the client's agent before the commit included."""
+    """Who holds the deploy lock: the runner; before the commit, the client's agent."""
     path = app.host / ".deployer" / "lock"
-    if not path.exists():
-        return []
-    inode = str(path.stat().st_ino)
-    found = []
-    for line in read("/proc/locks").decode().splitlines():
-        words = line.split()
-        if words[1] == "FLOCK" and words[5].rsplit(":", 1)[1] == inode:
-            found += [pid for pid in app.processes() if _holds(pid, str(path))]
-    return sorted(set(found))
+    pid = json.loads(path.read_text())["pid"] if path.exists() else 0
+    return [pid] if pid and _holds(pid, str(path)) else []
 
 
 def agents(app: App) -> list[int]:

@@ -287,7 +287,13 @@ class Agent:
     def _blob(self, params: Params) -> Params:
         if self._store is None:
             raise LinkError("a blob came before its manifest")
-        self._store.receive(params["key"], int(params["size"]), self._pieces(int(params["size"])))
+        pieces = self._pieces(int(params["size"]))
+        try:
+            self._store.receive(params["key"], int(params["size"]), pieces)
+        except (DeployerError, OSError):
+            for _ in pieces:  # what is on its way all the same is not the next request
+                pass
+            raise
         return {}
 
     def _pieces(self, size: int) -> Iterator[bytes]:

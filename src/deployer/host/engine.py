@@ -46,7 +46,7 @@ def install(paths: HostPaths) -> Path:
     package = source()
     home = paths.engines / digest(package)
     target = home / "deployer"
-    if target.is_dir():
+    if target == package or _whole(home):
         return target
     building = paths.engines / f".{home.name}.{os.getpid()}"
     for path in files(package):
@@ -54,11 +54,18 @@ def install(paths: HostPaths) -> Path:
         copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
     try:
+        if home.exists():
+            os.replace(home, building.with_name(f"{building.name}.torn"))
         os.replace(building, home)
     except OSError:
-        if not target.is_dir():  # somebody else was quicker is fine; anything else is not
+        if not _whole(home):  # somebody else was quicker is fine; anything else is not
             raise
     return target
+
+
+def _whole(home: Path) -> bool:
+    # A power cut may have left files empty that had been written: by its name it can be told.
+    return (home / "deployer").is_dir() and digest(home / "deployer") == home.name
 
 
 def argv(package: Path, role: str, *args: str) -> List[str]:

@@ -35,11 +35,13 @@ class Observer:
         self._processes = processes
         self._state = State(paths.state) if paths.state.exists() else None
         self._instances: List[Instance] = []
+        self._keeper_says: Dict[str, Any] = {}
 
     def facts(self) -> Facts:
         """Everything of docs/architecture.md's "Facts"."""
         if self._state is not None:
             self._instances = [from_row(row, self._processes) for row in alive_rows(self._state)]
+        self._keeper_says = builtin.look(self._paths) or {}
         running = self.running()
         draining = self._draining()
         # While it is drained the old one is whom to ask: it knows the work that everybody waits for.
@@ -54,7 +56,8 @@ class Observer:
             "instance": running and self._describe(running, "running"),
             "draining": [self._describe(one, "draining") for one in draining],
             "health": _health_json(self._ask(settings, asked)),
-            "keeper": self._keeper(),
+            "keeper": {"pid": self._keeper_says["pid"]} if self._keeper_says else None,
+            "restart_in_s": self._keeper_says.get("restart_in_s"),
             "desired": self._state.meta("desired") if self._state else None,
             "under_way": self._under_way(),
             "releases": self._releases(),
@@ -118,6 +121,7 @@ class Observer:
             "state": state,
             "confirmed": one.confirmed,
             "command": " ".join(one.spec.argv),
+            "status": self._said_by(one),
             "port": one.spec.port or (ports.address(one.spec.socket)[1] if one.spec.socket else None),
             # Also one that a revert has started again as it was found: there is no release of that name.
             "adopted": one.adopted or self._running_settings(one) is None,
@@ -136,12 +140,10 @@ class Observer:
             return health.NO_URL
         return health.ask(filled_url(settings, asked), table["timeout"], table["busy"])
 
-    def _keeper(self) -> Optional[Dict[str, Any]]:
-        connection = builtin.connect(self._paths) if self._paths.keeper_socket.exists() else None
-        if connection is None:
-            return None
-        with connection:
-            return {"pid": _peer(connection)}
+    def _said_by(self, one: Instance) -> Optional[str]:
+        known = {said["id"]: said for said in self._keeper_says.get("instances", [])}
+        text: Optional[str] = known.get(one.id, {}).get("status")  # sd_notify STATUS=
+        return text
 
     def _under_way(self) -> Optional[Dict[str, Any]]:
         if self._state is None:
@@ -243,14 +245,6 @@ def _health_json(answer: Answer) -> Dict[str, Any]:
         "health": answer.health, "good": answer.good, "busy": answer.busy, "tasks": answer.tasks,
         "release": answer.release, "pid": answer.pid,
     }  # fmt: skip
-
-
-def _peer(connection: Any) -> int:
-    import socket
-    import struct
-
-    pid: int = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
-    return pid
 
 
 def _stranger(port: int, owners: List[int], processes: Processes) -> PreflightError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from dataclasses import replace as changed
 from typing import Any, Callable, Dict, List, Mapping, Optional, Set
 from uuid import uuid4
@@ -27,6 +28,8 @@ from deployer.model import DrainOrder, Identity, Spec, Verdict
 
 BACKOFF_FIRST, BACKOFF_LONGEST = 0.5, 60.0
 """Seconds before the first and at most before any restart after a crash; doubled from one crash to the next."""
+SETTLES_WITHIN = 1.0
+"""Seconds that a forked process has to exec, or to notice that its keeper has died."""
 STEADY_AFTER = 60.0
 """An instance that ran this long (seconds) before it crashed starts the back-off anew."""
 
@@ -65,14 +68,29 @@ class Core:
     def recover(self, inherited: Optional[Mapping[str, socket.socket]] = None) -> None:
         """Take over what an earlier keeper left: running instances, drains under way, the held socket."""
         self.held.update(inherited or {})
+        for row in self._state.rows("SELECT * FROM instances WHERE state='promised' AND pid IS NOT NULL"):
+            self._settle_start(row)
         for row in alive_rows(self._state):
-            self._adopt_row(row)
+            self._take_over(row)
+            self._say(f"found instance {row['id']} of {row['release']}: pid {row['pid']}")
         for row in self._state.rows("SELECT instance FROM drains WHERE verdict IS NULL"):
             if row["instance"] in self.instances:
                 self.drains[row["instance"]] = drain.Drain(self.instances[row["instance"]], self._state, self._clock)
         self._resume_lost()
 
-    def _adopt_row(self, row: Row) -> None:
+    def _settle_start(self, row: Row) -> None:
+        # Its keeper died between fork and exec, or just after: it runs, or it never did and never will.
+        identity = Identity(int(row["pid"]), int(row["start"]), str(row["boot"]))
+        mark = f"DEPLOYER_INSTANCE={row['id']}".encode()
+        deadline = self._clock.now() + SETTLES_WITHIN
+        while self._processes.alive(identity) and self._clock.now() < deadline:
+            if mark in self._processes.environ(identity.pid).split(b"\0"):
+                self._state.update("instances", row["id"], state="running")
+                return
+            time.sleep(0.005)
+        self._state.update("instances", row["id"], pid=None, start=None, boot=None)
+
+    def _take_over(self, row: Row) -> None:
         instance = from_row(row, self._processes)
         for signalled in self._state.rows("SELECT pid, start FROM signals WHERE instance=?", instance.id):
             instance.tree.remember(Identity(signalled["pid"], signalled["start"], instance.main.boot))
@@ -81,7 +99,6 @@ class Core:
         self.instances[instance.id] = instance
         if members and not instance.tree.main_alive():
             self._background.add(instance.id)
-        self._say(f"found instance {instance.id} of {instance.spec.release}: {len(members)} processes")
         self._hold_again(instance)
         self._open_notify(instance.spec)
 
@@ -146,7 +163,7 @@ class Core:
             self._state.set_meta("desired", spec.id)
         row = self._state.row("SELECT * FROM instances WHERE id=?", spec.id)
         assert row is not None
-        self._adopt_row(row)
+        self._take_over(row)
 
     def confirm(self, instance_id: str) -> None:
         """The instance has proven itself: from now on it is restarted after a crash."""
@@ -251,7 +268,7 @@ class Core:
             self._schedule_restart(desired)
         elif desired["state"] == "promised" and not self.instances and self._is_time(desired["id"]):
             self._not_before.pop(desired["id"], None)
-            self._start(Spec.from_json(json.loads(desired["spec"])))
+            self._start(desired)
 
     def _is_time(self, instance_id: str) -> bool:
         return self._clock.now() >= self._not_before.get(instance_id, 0.0)
@@ -276,17 +293,23 @@ class Core:
 
     # Starting --------------------------------------------------------------------------------------------------------
 
-    def _start(self, spec: Spec) -> None:
-        try:
-            instance = self._spawn(spec)
-        except (StartError, DeployerError, OSError) as error:
-            self._not_started(spec, error)
-            return
-        self.instances[spec.id] = instance
-        instance.tree.refresh()
-        self._say(f"started {spec.release} as {spec.id}: pid {instance.main.pid}")
+    def _start(self, row: Row) -> None:
+        if row["pid"] is None:
+            spec = Spec.from_json(json.loads(row["spec"]))
+            try:
+                self._spawn(spec)
+            except (StartError, DeployerError, OSError) as error:
+                self._not_started(spec, error)
+                return
+            self._state.update("instances", spec.id, state="running")
+        else:  # the disk refused that last line
+            self._settle_start(row)
+        started = self._state.row("SELECT * FROM instances WHERE id=? AND state='running'", row["id"])
+        if started is not None:
+            self._take_over(started)
+            self._say(f"started {row['release']} as {row['id']}: pid {started['pid']}")
 
-    def _spawn(self, spec: Spec) -> Instance:
+    def _spawn(self, spec: Spec) -> None:
         self._release_sockets(spec.socket)
         listener = self._hold(spec.socket, early=False) if spec.socket else None
         self._open_notify(spec)
@@ -300,21 +323,13 @@ class Core:
             spawn(spec.argv, spec.cwd, env, output, sockets, spec.user, lambda pid: self._record(spec, pid, offset))
         finally:
             os.close(output)
-        return self._started(spec)
 
     def _record(self, spec: Spec, pid: int, offset: int) -> None:
         stat = self._processes.stat(pid)
         self._state.update(
-            "instances", spec.id, pid=pid, start=stat.start if stat else 0, boot=self._processes.boot, state="running",
+            "instances", spec.id, pid=pid, start=stat.start if stat else 0, boot=self._processes.boot,
             started_at=self._clock.wall(), log_offset=offset,
         )  # fmt: skip
-
-    def _started(self, spec: Spec) -> Instance:
-        found = self._state.row("SELECT * FROM instances WHERE id=?", spec.id)
-        assert found is not None
-        instance = from_row(found, self._processes)
-        instance.is_child = True
-        return instance
 
     def _not_started(self, spec: Spec, error: Exception) -> None:
         text = str(error)
@@ -327,6 +342,8 @@ class Core:
         self._say(f"could not start {spec.release}: {text}")
 
     def _open_notify(self, spec: Spec) -> None:
+        if spec.id in self.notify:
+            return
         try:
             self.notify[spec.id] = NotifySocket(self._paths.run / f"notify-{spec.id}.sock")
         except OSError as error:

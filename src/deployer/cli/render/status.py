@@ -34,6 +34,8 @@ def _rows(facts: Mapping[str, Any], now: str) -> list[Row]:
     rows = [("release", str(facts.get("current") or "none, nothing was pushed here"))]
     draining = facts.get("draining") or []
     rows += _instance(facts.get("instance")) if facts.get("instance") or not draining else []
+    rows += [("restart", f"in {text.took(facts['restart_in_s'])}")] if facts.get("restart_in_s") else []
+    rows += [("restart", f"in {text.took(facts['restart_in_s'])}")] if facts.get("restart_in_s") else []
     rows += _health(facts.get("health") or {}) if facts.get("instance") or draining else []
     rows += [("deploy", _under_way(facts["under_way"], now))] if facts.get("under_way") else []
     rows += [("draining", _generation(item)) for item in draining]
@@ -48,7 +50,8 @@ def _instance(instance: Mapping[str, Any] | None) -> list[Row]:
     first = text.process({"pid": instance.get("pid"), "command": instance.get("command")})
     rows = [("process", text.joined(first, f"up {up}" if up else None, odd))]
     others = [item for item in instance.get("processes") or [] if item.get("pid") != instance.get("pid")]
-    return [*rows, *(("", text.process(item)) for item in others)]
+    said = [("says", str(instance["status"]))] if instance.get("status") else []
+    return [*rows, *(("", text.process(item)) for item in others), *said]
 
 
 def _health(health: Mapping[str, Any]) -> list[Row]:

@@ -13,11 +13,13 @@ from deployer.host import engine, unix
 from deployer.host.keeper import start_detached
 from deployer.host.paths import HostPaths
 from deployer.model import DrainOrder, Identity, Spec
+from deployer.wire import frames
 from deployer.wire.frames import BrokenFrame, Decoder, Message, pack
 
 ANSWER_WITHIN = 15.0
 START_WITHIN = 15.0
 LOOK_AGAIN = 0.05
+LOOK_WITHIN = 3.0
 TRIES = 4
 """How many keepers may die under one request: each is a new one, started for it."""
 
@@ -107,13 +109,13 @@ class Builtin:
         assert self._socket is not None
         try:
             data = self._socket.recv(65536)
-            frames = self._decoder.feed(data)
+            messages = self._decoder.feed(data)
         except (ConnectionError, BrokenFrame):
-            data, frames = b"", []
+            data, messages = b"", []
         if not data:
             self._drop()
             return False
-        self._answers += [frame for frame in frames if isinstance(frame, dict) and "event" not in frame]
+        self._answers += [frame for frame in messages if isinstance(frame, dict) and "event" not in frame]
         return True
 
     def _connect(self) -> None:
@@ -140,6 +142,22 @@ def connect(paths: HostPaths) -> Optional[socket.socket]:
         return unix.connect(paths.keeper_socket, ANSWER_WITHIN)
     except OSError:
         return None
+
+
+def look(paths: HostPaths) -> Optional[Dict[str, Any]]:
+    """What the running keeper says (`status`, and its `pid`); None when there is none, or when it does not answer."""
+    connection = connect(paths) if paths.keeper_socket.exists() else None
+    if connection is None:
+        return None
+    with connection, connection.makefile("rb") as stream:
+        connection.settimeout(LOOK_WITHIN)
+        try:
+            connection.sendall(pack({"op": "status"}))
+            answer = frames.read(stream)
+        except (OSError, BrokenFrame):
+            return None
+    found = answer.get("ok") if isinstance(answer, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def start(paths: HostPaths) -> socket.socket:

@@ -1,0 +1,85 @@
+"""
+`scripts/faults`: kill every part of the engine at every moment of a push, and count what was lost.
+
+For each victim, for a good and for a broken release: the first run kills it after its first write to state.db, the next one
+after its second, until the push is over first. Each push finds a task in flight.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from points import instrumented
+from scenario import VICTIMS, Run, describe, prepare, run
+
+from app import make_app
+
+lock = threading.Lock()
+
+
+def main() -> int:
+    options = parser().parse_args()
+    with tempfile.TemporaryDirectory(prefix="deployer-faults-") as place:
+        engine = instrumented(Path(place))
+        jobs = [(victims, broken) for victims in options.victims for broken in (False, True)]
+        with ThreadPoolExecutor(options.jobs) as pool:
+            found = list(pool.map(lambda job: list(sweep(Path(place), engine, *job, every=options.every)), jobs))
+    runs = [one for some in found for one in some]
+    print(table(jobs, found))
+    print(total(runs))
+    return 1 if any(one.problems for one in runs) else 0
+
+
+def sweep(place: Path, engine: Path, victims: str, broken: bool, every: int) -> Iterator[Run]:
+    """Runs, each killed a little later, until one is not killed any more."""
+    with make_app(place / f"{victims}-{'broken' if broken else 'good'}".replace("+", "-")) as app:
+        prepare(app, engine)
+        write = 1
+        while True:
+            made = run(app, victims, write, broken)
+            with lock:
+                print(describe(made), flush=True)
+            if not made.reached:
+                return
+            yield made
+            write += every
+
+
+def table(jobs: list[tuple[str, bool]], found: list[list[Run]]) -> str:
+    head = ("who dies", "release", "runs", "ended on", "services lost", "tasks lost", "second signals", "problems")
+    lines = [head]
+    for (victims, broken), runs in zip(jobs, found, strict=True):
+        ends = ", ".join(f"{name} {count}" for name in ("old", "new") if (count := sum(r.serves == name for r in runs)))
+        counts = (
+            sum(one.service_lost for one in runs), sum(one.tasks_lost for one in runs),
+            sum(one.second_signals for one in runs), sum(bool(one.problems) for one in runs),
+        )  # fmt: skip
+        lines.append((victims, "broken" if broken else "good", str(len(runs)), ends, *map(str, counts)))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n" + "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def total(runs: list[Run]) -> str:
+    return (
+        f"\n{len(runs)} runs: {sum(one.service_lost for one in runs)} services lost, {sum(one.tasks_lost for one in runs)} "
+        f"tasks lost, {sum(one.second_signals for one in runs)} second signals, "
+        f"{sum(bool(one.problems) for one in runs)} with a problem"
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
+    made.add_argument("--every", type=int, default=1, metavar="N", help="try only every N-th moment")
+    made.add_argument("--jobs", type=int, default=2, help="apps at once (2)")
+    made.add_argument("victims", nargs="*", default=VICTIMS, help=f"who dies: {', '.join(VICTIMS)}")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""
+Whenever the keeper dies, or everybody at once, the service ends on the old release or on the new one; no work is lost.
+
+A short version of `scripts/faults`, which tries every moment: here the ones at which most is at stake.
+"""
+
+from __future__ import annotations
+
+from scenario import all_end_well, kill_quietly
+
+from app import App, wait_until
+from victims import agents, keepers, rows, runners, signals_to_mains, unfinished
+
+HANDED_OVER = "INSERT INTO instances"
+SIGNALLING = "INSERT OR REPLACE INTO signals"
+DRAINED = "UPDATE drains SET verdict"
+STARTING = "UPDATE instances SET pid"
+
+
+def test_keeper_that_dies_is_followed_by_one_that_goes_on_from_the_record(served: App) -> None:
+    writes = [(HANDED_OVER, False), (SIGNALLING, False), (DRAINED, False), (STARTING, False)]
+    all_end_well(served, "keeper", writes, ["done"] * 4)
+
+
+def test_keeper_that_dies_with_a_broken_release_is_followed_by_one_that_brings_the_old_one_back(served: App) -> None:
+    writes = [(SIGNALLING, True), (STARTING, True), ("SET confirmed", True)]
+    all_end_well(served, "keeper", writes, ["reverted"] * 3)
+
+
+def test_when_everybody_dies_the_next_status_resolves_it(served: App) -> None:
+    writes = [("check begin", False), ("drain.started", False), ("replace done", False), ("revert begin", True)]
+    all_end_well(served, "all", writes, ["failed", "failed", "done", "reverted"])
+
+
+def test_when_everybody_dies_the_next_push_resolves_it_and_goes_on(served: App) -> None:
+    old = served.get()["pid"]
+    client = served.task(1.5)
+    served.release("v2")
+    pushing = served.start("push", "--json")
+    wait_until(lambda: served.lines("SIGNALS_FILE"), what="the drain is under way")
+    for pid in [pushing.pid, *keepers(served), *agents(served), *runners(served)]:
+        kill_quietly(pid)
+    pushing.communicate()
+    served.release("v3")
+    result = served.push()
+    assert '"done"' in client.communicate(timeout=10)[0]
+    assert served.get()["release"] == result.event("push.finished")["hosts"][0]["release"]
+    assert signals_to_mains(served)[str(old)] == 1 and not unfinished(served)
+    ends = [row["status"] for row in rows(served, "SELECT status FROM deploys ORDER BY started_at")]
+    assert ends == ["done", "done", "done"]
