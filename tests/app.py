@@ -1,7 +1,8 @@
-"""One app under test: a directory with a deploy.toml, a host path, and the real `deployer` command. Everything is a real process."""
+"""One app under test: a deploy.toml, a host path, and the real `deployer` command. Everything is a real process."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -142,7 +143,8 @@ class App:
         """A client of its own process that waits for a task of *seconds*; returns once the task is in flight."""
         code = (
             "import sys, urllib.request as u; "
-            f"print(u.urlopen(u.Request('{self.url}/task?seconds={seconds}&name={name}', method='POST'), timeout=600).read().decode())"
+            f"ask = u.Request('{self.url}/task?seconds={seconds}&name={name}', method='POST'); "
+            "print(u.urlopen(ask, timeout=600).read().decode())"
         )
         client = subprocess.Popen(
             [sys.executable, "-S", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -213,11 +215,24 @@ def alive(pid: int) -> bool:
     return state(pid) not in ("Z", "X", None)
 
 
+_PORTS = itertools.cycle(range(2500))
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """
+    A port on which nobody listens, never given twice in a row. Below the range from which the kernel takes the ports of clients,
+    and each test worker has numbers of its own: nobody can take it before the service does.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4
+    for offset in _PORTS:
+        port = 20_000 + 2500 * worker + offset
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         return port
+    raise AssertionError("unreachable")
 
 
 def wait_until(condition: Callable[[], Any], within: float = 15, what: str = "the condition") -> Any:
