@@ -35,7 +35,6 @@ def _rows(facts: Mapping[str, Any], now: str) -> list[Row]:
     draining = facts.get("draining") or []
     rows += _instance(facts.get("instance")) if facts.get("instance") or not draining else []
     rows += [("restart", f"in {text.took(facts['restart_in_s'])}")] if facts.get("restart_in_s") else []
-    rows += [("restart", f"in {text.took(facts['restart_in_s'])}")] if facts.get("restart_in_s") else []
     rows += _health(facts.get("health") or {}) if facts.get("instance") or draining else []
     rows += [("deploy", _under_way(facts["under_way"], now))] if facts.get("under_way") else []
     rows += [("draining", _generation(item)) for item in draining]
