@@ -15,6 +15,7 @@ from typing import IO
 
 from deployer import durations
 from deployer.errors import GateError
+from deployer.interrupts import uninterrupted
 
 TAIL = 20  # lines that an error quotes
 LONGEST_LINE = 4096  # bytes; a line without an end (a progress bar, a binary) is cut here
@@ -30,8 +31,10 @@ def run_build(command: Sequence[str], directory: Path, timeout: float, on_line: 
     """
     began = time.monotonic()
     tail: deque[str] = deque(maxlen=TAIL)
-    process = _start(command, directory)
+    process: subprocess.Popen[bytes] | None = None
     try:
+        with uninterrupted():  # between the fork and our knowing of it, Ctrl-C would leave the build behind
+            process = _start(command, directory)
         for line in _lines(process, began + timeout):
             tail.append(line)
             on_line(line)
@@ -39,14 +42,17 @@ def run_build(command: Sequence[str], directory: Path, timeout: float, on_line: 
         if code:
             raise _failed(f"the build failed: {_ending(code)}", command, tail, "fix the build and push again")
     except subprocess.TimeoutExpired:
+        assert process is not None
         _end_group(process)
         title = f"the build did not finish within {durations.show(timeout)}"
         raise _failed(title, command, tail, "make it faster, or raise build.timeout") from None
     except BaseException:
-        _end_group(process)
+        if process is not None:
+            _end_group(process)
         raise
     finally:
-        _pipe(process).close()
+        if process is not None:
+            _pipe(process).close()
     return time.monotonic() - began
 
 

@@ -80,7 +80,7 @@ def test_detached_push_goes_on_by_itself_and_can_be_followed_from_its_beginning(
 
 def test_attach_tells_the_exit_code_of_a_deploy_that_fails(app: App) -> None:
     app.push()
-    app.task(1)
+    app.task(3)
     app.release("v2")
     app.configure(args=["--exit-at-once", "3"])
     app.push("--detach")
