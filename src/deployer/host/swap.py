@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional
 from deployer.host import adopt as adoption
 from deployer.host import disk, logs, observe, ports, quiet, units
 from deployer.host.deploy import Deploy, spec_of
+from deployer.host.hooks import LastCall
 from deployer.host.ready import NotReady, Prover
 from deployer.host.releases import Releases
 from deployer.host.spawn import write_secrets
@@ -18,11 +19,13 @@ from deployer.host.watch import Watch
 from deployer.model import DrainOrder, Identity, Spec
 
 PROGRESS_EVERY = 1.0
+OUTPUTS_KEPT = 20
+"""Deploys whose install and check output is kept."""
 
 
 def adopt(deploy: Deploy) -> None:
     """Make the process that somebody else started our running instance, with all that a revert needs to start it again."""
-    how, seen = deploy.request.target["adopt"], deploy.request.adopt
+    seen = deploy.request.adopt
     assert seen is not None
     found = adoption.again(Identity.from_json(seen), deploy.processes)
     instance = str(deploy.request.previous["spec"]["id"]) if deploy.request.previous else new_instance_id()
@@ -33,8 +36,6 @@ def adopt(deploy: Deploy) -> None:
         id=instance, release=release, app=deploy.request.settings["app"], argv=tuple(found.argv), cwd=found.cwd,
         secrets_file=str(secrets), user=found.user,
     )  # fmt: skip
-    if how.get("unit"):
-        units.stop(how["unit"], instance, found.identity, deploy)
     deploy.supervisor.adopt(spec, found.identity)
 
 
@@ -57,7 +58,11 @@ def replace(deploy: Deploy) -> None:
     """Hand the promise over and follow it until the old instances have drained and the new one has been started."""
     request = deploy.request
     new = deploy.spec(request.instance) if request.instance and request.kind != "stop" else None
-    _hand_over(deploy, new, request.drain_order, deploy.request.settings)
+    unit = (request.target.get("adopt") or {}).get("unit")
+    if request.adopt and unit and request.previous:
+        # If we die right here, the keeper sees its adopted service go and starts it again: never nothing at all.
+        units.stop(unit, request.previous["spec"]["id"], Identity.from_json(request.adopt), deploy)
+    _hand_over(deploy, new, request.drain_order, LastCall(deploy))
 
 
 def ready(deploy: Deploy) -> None:
@@ -91,10 +96,21 @@ def prune(deploy: Deploy) -> None:
     for release in removed:
         deploy.state.execute("DELETE FROM releases WHERE id=?", release)
         unlink(deploy.paths.secrets_of(release))
+    _prune_private(deploy)
     if removed:
         kept = [manifest for manifest in map(releases.manifest, releases.listing()) if manifest is not None]
         Store(deploy.paths.store).collect(kept)
         deploy.journal.event("prune.finished", removed=removed)
+
+
+def _prune_private(deploy: Deploy) -> None:
+    """The environments of adopted services that have been replaced for good, and what old gates printed."""
+    running = _running(deploy)
+    for path in deploy.paths.secrets.glob("adopted-*.json"):
+        if path.stem not in running:
+            unlink(path)
+    for old in sorted(deploy.paths.deploys.iterdir())[:-OUTPUTS_KEPT]:
+        disk.remove_tree(str(old))
 
 
 def revert(deploy: Deploy, reason: str) -> bool:
@@ -116,7 +132,7 @@ def revert(deploy: Deploy, reason: str) -> bool:
         deploy.request.drain["signal"], deploy.request.drain["signal_to"],
         min(deploy.request.drain["ceiling"], deploy.request.drain["revert_ceiling"]),
     )  # fmt: skip
-    _hand_over(deploy, spec, order, deploy.request.settings)
+    _hand_over(deploy, spec, order, None)
     ok = spec is not None and _came_back(deploy, spec, settings)
     deploy.journal.event("revert.finished", release=spec.release if spec else None, ok=ok)
     deploy.journal.done("revert", ok=ok)
@@ -137,7 +153,7 @@ def _came_back(deploy: Deploy, spec: Spec, settings: Dict[str, Any]) -> bool:
         deploy.supervisor.confirm(spec.id)
 
 
-def _hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, settings: Dict[str, Any]) -> None:
+def _hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, last_call: Optional[LastCall]) -> None:
     olds = _alive(deploy, except_for=new.id if new else None)
     watch = _watch(deploy, olds)
     try:
@@ -146,7 +162,7 @@ def _hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, settings:
         if deploy.gap_from is None and olds and not _stopping_already(deploy, olds):
             deploy.gap_from = deploy.clock.now()
         deploy.supervisor.replace(deploy.request.deploy, deploy.request.who, new, order)
-        _follow(deploy, [old["id"] for old in olds], new, watch, order)
+        _follow(deploy, [old["id"] for old in olds], new, watch, last_call)
     finally:
         watch.stop()
     # A runner that took over in the middle of a drain knows when the service stopped only if it saw it serve.
@@ -154,22 +170,35 @@ def _hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, settings:
         deploy.gap_from = max(deploy.gap_from or watch.last_good_at, watch.last_good_at)
 
 
-def _follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, order: DrainOrder) -> None:
+def _follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, last_call: Optional[LastCall]) -> None:
     waiting = list(olds)
     progress_at = deploy.clock.now() + PROGRESS_EVERY
     while True:
         status = deploy.supervisor.status()
         waiting = [old for old in waiting if not _tell_verdict(deploy, old, watch)]
+        if last_call is not None and not waiting:
+            last_call.end()
         desired = status["desired"]
         started = new is None or desired is None or desired["id"] != new.id or desired["state"] != "promised"
         if not waiting and started:
             if new is not None and desired and desired["pid"] and not _told(deploy, "start.finished", desired["pid"]):
                 deploy.journal.event("start.finished", pid=desired["pid"], release=new.release)
             return
+        draining = next((one for one in status["instances"] if one["drain"]), None)
         if deploy.clock.now() >= progress_at:
             progress_at = deploy.clock.now() + PROGRESS_EVERY
-            _tell_progress(deploy, status, watch, order)
-        deploy.supervisor.wait(progress_at)
+            if draining:
+                _tell_progress(deploy, draining, watch)
+        deploy.supervisor.wait(min(progress_at, _last_call(deploy, draining, last_call)))
+
+
+def _last_call(deploy: Deploy, draining: Optional[Dict[str, Any]], last_call: Optional[LastCall]) -> float:
+    """Make the last call if it is due; when to look again (monotonic seconds)."""
+    if last_call is None or draining is None:
+        return float("inf")
+    last_call.look(draining)
+    due = last_call.due_in(draining)
+    return float("inf") if due is None else deploy.clock.now() + due
 
 
 def _stopping_already(deploy: Deploy, olds: List[Dict[str, Any]]) -> bool:
@@ -209,15 +238,12 @@ def _tell_verdict(deploy: Deploy, old: str, watch: Watch) -> bool:
     return True
 
 
-def _tell_progress(deploy: Deploy, status: Dict[str, Any], watch: Watch, order: DrainOrder) -> None:
-    draining = [one for one in status["instances"] if one["drain"]]
-    if not draining:
-        return
-    one = draining[0]
+def _tell_progress(deploy: Deploy, one: Dict[str, Any], watch: Watch) -> None:
+    waited, left = one["drain"]["waited_s"], one["drain"]["left_s"]
     deploy.journal.progress(
-        "drain.progress", pid=one["pid"], elapsed_s=round(one["drain"]["waited_s"], 1),
-        ceiling_s=round(one["drain"]["waited_s"] + one["drain"]["left_s"], 1), health=watch.answer.health,
-        busy=watch.answer.busy, tasks=watch.answer.tasks, processes=one["processes"], heard=watch.heard(), status=one["status"],
+        "drain.progress", pid=one["pid"], elapsed_s=round(waited, 1), ceiling_s=round(waited + left, 1),
+        health=watch.answer.health, busy=watch.answer.busy, tasks=watch.answer.tasks, processes=one["processes"],
+        heard=watch.heard(), status=one["status"],
     )  # fmt: skip
 
 

@@ -25,6 +25,10 @@ class Steps:
             "install.finished": self._plain_step,
             "check.finished": self._plain_step,
             "rehearse.finished": self._plain_step,
+            "last_call.started": lambda event, host: Line(host, "last call", "...", "", "the ceiling is near"),
+            "last_call.finished": lambda event, host: Line(
+                host, "last call", "ok" if event.get("ok") else "FAILED", "", str(event.get("text") or "")
+            ),
             "resumed": lambda event, host: Line(host, "resume", "ok", "", str(event.get("text"))),
             "drain.finished": lambda event, host: drain.finished(event),
             "start.finished": self._start,
