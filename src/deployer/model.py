@@ -41,6 +41,7 @@ class Spec:
     How to start one instance, with nothing secret in it.
 
     `secrets_file` and `env_file` are read at the moment of the start. `socket` is "host:port" or None; `port` becomes PORT.
+    `drain` is how to stop what a crash leaves behind.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Spec:
     port: Optional[int] = None
     user: Optional[Tuple[int, int]] = None
     rehearsal: bool = False
+    drain: Optional[Dict[str, Any]] = None
 
     @staticmethod
     def from_json(data: Dict[str, Any]) -> "Spec":

@@ -98,6 +98,7 @@ def spec_of(paths: HostPaths, release: str, settings: Dict[str, Any], instance: 
         socket=run["socket"],
         port=int(run["ports"][0]) if run["ports"] else None,
         rehearsal=rehearsal,
+        drain=DrainOrder.from_settings(settings["drain"]).to_json(),
     )
 
 

@@ -19,6 +19,8 @@ from deployer.host.process import Stat
 from deployer.host.state import State
 from deployer.model import DrainOrder, Verdict
 
+CRASH = "crash"
+"""Who asks what a crashed main process left behind to stop: nobody in particular."""
 STUCK_AFTER = 10.0
 """Seconds after SIGKILL until a process that the kernel cannot end (state D) is given up and named."""
 
@@ -34,6 +36,7 @@ class Drain:
         if row is None:
             raise LookupError(f"no drain was ordered for {instance.id}")
         self.deploy: str = row["deploy"]
+        self._of_a_crash = row["who"] == CRASH
         self._asked_mono: float = row["asked_mono"]
         self.deadline: float = row["deadline_mono"]
         self._signal = signals.Signals[row["signal"]]
@@ -70,6 +73,14 @@ class Drain:
         """Lengthen or end the wait; recorded."""
         self._state.update("drains", self.instance.id, deadline_mono=deadline)
         self.deadline = deadline
+
+    def take_over(self, deploy: str, who: str, how: DrainOrder) -> None:
+        """What is left of a crash is now *deploy*'s to wait for, and for no longer than it would wait for anything."""
+        if self._of_a_crash:
+            self._of_a_crash = False
+            self.deploy = deploy
+            self._state.update("drains", self.instance.id, deploy=deploy, who=who, ceiling=how.ceiling)
+            self.move_deadline(min(self.deadline, self._clock.now() + how.ceiling))
 
     def _ask(self, members: List[Stat]) -> None:
         # The main process decides for its children; once it has gone, whoever lives on gets a signal of its own.

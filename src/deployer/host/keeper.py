@@ -91,8 +91,8 @@ class Keeper:
                 if not self._turn():
                     return
                 self._retry_at = None
-            except (DeployerError, OSError) as error:
-                # A full disk must not cost the app its parent: everything here may be done again.
+            except Exception as error:
+                # Neither a full disk nor a bug of ours may cost the app its parent: everything here may be done again.
                 _say(f"{error!r}; trying again")
                 self._retry_at = self._clock.now() + TRY_AGAIN
             self._wait()

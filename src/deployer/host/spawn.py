@@ -59,6 +59,8 @@ def read_secrets(path: Path) -> Dict[str, str]:
         return {}
     except (OSError, ValueError) as error:
         raise UsageError(f"the secrets kept in {path} cannot be read", cause=type(error).__name__) from error
+    if not isinstance(values, dict):
+        raise UsageError(f"the secrets kept in {path} cannot be read", cause="the file is damaged")
     return {str(name): str(value) for name, value in values.items()}
 
 

@@ -22,7 +22,7 @@ from deployer.host.instance import Instance, alive_rows, from_row
 from deployer.host.notify import NotifySocket, extension
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
-from deployer.host.spawn import StartError, environment, spawn
+from deployer.host.spawn import environment, spawn
 from deployer.host.state import Row, State
 from deployer.model import DrainOrder, Identity, Spec, Verdict
 
@@ -149,6 +149,8 @@ class Core:
         for instance in self.instances.values():
             if instance.id not in self.drains:
                 self.drains[instance.id] = drain.Drain(instance, self._state, self._clock)
+            else:
+                self.drains[instance.id].take_over(deploy, who, how)
 
     def adopt(self, spec: Spec, identity: Identity) -> None:
         """Count a process that somebody else started as the running instance."""
@@ -245,9 +247,9 @@ class Core:
             return
         self._say(f"instance {instance.id} of {instance.spec.release} exited by itself: {code}")
         if members:
-            how = DrainOrder()
+            how = DrainOrder(**instance.spec.drain) if instance.spec.drain else DrainOrder()
             with self._state.transaction():
-                drain.order(self._state, self._clock, instance, instance.deploy or "", "crash", how)
+                drain.order(self._state, self._clock, instance, instance.deploy or "", drain.CRASH, how)
             self.drains[instance.id] = drain.Drain(instance, self._state, self._clock)
             self.drains[instance.id].advance()
         else:
@@ -298,7 +300,7 @@ class Core:
             spec = Spec.from_json(json.loads(row["spec"]))
             try:
                 self._spawn(spec)
-            except (StartError, DeployerError, OSError) as error:
+            except Exception as error:  # whatever it is: the record must say so, and the keeper go on
                 self._not_started(spec, error)
                 return
             self._state.update("instances", spec.id, state="running")

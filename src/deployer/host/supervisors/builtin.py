@@ -37,6 +37,7 @@ class Builtin:
         self._socket: Optional[socket.socket] = None
         self._decoder = Decoder()
         self._answers: List[Message] = []
+        self._changed = False
         self._compared = deploy is None
 
     def status(self) -> Dict[str, Any]:
@@ -60,9 +61,13 @@ class Builtin:
 
     def wait(self, deadline: float) -> None:
         """Return at the keeper's word that something changed or its death, or at *deadline*."""
+        if self._changed:  # said while we waited for an answer to something else
+            self._changed = False
+            return
         left = max(0.0, deadline - time.monotonic())
         if self._socket is not None and select.select([self._socket], [], [], left)[0]:
             self._receive()
+            self._changed = False
 
     def close(self) -> None:
         if self._socket is not None:
@@ -92,7 +97,12 @@ class Builtin:
             except (OSError, BrokenFrame) as error:
                 self._drop()
                 problem = error
-        raise DeployerError("the keeper does not answer", cause=str(problem), hint=f"see {self._paths.engine_log}")
+        raise DeployerError(
+            "the keeper, the parent of the app, does not answer",
+            cause=str(problem),
+            state="the app runs on",
+            hint=f"see {self._paths.engine_log}",
+        )
 
     def _answer_to(self, request: Message) -> Any:
         assert self._socket is not None
@@ -115,6 +125,7 @@ class Builtin:
         if not data:
             self._drop()
             return False
+        self._changed = self._changed or any(isinstance(frame, dict) and "event" in frame for frame in messages)
         self._answers += [frame for frame in messages if isinstance(frame, dict) and "event" not in frame]
         return True
 
