@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -109,6 +110,12 @@ def listens(address: str, port: int) -> bool:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family) as probe:
         return probe.connect_ex((address, port)) == 0
+
+
+def stopped(pid: int) -> bool:
+    return all(
+        task.read_text().rpartition(")")[2].split()[0] == "T" for task in Path(f"/proc/{pid}/task").glob("*/stat")
+    )
 
 
 def test_app_gets_its_socket_as_descriptor_3(held: App) -> None:
@@ -224,6 +231,7 @@ def test_client_that_came_in_the_gap_is_answered_by_the_new_release(held: App) -
     wait_until(lambda: held.lines("SIGNALS_FILE"), what="the old one is told to stop")
     main = int(held.lines("SIGNALS_FILE")[0][2])
     os.kill(main, signal.SIGSTOP)  # accepts nobody any more: whoever comes now waits in the queue
+    wait_until(lambda: stopped(main), what="every thread of it has stopped")
     with socket.create_connection(("127.0.0.1", held.port), timeout=30) as client:
         started = time.monotonic()
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
