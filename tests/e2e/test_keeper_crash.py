@@ -1,4 +1,4 @@
-"""A main process that crashes and leaves children behind: they are asked to stop, and the service is back within its own ceiling."""
+"""A crash that leaves children behind: they are asked to stop, and the service is back within its own ceiling."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def test_many_hosts_are_counted_and_the_longest_gap_counts() -> None:
         ("push", "unchanged", "unchanged", "done   a already on r2, nothing to do"),
         ("rollback", "failed", "failed", "fail   rollback failed · a on r2"),
         ("push", "reverted", "reverted", "fail   a back on r2"),
-        ("push", "down", "down", "down   a not running: neither release would start"),
+        ("push", "down", "down", "down   a not running: no release would start"),
         ("stop", "done", "done", "done   a stopped in 2s"),
         ("stop", "unchanged", "unchanged", "done   a already stopped, nothing to do"),
         ("restart", "done", "done", "done   a restarted on r2 in 2s · gap 83 ms"),

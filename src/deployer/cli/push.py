@@ -18,7 +18,8 @@ Artifact = Annotated[
     Path | None, typer.Option("--artifact", metavar="PATH", help="Push this instead of [build] artifact.")
 ]
 Release = Annotated[
-    str | None, typer.Option("--release", metavar="ID", help="Push a release that the host already has.")
+    str | None,
+    typer.Option("--release", metavar="ID", help="Push a release that the host has; any other ID names the new one."),
 ]
 NoBuild = Annotated[bool, typer.Option("--no-build", help="Push what is already built.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the steps, like `deployer plan`.")]

@@ -73,6 +73,8 @@ def logs(ctx: typer.Context, target: TargetArgument = None, follow: Follow = Fal
             return logs(config, lines, follow, writer.write)
         except BrokenPipeError:
             return 0
+        except KeyboardInterrupt:
+            return 130  # the way out of -f: nothing to explain
         finally:
             writer.close()
 

@@ -10,7 +10,10 @@ from typing import Any
 from deployer.errors import UsageError
 
 LARGEST = 1 << 20
-_START = 'write one that holds app = "my-app" and [run] command = ["node", "api.js"], or name another with -c FILE'
+_START = (
+    'write one that holds app = "my-app", [build] artifact = "." and [run] command = ["node", "api.js"], '
+    "or name another with -c FILE"
+)
 
 
 def read(file: Path) -> dict[str, Any]:

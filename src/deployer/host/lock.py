@@ -16,6 +16,8 @@ from deployer.errors import LockedError
 LOOK_EVERY = 0.02
 LOOK_TAKES = 0.2
 """Seconds for which even an impatient caller tries: `free` holds the lock for the moment of its look."""
+READS = 5
+"""Looks at a lock file that makes no sense before it counts as empty."""
 NAMED_WITHIN = 0.5
 
 
@@ -84,11 +86,15 @@ def _closed(client: Optional[int]) -> bool:
 
 def holder(path: Path) -> Dict[str, Any]:
     """What the lock's holder, or the last one, said of itself."""
-    try:
-        said = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return said if isinstance(said, dict) else {}
+    for _ in range(READS):  # the kernel may show a write half done
+        try:
+            said = json.loads(path.read_text("utf-8"))
+        except OSError:
+            break
+        except ValueError:
+            continue
+        return said if isinstance(said, dict) else {}
+    return {}
 
 
 def _current_holder(path: Path) -> Dict[str, Any]:

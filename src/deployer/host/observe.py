@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -57,6 +58,8 @@ class Observer:
             "draining": [self._describe(one, "draining") for one in draining],
             "health": _health_json(self._ask(settings, asked)),
             "keeper": {"pid": self._keeper_says["pid"]} if self._keeper_says else None,
+            "health_url": filled_url(settings, running) if settings["health"]["url"] else None,
+            "crashes": self._crashes(),
             "restart_in_s": self._keeper_says.get("restart_in_s"),
             "desired": self._state.meta("desired") if self._state else None,
             "under_way": self._under_way(),
@@ -126,6 +129,7 @@ class Observer:
             # Also one that a revert has started again as it was found: there is no release of that name.
             "adopted": one.adopted or self._running_settings(one) is None,
             "processes": [one.tree.describe(stat) for stat in members],
+            "hears": one.tree.hears(signal.Signals[self._settings["drain"]["signal"]]),
         }
 
     def _running_settings(self, running: Optional[Instance]) -> Optional[Dict[str, Any]]:
@@ -187,6 +191,19 @@ class Observer:
     def _has_env_file(self) -> bool:
         name = self._settings["run"]["env_file"]
         return bool(name) and (self._paths.shared / str(name)).is_file()
+
+    def _crashes(self) -> Optional[Dict[str, Any]]:
+        """How often in a row what should run has crashed, and how it ended last; None when it has not."""
+        if self._state is None:
+            return None
+        row = self._state.row("SELECT crashes, release FROM instances WHERE id=?", self._state.meta("desired"))
+        if not row or not row["crashes"]:
+            return None
+        last = self._state.row(
+            "SELECT exit_code, error FROM instances WHERE release=? AND state='ended' ORDER BY ended_at DESC LIMIT 1",
+            row["release"],
+        )
+        return {"count": row["crashes"], **(last or {})}
 
     def _known(self, facts: Facts) -> List[Dict[str, Any]]:
         return [one for one in [facts["instance"], *facts["draining"]] if one]

@@ -57,7 +57,12 @@ def _gates(facts: Facts, want: Want) -> List[Step]:
     steps = []
     settings = want.settings
     if not want.staged:
-        steps.append(Step("stage", f"{want.files} files, {want.bytes_total} bytes into releases/{want.release}"))
+        steps.append(
+            Step(
+                "stage",
+                f"{want.files} file{'s' if want.files != 1 else ''}, {want.bytes_total} bytes into releases/{want.release}",
+            )
+        )
         if settings["install"]["command"]:
             steps.append(
                 Step(
@@ -105,6 +110,9 @@ def _replace_text(facts: Facts, want: Want) -> str:
     command = _shown(want.settings["run"]["command"])
     if facts["instance"] or facts["adopt"]:
         return f"{_drain_text(facts, want)}; then start {command}"
+    if facts["draining"]:
+        pids = ", ".join(str(one["pid"]) for one in facts["draining"])
+        return f"wait for pid {pids}, which is draining; then start {command}"
     return f"nothing runs, so nothing is drained; start {command}"
 
 

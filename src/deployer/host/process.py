@@ -146,6 +146,15 @@ class Processes:
         text = " ".join(self.argv(pid)) or "?"
         return text if len(text) <= width else text[: width - 1] + "…"
 
+    def catches(self, pid: int, signum: int) -> Optional[bool]:
+        """Whether *pid* has a handler for the signal (or ignores it) instead of dying of it; None when it cannot be seen."""
+        try:
+            lines = _read(f"{self._proc}/{pid}/status").split(b"\n")
+        except OSError:
+            return None
+        masks = [int(line.split()[1], 16) for line in lines if line.startswith((b"SigCgt:", b"SigIgn:"))]
+        return any(mask >> (signum - 1) & 1 for mask in masks) if masks else None
+
     def owner(self, pid: int) -> Optional[tuple[int, int]]:
         """(uid, gid) that *pid* runs as."""
         try:

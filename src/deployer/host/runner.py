@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 from deployer.errors import DeployerError, DownError, FailedError, GateError, LockedError
-from deployer.host import gates, lock, spawn, steps, swap, unix
+from deployer.host import gates, lock, pruning, spawn, steps, swap, unix
 from deployer.host.clock import Clock
 from deployer.host.deploy import Deploy, Request
 from deployer.host.journal import Journal
@@ -54,7 +54,7 @@ STEPS: Dict[str, Callable[[Deploy], None]] = {
     "replace": swap.replace,
     "ready": swap.ready,
     "confirm": swap.confirm,
-    "prune": swap.prune,
+    "prune": pruning.prune,
 }
 
 
@@ -145,7 +145,7 @@ class Runner:
         if came_back:
             back = (deploy.request.previous or {}).get("spec", {}).get("release")
             state = f"the old release {back} serves again"
-            hint = "fix the release and push again"
+            hint = "fix the release and push again; [check] or run.rehearse can find it before the old one is stopped"
             return Outcome("reverted", EXIT_FAILED, FailedError(title, cause=reason, state=state, hint=hint))
         if deploy.request.previous is None:
             state = "nothing ran before, and nothing runs now"

@@ -35,7 +35,7 @@ def environment(spec: Spec, base: Mapping[str, str], notify: Optional[str] = Non
 
     Raises UsageError when the env file is missing or malformed.
     """
-    env = dict(base)
+    env = {"PYTHONUNBUFFERED": "1", **base}  # else what a Python app prints is in its log only when it ends
     env.update(spec.env)
     if spec.env_file:
         env.update(envfile.read(Path(spec.env_file)))

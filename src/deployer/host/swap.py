@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from typing import Any, Dict, List, Optional
 
 from deployer.host import adopt as adoption
-from deployer.host import disk, logs, observe, ports, quiet, units
+from deployer.host import disk, logs, observe, ports, program, quiet, units
 from deployer.host.deploy import Deploy, spec_of
 from deployer.host.hooks import LastCall
 from deployer.host.ready import NotReady, Prover
 from deployer.host.releases import Releases
 from deployer.host.spawn import write_secrets
-from deployer.host.store import Store
 from deployer.host.supervise import new_instance_id
 from deployer.host.watch import Watch
 from deployer.model import DrainOrder, Identity, Spec
 
 PROGRESS_EVERY = 1.0
-OUTPUTS_KEPT = 20
-"""Deploys whose install and check output is kept."""
 
 
 def adopt(deploy: Deploy) -> None:
@@ -40,7 +38,8 @@ def adopt(deploy: Deploy) -> None:
 
 
 def switch(deploy: Deploy) -> None:
-    """Point `current` at the new release: from here on a start picks it."""
+    """Point `current` at the new release: from here on a start picks it. Raises GateError when its command is not there."""
+    program.require(deploy.spec(str(deploy.request.instance)))
     Releases(deploy.paths.root).flip(str(deploy.request.release))
 
 
@@ -84,35 +83,6 @@ def confirm(deploy: Deploy) -> None:
         deploy.journal.event("switched", release=release)
 
 
-def prune(deploy: Deploy) -> None:
-    """Remove old releases, never one in use or the newest good one to roll back to."""
-    releases = Releases(deploy.paths.root)
-    rows = deploy.state.rows("SELECT id, state FROM releases ORDER BY created_at DESC, id DESC")
-    good = [row["id"] for row in rows if row["state"] == "good"]
-    failed = [row["id"] for row in rows if row["state"] != "good" and row["id"] != deploy.request.release]
-    protected = {str(deploy.request.release), *good[:2], releases.current() or ""} | _running(deploy)
-    removed = releases.prune(int(deploy.request.target["keep"]), protected, good)
-    removed += releases.prune(0, protected, failed[1:])  # the newest failed one may still be looked at
-    for release in removed:
-        deploy.state.execute("DELETE FROM releases WHERE id=?", release)
-        unlink(deploy.paths.secrets_of(release))
-    _prune_private(deploy)
-    if removed:
-        kept = [manifest for manifest in map(releases.manifest, releases.listing()) if manifest is not None]
-        Store(deploy.paths.store).collect(kept)
-        deploy.journal.event("prune.finished", removed=removed)
-
-
-def _prune_private(deploy: Deploy) -> None:
-    """The environments of adopted services that have been replaced for good, and what old gates printed."""
-    running = _running(deploy)
-    for path in deploy.paths.secrets.glob("adopted-*.json"):
-        if path.stem not in running:
-            unlink(path)
-    for old in sorted(deploy.paths.deploys.iterdir())[:-OUTPUTS_KEPT]:
-        disk.remove_tree(str(old))
-
-
 def revert(deploy: Deploy, reason: str) -> bool:
     """Bring the old release back; True once it has proven itself, False when it would not start, or nothing ran before."""
     failed = deploy.request.instance
@@ -134,7 +104,7 @@ def revert(deploy: Deploy, reason: str) -> bool:
     )  # fmt: skip
     _hand_over(deploy, spec, order, None)
     ok = spec is not None and _came_back(deploy, spec, settings)
-    deploy.journal.event("revert.finished", release=spec.release if spec else None, ok=ok)
+    deploy.journal.event("revert.finished", release=spec.release if spec else None, ok=ok, gap_ms=deploy.gap_ms)
     deploy.journal.done("revert", ok=ok)
     return ok
 
@@ -159,6 +129,7 @@ def _hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, last_call
     try:
         for old in olds:
             _tell_drain(deploy, old, order)
+            _warn_of_the_deaf(deploy, old, order)
         if deploy.gap_from is None and olds and not _stopping_already(deploy, olds):
             deploy.gap_from = deploy.clock.now()
         deploy.supervisor.replace(deploy.request.deploy, deploy.request.who, new, order)
@@ -219,6 +190,16 @@ def _tell_drain(deploy: Deploy, old: Dict[str, Any], order: DrainOrder) -> None:
     deploy.journal.event(
         "drain.started", pid=old["pid"], ceiling_s=ceiling, command=old["command"], signal=order.signal
     )
+
+
+def _warn_of_the_deaf(deploy: Deploy, old: Dict[str, Any], order: DrainOrder) -> None:
+    pids = [process["pid"] for process in old.get("processes", [])]
+    deaf = [deploy.processes.catches(pid, signal.Signals[order.signal]) is False for pid in pids]
+    if deaf and all(deaf) and not deploy.journal.has("revert", "begin"):
+        deploy.journal.event(
+            "warning",
+            text=f"pid {old['pid']} has no handler for {order.signal}: it dies of it at once, with whatever it is working on",
+        )
 
 
 def _tell_verdict(deploy: Deploy, old: str, watch: Watch) -> bool:
@@ -283,10 +264,6 @@ def _alive(deploy: Deploy, except_for: Optional[str]) -> List[Dict[str, Any]]:
     )
     gone = [{"id": row["id"], "pid": row["pid"], "command": " ".join(json.loads(row["spec"])["argv"])} for row in ended]
     return [one for one in running + gone if one["id"] not in told and one["id"] != except_for]
-
-
-def _running(deploy: Deploy) -> set[str]:
-    return {one["release"] for one in deploy.supervisor.status()["instances"]}
 
 
 def _log_offset(deploy: Deploy, instance: Optional[str]) -> int:

@@ -18,6 +18,7 @@ LOW_INODES = 10_000
 def doctor(config: Config) -> dict[str, Any]:
     """`checks`: what was looked at and how it stands; `ladder`: the timeouts as a picture; `exit_code`: the first bad one."""
     report = Report("local")
+    _artifact(report, config)
     report.note("config", True, f"{config.file} is in order")
     for warning in config.warnings:
         report.note("config", None, warning)
@@ -65,11 +66,27 @@ def _host(report: Report, config: Config, facts: dict[str, Any]) -> None:
     if not facts["problems"]:
         report.note("ports", True, "no stranger on the service's ports")
     _env_file(report, config, facts)
-    _process(report, facts)
+    _process(report, config, facts)
     _health(report, config, facts)
     if facts["under_way"]:
         under_way = facts["under_way"]
         report.note("deploy", None, f"{under_way['kind']} {under_way['deploy']} is under way", "deployer attach")
+
+
+def _artifact(report: Report, config: Config) -> None:
+    name = config.build.artifact
+    if name and config.build.command is None and not (config.directory / name).exists():
+        report.exit_code = 7
+        report.note("artifact", False, f"{config.directory / name} does not exist, and no [build] command makes it")
+
+
+def _signal(report: Report, config: Config, running: dict[str, Any]) -> None:
+    if not running["hears"]:
+        name = config.settings()["drain"]["signal"]
+        detail = (
+            f"pid {running['pid']} has no handler for {name}: it dies of it at once, with whatever it is working on"
+        )
+        report.note("drain", None, detail, f"let the app catch {name}, finish its work and exit")
 
 
 def _disk(report: Report, disk: dict[str, Any]) -> None:
@@ -91,7 +108,7 @@ def _env_file(report: Report, config: Config, facts: dict[str, Any]) -> None:
             )
 
 
-def _process(report: Report, facts: dict[str, Any]) -> None:
+def _process(report: Report, config: Config, facts: dict[str, Any]) -> None:
     running = facts["instance"]
     if running:
         count = len(running["processes"])
@@ -100,10 +117,15 @@ def _process(report: Report, facts: dict[str, Any]) -> None:
             True,
             f"pid {running['pid']} runs {running['release']} ({count} process{'es' if count != 1 else ''})",
         )
+        _signal(report, config, running)
+        if facts["crashes"]:
+            report.note("process", None, f"it has crashed {facts['crashes']['count']} times in a row", "deployer logs")
         if not facts["keeper"]:
             report.note(
                 "keeper", None, "no keeper looks after it: a crash would not be noticed", "deployer status starts one"
             )
+    elif facts["draining"]:
+        report.note("process", None, f"pid {facts['draining'][0]['pid']} is draining", "deployer attach")
     elif facts["adopt"]:
         report.note(
             "process", True, f"the first push will take over pid {facts['adopt']['pid']} ({facts['adopt']['command']})"
@@ -128,4 +150,7 @@ def _health(report: Report, config: Config, facts: dict[str, Any]) -> None:
         answer = facts["health"]
         tasks = len(answer["tasks"])
         work = f", {tasks} task{'s' if tasks != 1 else ''} in progress" if tasks else ""
-        report.note("health", True if answer["good"] else None, f"{url} says {answer['health']}{work}")
+        asked = facts["health_url"]
+        report.note("health", True if answer["good"] else None, f"{asked} says {answer['health']}{work}")
+        if asked != url and "{port}" not in url:
+            report.note("health", None, f"the next push will ask {url}, which is another address")

@@ -255,7 +255,7 @@ def plan(config: Config, options: PushOptions) -> dict[str, Any]:
     if not found["steps"]:
         steps = []
     return {
-        "hosts": [{"host": session.host, "release": found["release"], "steps": steps, "warnings": found["warnings"]}],
+        "hosts": [{"host": session.host, "release": found["release"], "steps": steps, "warnings": []}],
         "warnings": warnings,
     }
 

@@ -52,7 +52,7 @@ def _sum(checks: Sequence[Mapping[str, Any]], paint: Paint) -> str:
     if bad:
         return f"{paint('!!', 'bad')}  {text.plural(bad, 'check')} of {len(checks)} failed; nothing was changed"
     rest = f", {text.plural(doubtful, 'warning')}" if doubtful else ""
-    return f"{paint('ok', 'good')}  {text.plural(len(checks), 'check')} passed{rest}; nothing was changed"
+    return f"{paint('ok', 'good')}  {text.plural(len(checks) - doubtful, 'check')} passed{rest}; nothing was changed"
 
 
 def _rollback(host: Mapping[str, Any]) -> str:

@@ -56,7 +56,9 @@ def result_lines(event: Mapping[str, Any], course: Course, layout: Layout) -> li
     if status not in ("done", "unchanged"):
         return [layout.headed("down" if status == "down" else "fail", _failure(status, course.kind, hosts))]
     lines = [layout.headed("done", text.joined(_success(status, event, course), *_costs(status, event, course)))]
-    if status == "done" and course.kind in ("push", "deploy", "rollback"):
+    if (
+        status == "done" and course.kind in ("push", "deploy") and course.gaps
+    ):  # something was replaced: it can come back
         lines.append(layout.headed("next", f"deployer rollback {course.target}".rstrip()))
     return lines
 
@@ -72,12 +74,12 @@ def _success(status: str, event: Mapping[str, Any], course: Course) -> str:
 def _costs(status: str, event: Mapping[str, Any], course: Course) -> list[str]:
     gap = max(course.gaps, default=None) if status == "done" and course.kind != "stop" else None
     costs = [] if gap is None else [f"gap {gap:.0f} ms" if gap < 1000 else f"gap {text.took(gap / 1000)}"]
-    return [*costs, "killed at the ceiling, work was lost"] if event.get("exit_code") == 5 else costs
+    return [*costs, "a process had to be killed at the ceiling"] if event.get("exit_code") == 5 else costs
 
 
 def _failure(status: str, kind: str, hosts: list[Any]) -> str:
     if status == "down":
-        return f"{_names(hosts)} not running: neither release would start"
+        return f"{_names(hosts)} not running: no release would start"
     if status == "partial":
         return "hosts differ: " + ", ".join(f"{host.get('host')} {host.get('status')} {_on(host)}" for host in hosts)
     if status == "reverted":

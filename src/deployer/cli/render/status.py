@@ -31,14 +31,21 @@ def _block(host: Mapping[str, Any], now: str, paint: Paint) -> list[str]:
 
 
 def _rows(facts: Mapping[str, Any], now: str) -> list[Row]:
-    rows = [("release", str(facts.get("current") or "none, nothing was pushed here"))]
     draining = facts.get("draining") or []
+    serves = None if facts.get("instance") or not draining else draining[0].get("release")
+    rows = [("release", str(serves or facts.get("current") or "none, nothing was pushed here"))]
     rows += _instance(facts.get("instance")) if facts.get("instance") or not draining else []
+    rows += [("crashes", _crashes(facts["crashes"]))] if facts.get("crashes") else []
     rows += [("restart", f"in {text.took(facts['restart_in_s'])}")] if facts.get("restart_in_s") else []
     rows += _health(facts.get("health") or {}) if facts.get("instance") or draining else []
     rows += [("deploy", _under_way(facts["under_way"], now))] if facts.get("under_way") else []
     rows += [("draining", _generation(item)) for item in draining]
     return rows + [row for problem in facts.get("problems") or [] for row in _problem("problem", problem)]
+
+
+def _crashes(crashes: Mapping[str, Any]) -> str:
+    how = crashes.get("error") or ("" if crashes.get("exit_code") is None else f"last exit code {crashes['exit_code']}")
+    return text.joined(f"{crashes.get('count')} in a row", str(how) if how else None, "see deployer logs")
 
 
 def _instance(instance: Mapping[str, Any] | None) -> list[Row]:

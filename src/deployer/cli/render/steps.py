@@ -70,7 +70,9 @@ class Steps:
         tail = [str(item) for item in event.get("log_tail") or []][-_TAIL_LINES:]
         return Line(host, "ready", "FAILED", "", reason[0] if reason else "", (*reason[1:], *tail))
 
-    def _revert_finished(self, event: Event, host: str) -> Line:
+    def _revert_finished(self, event: Event, host: str) -> Line | None:
+        if not event.get("release"):
+            return None  # nothing ran before: there was nothing to go back to
         spent = text.took(text.between(self._reverts.get(host), event.get("time")))
         release = event.get("release") or "the old release"
         if event.get("ok") is False:

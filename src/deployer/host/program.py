@@ -1,0 +1,37 @@
+"""Is the program that a release wants to run there at all? Asked before the old process is asked to stop."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from deployer.errors import GateError
+from deployer.host.gates import OLD_SERVES
+from deployer.host.spawn import environment
+from deployer.model import Spec
+
+_RUNS = {".py": "python3", ".js": "node", ".rb": "ruby", ".sh": "sh"}
+
+
+def require(spec: Spec) -> None:
+    """Raises GateError when the command of *spec* names no program, neither in the release nor on the PATH."""
+    name = spec.argv[0]
+    in_release = Path(spec.cwd, name)
+    if "/" in name:
+        found = os.access(in_release, os.X_OK)
+    else:
+        found = shutil.which(name, path=environment(spec, {}).get("PATH", os.defpath)) is not None
+    if not found:
+        raise _missing(name, in_release)
+
+
+def _missing(name: str, in_release: Path) -> GateError:
+    cause = f"looked for {in_release}, executable" if "/" in name else "it is not on the PATH"
+    hint = "correct run.command, or install it on this host"
+    if in_release.exists():
+        runs = _RUNS.get(in_release.suffix)
+        cause = "it is a file of the release, and not an executable program"
+        hint = f'write command = ["{runs}", "{name}"] in [run]' if runs else f"chmod +x {name}, or say what runs it"
+    title = f"the new release cannot be started: there is no program {name!r}"
+    return GateError(title, cause=cause, state=OLD_SERVES, hint=hint)
