@@ -14,7 +14,7 @@ import signal
 from pathlib import Path
 from uuid import uuid4
 
-from app import SOURCE, App, alive
+from app import SOURCE, App, alive, state
 from victims import kill
 
 ROLES = ("runner", "keeper", "resume")
@@ -43,8 +43,9 @@ def passed(path, sql):
         return
     seen[token] = seen.get(token, 0) + 1
     if what == str(seen[token]) or not what.isdigit() and what in sql:
-        with open(armed + ".reached", "w") as file:
+        with open(armed + ".reaching", "w") as file:
             file.write(f"{os.getpid()} {sql}")
+        os.rename(armed + ".reaching", armed + ".reached")
         os.unlink(armed)
         os.kill(os.getpid(), signal.SIGSTOP)
 '''
@@ -91,7 +92,8 @@ class Point:
 
     @property
     def reached(self) -> bool:
-        return self._reached.exists() and not self._armed.exists()
+        # It says so a moment before it stops: a SIGCONT that came first would be lost.
+        return self._reached.exists() and not self._armed.exists() and state(self.pid) == "T"
 
     @property
     def where(self) -> str:
