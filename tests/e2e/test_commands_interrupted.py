@@ -64,10 +64,10 @@ def test_interrupt_during_the_drain_only_detaches(app: App, number: signal.Signa
 
 def test_detached_push_goes_on_by_itself_and_can_be_followed_from_its_beginning(app: App) -> None:
     app.push()
-    task = app.task(2)
+    task = app.task(4)
     app.release("v2")
     detached = app.push("--detach")
-    assert detached.seconds < 2
+    assert detached.seconds < 3
     attached = app.run("attach", "--json", check=0)
     assert attached.names()[0] == "stage.finished"
     assert attached.event("push.finished")["status"] == "done"

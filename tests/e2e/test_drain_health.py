@@ -44,7 +44,7 @@ def moment(event: dict[str, Any]) -> float:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_push_is_as_quick_as_the_process_whatever_its_health_says(app: App, mode: str) -> None:
-    with stranger(app, "--health", mode, "--task", "1") as old:
+    with stranger(app, "--health", mode, "--task", "3") as old:
         (app.root / "app.pid").write_text(str(old.pid))
         app.configure(
             health=f'url = "{app.url}/health"\ninterval = "50ms"\ntimeout = "400ms"',
@@ -55,7 +55,7 @@ def test_push_is_as_quick_as_the_process_whatever_its_health_says(app: App, mode
         assert drained["verdict"] == "clean" and drained["lost"] == [] and not alive(old.pid)
         assert [line[:3] for line in app.lines("SIGNALS_FILE")] == [["SIGTERM", "main", str(old.pid)]]
         [done] = app.lines("WORK_FILE")
-        assert 0 <= moment(drained) - float(done[3]) + 0.01 < 0.8
+        assert 0 <= moment(drained) - float(done[3]) + 0.01 < 1.5
         assert app.get()["release"] == app.current()
 
 

@@ -98,11 +98,11 @@ def test_new_release_starts_only_when_the_last_escapee_has_finished(app: App) ->
 @pytest.mark.parametrize("kind", ["child", "setsid", "daemon"])
 def test_process_started_during_the_drain_is_drained_too(app: App, kind: str) -> None:
     app.push()
-    client = app.task(1)
+    client = app.task(3)
     app.release("v2")
     push = app.start("push", "--json")
     wait_until(lambda: app.lines("SIGNALS_FILE"), what="the drain has begun")
-    asked = urllib.request.Request(f"{app.url}/spawn?kind={kind}&seconds=1.5", method="POST")
+    asked = urllib.request.Request(f"{app.url}/spawn?kind={kind}&seconds=3", method="POST")
     urllib.request.urlopen(asked, timeout=5).close()
     out, err = push.communicate(timeout=30)
     client.communicate(timeout=5)
