@@ -189,3 +189,20 @@ def test_two_apps_cannot_share_one_path(app: App) -> None:
         assert 'belongs to the app "t-app", not to "other"' in result.err
     assert running(app)["pid"] == before["pid"]
     config.write_text(config.read_text().replace('app = "other"', 'app = "t-app"'))
+
+
+def test_old_engines_and_outputs_are_pruned_and_the_one_in_use_stays(app: App) -> None:
+    app.push()
+    [used] = [path.name for path in (app.host / ".deployer/engine").iterdir() if not path.name.startswith(".")]
+    for number in range(5):
+        old = app.host / f".deployer/engine/{number:016d}"
+        old.mkdir()
+        os.utime(old, (number, number))
+    for number in range(30):
+        (app.host / f".deployer/deploys/2020010{number}T000000Z-push-0000").mkdir()
+    app.release("v2")
+    app.push()
+    kept = {path.name for path in (app.host / ".deployer/engine").iterdir()}
+    assert used in kept and len(kept) == 3
+    assert len(list((app.host / ".deployer/deploys").iterdir())) <= 21
+    app.run("restart", check=0)

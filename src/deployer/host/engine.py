@@ -47,6 +47,7 @@ def install(paths: HostPaths) -> Path:
     home = paths.engines / digest(package)
     target = home / "deployer"
     if target == package or _whole(home):
+        os.utime(home)  # pruning goes by the time of the last use
         return target
     building = paths.engines / f".{home.name}.{os.getpid()}"
     for path in files(package):

@@ -9,6 +9,8 @@ from deployer.host.deploy import Deploy
 from deployer.host.releases import Releases
 from deployer.host.store import Store
 
+ENGINES_KEPT = 3
+"""Copies of the engine that are kept: the last used is the one that the keeper runs."""
 OUTPUTS_KEPT = 20
 """Deploys whose install and check output is kept."""
 
@@ -19,7 +21,8 @@ def prune(deploy: Deploy) -> None:
     rows = deploy.state.rows("SELECT id, state FROM releases ORDER BY created_at DESC, id DESC")
     good = [row["id"] for row in rows if row["state"] == "good"]
     failed = [row["id"] for row in rows if row["state"] != "good" and row["id"] != deploy.request.release]
-    protected = {str(deploy.request.release), *good[:2], releases.current() or ""} | _running(deploy)
+    replaced = deploy.request.previous_release or ""  # what a rollback goes to first
+    protected = {str(deploy.request.release), replaced, *good[:2], releases.current() or ""} | _running(deploy)
     removed = releases.prune(int(deploy.request.target["keep"]), protected, good)
     removed += releases.prune(0, protected, failed[1:])  # the newest failed one may still be looked at
     for release in removed:
@@ -39,6 +42,9 @@ def _prune_private(deploy: Deploy) -> None:
         if path.stem not in running:
             path.unlink(missing_ok=True)
     for old in sorted(deploy.paths.deploys.iterdir())[:-OUTPUTS_KEPT]:
+        disk.remove_tree(str(old))
+    engines = sorted(deploy.paths.engines.glob("[!.]*"), key=lambda path: path.stat().st_mtime)
+    for old in engines[:-ENGINES_KEPT]:
         disk.remove_tree(str(old))
 
 
