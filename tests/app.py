@@ -181,11 +181,16 @@ class App:
         """End everything, by pid, and fail when something of the app outlives `deployer stop`."""
         if (self.host / ".deployer").exists():
             self.run("stop", "--ceiling", "1s", "--wait-lock", "20s", timeout=60)
-        for pid in self.processes():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        for _ in range(10):  # a keeper that dies may have started something a moment before
+            pids = self.processes()
+            if not pids:
+                return
+            for pid in pids:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            wait_until(lambda ended=pids: not any(map(alive, ended)), what="what was killed has gone")
 
 
 def command(*args: str) -> list[str]:

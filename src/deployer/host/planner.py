@@ -94,7 +94,8 @@ class Planner:
             return str(before)
         if not older:
             raise UsageError(
-                "there is no earlier good release to roll back to", cause=f"{serving} serves", state="nothing was changed",
+                "there is no earlier good release to roll back to",
+                cause=f"{serving} serves" if serving else "nothing was pushed here", state="nothing was changed",
                 hint="name one of `deployer releases`, or push a fixed one",
             )  # fmt: skip
         return str(older[0])
