@@ -87,7 +87,9 @@ class LastCall:
     def _tell(self) -> None:
         if not self._deploy.journal.has("last_call", "told"):
             self._deploy.journal.note("last_call", "told")
-            self._deploy.journal.event("last_call.finished", ok=self._problem is None, text=self._problem)
+            running = self._thread is not None and self._thread.is_alive()
+            problem = "it had not ended when the drain did" if running else self._problem
+            self._deploy.journal.event("last_call.finished", ok=problem is None, text=problem)
 
 
 def _signal(deploy: Deploy, hook: Hook) -> Optional[str]:
