@@ -248,3 +248,19 @@ def test_unit_that_systemd_would_kill_before_the_ceiling_is_refused(app: App, st
     assert "drain.ceiling is 11m" in result.err
     assert process.poll() is None
     assert not signals(app)
+
+
+def test_adopted_service_that_a_broken_push_brought_back_can_be_restarted_stopped_and_started(
+    app: App, start: Start
+) -> None:
+    start()
+    app.configure(args=["--exit-at-once", "3"], adopt=f"port = {app.port}")
+    app.push(check=1)
+    brought_back = running(app)["pid"]
+    app.run("restart", check=0)
+    restarted = running(app)["pid"]
+    assert restarted != brought_back and not alive(brought_back)
+    app.run("stop", check=0)
+    assert not alive(restarted)
+    app.run("start", check=0)
+    assert app.get()["pid"] == running(app)["pid"]

@@ -206,3 +206,12 @@ def test_old_engines_and_outputs_are_pruned_and_the_one_in_use_stays(app: App) -
     assert used in kept and len(kept) == 3
     assert len(list((app.host / ".deployer/deploys").iterdir())) <= 21
     app.run("restart", check=0)
+
+
+def test_rollback_after_a_push_goes_to_what_that_push_replaced(app: App) -> None:
+    ids = push_versions(app, "v1", "v2")
+    app.run("rollback", check=0)
+    newest = push_versions(app, "v3")
+    assert running(app)["release"] == newest[-1]
+    app.run("rollback", check=0)
+    assert running(app)["release"] == ids[0]

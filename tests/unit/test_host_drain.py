@@ -258,3 +258,46 @@ def test_lost_names_the_tasks_or_counts_them_and_no_number_is_too_big() -> None:
 def test_extension_is_read_in_microseconds_and_nothing_odd_is_believed(said: str, seconds: float | None) -> None:
     assert extension({"EXTEND_TIMEOUT_USEC": said}) == seconds
     assert extension({}) is None
+
+
+def test_signal_goes_out_when_the_disk_refuses_to_write_it_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = scene(tmp_path)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for write in ("replace", "mark", "execute"):
+        monkeypatch.setattr(here.state, write, full)
+    assert here.after(0) is None
+    assert here.after(1) is None
+    assert [signum for _, signum in here.table.sent] == [TERM]
+
+
+def test_force_comes_at_the_ceiling_on_a_full_disk_too_and_names_whom_it_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = scene(tmp_path, ceiling=5)
+    assert here.after(0) is None
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(here.state, "update", full)
+    monkeypatch.setattr(here.state, "replace", full)
+    assert here.after(4.9) is None
+    assert [signum for _, signum in here.table.sent] == [TERM]
+    here.after(0.2)
+    assert [signum for _, signum in here.table.sent] == [TERM, KILL]
+
+
+def test_second_keeper_still_names_whom_the_first_one_killed(tmp_path: Path) -> None:
+    here = scene(tmp_path, ceiling=5)
+    here.after(0)
+    here.after(6)
+    second = here.resumed()
+    here.exits(100)
+    verdict = second.advance()
+    assert verdict is not None and verdict.verdict == "killed"
+    assert [one["pid"] for one in verdict.killed] == [100]
