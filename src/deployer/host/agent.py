@@ -147,17 +147,18 @@ class Agent:
         # The keeper starts what should run at once; give it the moment that takes, so that `status` tells the outcome.
         keeper = builtin.Builtin(self._paths)
         deadline = time.monotonic() + within
-        while time.monotonic() < deadline:
-            status = keeper.status()
-            if status["desired"] is None or status["desired"]["state"] != "promised":
-                break
-            keeper._socket and select.select([], [], [], 0.05)
+        desired = keeper.status()["desired"]
+        while desired and desired["state"] == "promised" and time.monotonic() < deadline:
+            keeper.wait(deadline)
+            desired = keeper.status()["desired"]
         keeper.close()
 
     def _releases(self, params: Params) -> List[Params]:
-        facts, _ = self._look(params["target"], params["settings"])
-        found: List[Params] = facts["releases"]
-        return found
+        observer = observe.Observer(self._paths, params["target"], params["settings"], self._processes)
+        try:
+            return observer.releases()
+        finally:
+            observer.close()
 
     def _history(self, params: Params) -> List[Params]:
         if not self._paths.state.exists():

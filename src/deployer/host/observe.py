@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import signal
@@ -12,11 +11,12 @@ from typing import Any, Dict, List, Optional
 
 from deployer.errors import DeployerError, PreflightError
 from deployer.host import adopt, health, lock, ports
+from deployer.host.deploy import settings_of
 from deployer.host.health import Answer
 from deployer.host.instance import Instance, alive_rows, from_row
 from deployer.host.journal import timestamp
 from deployer.host.paths import HostPaths
-from deployer.host.process import Processes
+from deployer.host.process import Processes, Stat
 from deployer.host.ready import url_port
 from deployer.host.state import State
 from deployer.host.supervisors import builtin
@@ -36,12 +36,14 @@ class Observer:
         self._processes = processes
         self._state = State(paths.state) if paths.state.exists() else None
         self._instances: List[Instance] = []
+        self._members: Dict[str, List[Stat]] = {}
         self._keeper_says: Dict[str, Any] = {}
 
     def facts(self) -> Facts:
         """Everything of docs/architecture.md's "Facts"."""
         if self._state is not None:
             self._instances = [from_row(row, self._processes) for row in alive_rows(self._state)]
+            self._members = {one.id: one.members() for one in self._instances}
         self._keeper_says = builtin.look(self._paths) or {}
         running = self.running()
         draining = self._draining()
@@ -63,7 +65,7 @@ class Observer:
             "restart_in_s": self._keeper_says.get("restart_in_s"),
             "desired": self._state.meta("desired") if self._state else None,
             "under_way": self._under_way(),
-            "releases": self._releases(),
+            "releases": self.releases(),
             "disk": self._disk(),
             "env_file": self._has_env_file(),
             "python": platform.python_version(),
@@ -96,7 +98,7 @@ class Observer:
     def running(self) -> Optional[Instance]:
         """The instance that serves now: alive, and not asked to stop."""
         for one in reversed(self._instances):
-            if not self._is_draining(one) and one.members():
+            if not self._is_draining(one) and self._members[one.id]:
                 return one
         return None
 
@@ -107,14 +109,14 @@ class Observer:
             self._state.close()
 
     def _draining(self) -> List[Instance]:
-        return [one for one in self._instances if self._is_draining(one) and one.members()]
+        return [one for one in self._instances if self._is_draining(one) and self._members[one.id]]
 
     def _is_draining(self, one: Instance) -> bool:
         assert self._state is not None
         return self._state.row("SELECT 1 FROM drains WHERE instance=? AND verdict IS NULL", one.id) is not None
 
     def _describe(self, one: Instance, state: str) -> Dict[str, Any]:
-        members = one.members()
+        members = self._members[one.id]
         return {
             "id": one.id,
             "release": one.spec.release,
@@ -129,14 +131,15 @@ class Observer:
             # Also one that a revert has started again as it was found: there is no release of that name.
             "adopted": one.adopted or self._running_settings(one) is None,
             "processes": [one.tree.describe(stat) for stat in members],
-            "hears": one.tree.hears(signal.Signals[self._settings["drain"]["signal"]]),
+            "hears": self._processes.heard(
+                [stat.pid for stat in members], signal.Signals[self._settings["drain"]["signal"]]
+            ),
         }
 
     def _running_settings(self, running: Optional[Instance]) -> Optional[Dict[str, Any]]:
         if running is None or self._state is None:
             return None
-        row = self._state.row("SELECT settings FROM releases WHERE id=?", running.spec.release)
-        return json.loads(row["settings"]) if row and row["settings"] else None
+        return settings_of(self._state, running.spec.release)
 
     def _ask(self, settings: Dict[str, Any], asked: Optional[Instance]) -> Answer:
         table = settings["health"]
@@ -162,7 +165,8 @@ class Observer:
             "step": row["step"], "pid": by.get("pid"), "release": row["release"], "running": bool(by),
         }  # fmt: skip
 
-    def _releases(self) -> List[Dict[str, Any]]:
+    def releases(self) -> List[Dict[str, Any]]:
+        """What is on this host, the newest first."""
         if self._state is None:
             return []
         current = self._current()

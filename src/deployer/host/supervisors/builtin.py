@@ -136,8 +136,7 @@ class Builtin:
         self._decoder, self._answers = Decoder(), []
         self._socket = connect(self._paths) or start(self._paths)
         self._socket.settimeout(ANSWER_WITHIN)
-        if self._deploy:
-            self._answer_to({"op": "watch", "deploy": self._deploy})
+        self._answer_to({"op": "watch", "deploy": self._deploy})
         if not self._compared:
             self._bring_up_to_date()
 
