@@ -74,6 +74,11 @@ class Deploy:
     gap_from: Optional[float] = None
     gap_ms: Optional[int] = None
 
+    @property
+    def old_settings(self) -> Dict[str, Any]:
+        """The settings of the release that serves now; those of the wanted one where it has none of ours."""
+        return (self.request.previous or {}).get("settings") or self.request.settings
+
     def spec(self, instance: str) -> Spec:
         """How to start the wanted release as *instance*."""
         if self.request.spec is not None:

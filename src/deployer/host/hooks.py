@@ -31,16 +31,11 @@ def ask(deploy: Deploy, hook: Hook) -> Optional[str]:
     """Do what *hook* says; what went wrong, for a person, or None. Never raises: it must not stop the push."""
     how = hook.how
     if isinstance(how, str) and urlsplit(how).scheme in ("http", "https"):
-        answer = health.ask(how.replace("{port}", str(observe.port_of(old_settings(deploy)))), hook.within)
+        answer = health.ask(how.replace("{port}", str(observe.port_of(deploy.old_settings))), hook.within)
         return None if answer.status is not None and answer.status < 400 else f"{how} answered {answer.health}"
     if isinstance(how, str) and how in signal.Signals.__members__:
         return _signal(deploy, hook)
     return _run(deploy, hook, ["sh", "-c", how] if isinstance(how, str) else list(how))
-
-
-def old_settings(deploy: Deploy) -> Dict[str, Any]:
-    """The settings of the release that serves now; the config's where it has none of ours."""
-    return (deploy.request.previous or {}).get("settings") or deploy.request.settings
 
 
 class LastCall:

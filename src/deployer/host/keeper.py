@@ -14,8 +14,9 @@ import signal
 import socket
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from deployer.errors import DeployerError
 from deployer.host import engine, logs, unix
@@ -142,17 +143,24 @@ class Keeper:
 
     def _wait(self) -> None:
         poller = select.poll()
-        readers: Dict[int, Any] = {self._wake: self._drain_wake, self._server.fileno(): self._accept}
+        readers: Dict[int, Callable[[], None]] = {self._wake: self._drain_wake, self._server.fileno(): self._accept}
         for fd, connection in self._connections.items():
-            readers[fd] = lambda c=connection: self._read(c)
+            readers[fd] = partial(self._read, connection)
         for name, listener in self._core.notify.items():
-            readers[listener.fileno()] = lambda n=name, s=listener: self._heard(n, s)
+            readers[listener.fileno()] = partial(self._heard, name, listener)
         exits = self._core.watched() if self._retry_at is None else []  # known already, and not to be dealt with yet
         for fd in [*readers, *exits]:
             poller.register(fd, select.POLLIN)
         for fd, _ in poller.poll(self._timeout_ms()):
             if fd in readers:
-                readers[fd]()
+                self._take(readers[fd])
+
+    def _take(self, reader: Callable[[], None]) -> None:
+        try:
+            reader()
+        except Exception as error:  # whatever somebody sent us, the app keeps its parent
+            _say(f"not understood: {error!r}")
+            time.sleep(0.1)  # it may still be there to be read
 
     def _timeout_ms(self) -> float:
         due = [self._rotate_at, self._core.next_deadline(), self._resume_at]

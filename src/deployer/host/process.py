@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import sys
-from typing import AbstractSet, Dict, NamedTuple, Optional, Set
+from typing import AbstractSet, Dict, NamedTuple, Optional, Sequence, Set
 
 from deployer.errors import PreflightError
 from deployer.model import Identity
@@ -154,6 +154,10 @@ class Processes:
             return None
         masks = [int(line.split()[1], 16) for line in lines if line.startswith((b"SigCgt:", b"SigIgn:"))]
         return any(mask >> (signum - 1) & 1 for mask in masks) if masks else None
+
+    def heard(self, pids: Sequence[int], signum: int) -> bool:
+        """Whether any of *pids* would do something else than die of the signal; True where that cannot be seen."""
+        return not pids or any(self.catches(pid, signum) is not False for pid in pids)
 
     def owner(self, pid: int) -> Optional[tuple[int, int]]:
         """(uid, gid) that *pid* runs as."""

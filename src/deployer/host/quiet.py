@@ -53,7 +53,7 @@ def _running(deploy: Deploy) -> Optional[Dict[str, Any]]:
 
 
 def _health(deploy: Deploy) -> Answer:
-    settings = hooks.old_settings(deploy)
+    settings = deploy.old_settings
     if not settings["health"]["url"]:
         return health.NO_URL
     return health.ask(observe.filled_url(settings), settings["health"]["timeout"], settings["health"]["busy"])

@@ -13,7 +13,7 @@ from deployer.host import health, ports
 from deployer.host.clock import Clock
 from deployer.host.health import Answer
 from deployer.host.process import Processes
-from deployer.host.supervisors.base import Supervisor
+from deployer.host.supervisors.base import Watched
 
 FIRST_DELAY = 0.01
 """Seconds between the first probes of a start; they slow down to `health.interval`."""
@@ -39,7 +39,7 @@ class Prover:
     """Proves one started instance. *settings* is its release's `health` table; *port* the one it should listen on."""
 
     def __init__(
-        self, supervisor: Supervisor, settings: Dict[str, Any], port: Optional[int], clock: Clock, processes: Processes
+        self, supervisor: Watched, settings: Dict[str, Any], port: Optional[int], clock: Clock, processes: Processes
     ) -> None:
         self._supervisor = supervisor
         self._settings = settings

@@ -11,7 +11,7 @@ from deployer.host import gates, logs, spawn
 from deployer.host.deploy import Deploy
 from deployer.host.spawn import StartError
 from deployer.host.tree import Tree
-from deployer.model import DrainOrder, Identity, Spec
+from deployer.model import Identity, Spec
 
 END_WITHIN = 10.0
 """Seconds that a rehearsed instance, which never had any work, may take to stop."""
@@ -74,20 +74,3 @@ class Rehearsal:
                 os.waitpid(self._pid, os.WNOHANG)
             except ChildProcessError:
                 pass
-
-    # The rest of the protocol is never asked of a rehearsal.
-
-    def replace(self, deploy: str, who: str, new: Optional[Spec], how: DrainOrder, confirmed: bool = False) -> None:
-        raise NotImplementedError
-
-    def adopt(self, spec: Spec, identity: Identity) -> None:
-        raise NotImplementedError
-
-    def confirm(self, instance: str) -> None:
-        raise NotImplementedError
-
-    def move_deadline(self, instance: str, seconds: Optional[float]) -> bool:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Nothing is kept open."""

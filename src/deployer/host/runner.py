@@ -175,7 +175,7 @@ class Runner:
             if self._journal.has("stage", "begin"):
                 Releases(self._deploy.paths.root).remove(request.release)
                 self._deploy.state.execute("DELETE FROM releases WHERE id=?", request.release)
-            swap.unlink(self._deploy.paths.secrets_of(request.release))
+            self._deploy.paths.secrets_of(request.release).unlink(missing_ok=True)
 
     def _finish(self, outcome: Outcome) -> None:
         deploy = self._deploy

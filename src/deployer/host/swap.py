@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from typing import Any, Dict, List, Optional
 
@@ -11,7 +10,7 @@ from deployer.host import adopt as adoption
 from deployer.host import disk, logs, observe, ports, program, quiet, units
 from deployer.host.deploy import Deploy, spec_of
 from deployer.host.hooks import LastCall
-from deployer.host.ready import NotReady, Prover
+from deployer.host.ready import NotReady, Proof, Prover
 from deployer.host.releases import Releases
 from deployer.host.spawn import write_secrets
 from deployer.host.supervise import new_instance_id
@@ -67,8 +66,6 @@ def replace(deploy: Deploy) -> None:
 def ready(deploy: Deploy) -> None:
     """Wait for the proof that the new instance serves. Raises NotReady."""
     proof = _prove(deploy, str(deploy.request.instance), deploy.request.settings)
-    if deploy.gap_from is not None:
-        deploy.gap_ms = max(0, round((proof.first_good_at - deploy.gap_from) * 1000))
     deploy.journal.event("ready", probes=proof.probes, took_s=proof.took_s, pid=proof.pid)
 
 
@@ -97,23 +94,20 @@ def revert(deploy: Deploy, reason: str) -> bool:
     if deploy.request.release and deploy.request.kind in ("push", "rollback"):
         deploy.state.execute("UPDATE releases SET state='failed' WHERE id=? AND state!='good'", deploy.request.release)
     spec = _previous_spec(deploy, instance) if previous else None
-    settings = (previous or {}).get("settings") or deploy.request.settings
     order = DrainOrder(
         deploy.request.drain["signal"], deploy.request.drain["signal_to"],
         min(deploy.request.drain["ceiling"], deploy.request.drain["revert_ceiling"]),
     )  # fmt: skip
     _hand_over(deploy, spec, order, None)
-    ok = spec is not None and _came_back(deploy, spec, settings)
+    ok = spec is not None and _came_back(deploy, spec)
     deploy.journal.event("revert.finished", release=spec.release if spec else None, ok=ok, gap_ms=deploy.gap_ms)
     deploy.journal.done("revert", ok=ok)
     return ok
 
 
-def _came_back(deploy: Deploy, spec: Spec, settings: Dict[str, Any]) -> bool:
+def _came_back(deploy: Deploy, spec: Spec) -> bool:
     try:
-        proof = _prove(deploy, spec.id, settings)
-        if deploy.gap_from is not None:
-            deploy.gap_ms = max(0, round((proof.first_good_at - deploy.gap_from) * 1000))
+        _prove(deploy, spec.id, deploy.old_settings)
         return True
     except NotReady as error:
         deploy.journal.event("warning", text=f"the old release did not become ready either: {error}")
@@ -129,7 +123,6 @@ def _hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, last_call
     try:
         for old in olds:
             _tell_drain(deploy, old, order)
-            _warn_of_the_deaf(deploy, old, order)
         if deploy.gap_from is None and olds and not _stopping_already(deploy, olds):
             deploy.gap_from = deploy.clock.now()
         deploy.supervisor.replace(deploy.request.deploy, deploy.request.who, new, order)
@@ -190,12 +183,13 @@ def _tell_drain(deploy: Deploy, old: Dict[str, Any], order: DrainOrder) -> None:
     deploy.journal.event(
         "drain.started", pid=old["pid"], ceiling_s=ceiling, command=old["command"], signal=order.signal
     )
+    if not deploy.journal.has("revert", "begin"):
+        _warn_of_the_deaf(deploy, old, order)
 
 
 def _warn_of_the_deaf(deploy: Deploy, old: Dict[str, Any], order: DrainOrder) -> None:
     pids = [process["pid"] for process in old.get("processes", [])]
-    deaf = [deploy.processes.catches(pid, signal.Signals[order.signal]) is False for pid in pids]
-    if deaf and all(deaf) and not deploy.journal.has("revert", "begin"):
+    if not deploy.processes.heard(pids, signal.Signals[order.signal]):
         deploy.journal.event(
             "warning",
             text=f"pid {old['pid']} has no handler for {order.signal}: it dies of it at once, with whatever it is working on",
@@ -229,17 +223,17 @@ def _tell_progress(deploy: Deploy, one: Dict[str, Any], watch: Watch) -> None:
 
 
 def _watch(deploy: Deploy, olds: List[Dict[str, Any]]) -> Watch:
-    previous = deploy.request.previous or {}
-    settings = previous.get("settings") or deploy.request.settings
-    url = settings["health"]["url"] if olds else None
-    if url:
-        url = observe.filled_url(settings)
+    settings = deploy.old_settings
+    url = observe.filled_url(settings) if olds and settings["health"]["url"] else None
     return Watch(url, settings["health"]["timeout"], settings["health"]["busy"], deploy.clock)
 
 
-def _prove(deploy: Deploy, instance: str, settings: Dict[str, Any]) -> Any:
+def _prove(deploy: Deploy, instance: str, settings: Dict[str, Any]) -> Proof:
     port = observe.port_of(settings)
-    return Prover(deploy.supervisor, settings["health"], port, deploy.clock, deploy.processes).prove(instance)
+    proof = Prover(deploy.supervisor, settings["health"], port, deploy.clock, deploy.processes).prove(instance)
+    if deploy.gap_from is not None:
+        deploy.gap_ms = max(0, round((proof.first_good_at - deploy.gap_from) * 1000))
+    return proof
 
 
 def why_not(deploy: Deploy, error: NotReady) -> str:
@@ -279,7 +273,7 @@ def flip_back(deploy: Deploy) -> None:
     if back and (deploy.paths.release(back)).is_dir():
         releases.flip(back)
     elif releases.current() == deploy.request.release:
-        unlink(deploy.paths.root / "current")
+        (deploy.paths.root / "current").unlink(missing_ok=True)
         disk.sync_directory(str(deploy.paths.root))
 
 
@@ -304,10 +298,3 @@ def _inheritable(env: Dict[str, str]) -> Dict[str, str]:
         "WATCHDOG_USEC",
     )
     return {name: value for name, value in env.items() if name not in stale}
-
-
-def unlink(path: Any) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass

@@ -83,11 +83,6 @@ class Tree:
         """A member for a person: pid and command."""
         return {"pid": stat.pid, "command": self._processes.command(stat.pid)}
 
-    def hears(self, signum: int) -> bool:
-        """Whether any member would do something else than die of the signal; True where that cannot be seen."""
-        members = self.refresh()
-        return not members or any(self._processes.catches(stat.pid, signum) is not False for stat in members)
-
     def close(self) -> None:
         for handle in self._handles.values():
             handle.close()

@@ -7,16 +7,23 @@ from typing import Any, Dict, Optional, Protocol
 from deployer.model import DrainOrder, Identity, Spec
 
 
-class Supervisor(Protocol):
+class Watched(Protocol):
+    """Something whose instances can be looked at: all that the proof of readiness needs."""
+
+    def status(self) -> Dict[str, Any]:
+        """`desired`: the wished instance's record; `instances`: what runs, each with its processes and its drain."""
+
+    def wait(self, deadline: float) -> None:
+        """Return when something may have changed, at the latest at *deadline* (monotonic seconds)."""
+
+
+class Supervisor(Watched, Protocol):
     """
     The owner of the app's process tree and socket.
 
     `replace` is the one dangerous promise: when it returns, the supervisor will ask what runs to stop, wait for it up to
     the ceiling, and start *new*, whether or not its caller lives on. Asking twice for the same instance is asking once.
     """
-
-    def status(self) -> Dict[str, Any]:
-        """`desired`: the wished instance's record; `instances`: what runs, each with its processes and its drain."""
 
     def replace(self, deploy: str, who: str, new: Optional[Spec], how: DrainOrder, confirmed: bool = False) -> None:
         """Hand over the promise. *new* None means: nothing shall run."""
@@ -29,9 +36,6 @@ class Supervisor(Protocol):
 
     def move_deadline(self, instance: str, seconds: Optional[float]) -> bool:
         """Lengthen a drain by *seconds*, or end it now (None). False when none is under way."""
-
-    def wait(self, deadline: float) -> None:
-        """Return when something may have changed, at the latest at *deadline* (monotonic seconds)."""
 
     def close(self) -> None:
         """Say goodbye: what was promised goes on, nobody needs to look after the caller."""
