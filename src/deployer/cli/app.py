@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from deployer.cli import lifecycle, push, rollback, show
+from deployer.cli import control, lifecycle, push, rollback, show
 from deployer.cli.options import Command, Group
 from deployer.cli.session import guarded, voice
 from deployer.errors import UsageError
@@ -34,6 +34,8 @@ app.command("push", cls=Command)(push.push)
 app.command("deploy", cls=Command, hidden=True)(push.push)
 app.command("status", cls=Command)(show.status)
 app.command("attach", cls=Command)(lifecycle.attach)
+app.command("abort", cls=Command)(control.abort)
+app.command("drain", cls=Command)(control.drain)
 app.command("rollback", cls=Command)(rollback.rollback)
 app.command("releases", cls=Command)(show.releases)
 app.command("history", cls=Command)(show.history)

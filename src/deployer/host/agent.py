@@ -11,12 +11,13 @@ import json
 import os
 import platform
 import select
+import signal
 import sys
 import time
 from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional
 
-from deployer.errors import DeployerError, LinkError, PreflightError
-from deployer.host import disk, engine, envfile, following, lock, observe, runner, spawn, units, unix
+from deployer.errors import DeployerError, FailedError, LinkError, PreflightError
+from deployer.host import asking, disk, engine, envfile, following, lock, observe, runner, spawn, units, unix
 from deployer.host.deploy import Request
 from deployer.host.journal import timestamp
 from deployer.host.paths import HostPaths, resolve
@@ -40,6 +41,10 @@ UNDO_WITHIN = 3.0
 Params = Dict[str, Any]
 
 
+class _Stopped(Exception):
+    """Somebody has aborted what this agent prepares."""
+
+
 class Agent:
     """Answers one client. Holds the deploy lock from `open` to `commit`."""
 
@@ -53,6 +58,8 @@ class Agent:
         self._opened: Params = {}
         self._facts: Params = {}
         self._bytes_received = 0
+        self._reading = False
+        self._told_to_stop = False
         self._ops: Dict[str, Callable[[Params], Any]] = {
             "hello": self._hello,
             "observe": self._observe,
@@ -62,6 +69,7 @@ class Agent:
             "blob": self._blob,
             "commit": self._commit,
             "follow": self._follow,
+            "control": self._control,
             "releases": self._releases,
             "history": self._history,
             "logs": self._logs,
@@ -69,14 +77,38 @@ class Agent:
         }
 
     def serve(self) -> None:
-        """Answer requests until the client closes the connection."""
+        """Answer requests until the client closes the connection, or until somebody aborts what it prepares."""
         while True:
-            request = frames.read(self._in)
+            try:
+                request = self._next()
+            except _Stopped:
+                self._send({"id": None, "error": self._aborted().to_json()})
+                return
             if request is None:
                 return
             if isinstance(request, bytes):
                 raise frames.BrokenFrame("bytes without a request")
             self._send(self._answer(request))
+
+    def _next(self) -> Optional[frames.Frame]:
+        # Whoever aborts sends SIGTERM. It counts between two requests only: nothing may be cut in two, least of all a commit.
+        self._reading = True
+        try:
+            if self._told_to_stop:
+                raise _Stopped
+            return frames.read(self._in)
+        finally:
+            self._reading = False
+
+    def stop(self) -> None:
+        """Abort what is being prepared, as soon as that cuts nothing in two."""
+        self._told_to_stop = self._lock is not None
+        if self._reading and self._told_to_stop:
+            raise _Stopped
+
+    def _aborted(self) -> FailedError:
+        title = f"{self._opened['kind']} aborted by {asking.stopped_by(self._paths, self._opened['deploy'])}"
+        return FailedError(title, state="nothing was changed; the running release was not touched")
 
     def _answer(self, request: Params) -> Params:
         number = request.get("id")
@@ -367,6 +399,9 @@ class Agent:
         )
         return {}
 
+    def _control(self, params: Params) -> Params:
+        return asking.control(self._paths, str(params["what"]), str(params["who"]), float(params.get("seconds") or 0))
+
     def _let_go(self) -> None:
         if self._lock is not None:
             self._lock.release()
@@ -378,8 +413,10 @@ def main(argv: List[str]) -> int:
     os.umask(0o022)  # whatever the caller's is: nothing that we make may be writable for others
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # a stray print must not break the frames
+    agent = Agent(stdin, stdout)
+    signal.signal(signal.SIGTERM, lambda *_: agent.stop())
     try:
-        Agent(stdin, stdout).serve()
+        agent.serve()
     except (frames.BrokenFrame, BrokenPipeError, ConnectionResetError) as error:
         sys.stderr.write(f"agent: {error}\n")
         return 1

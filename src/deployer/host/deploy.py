@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
 from deployer.host.clock import Clock
+from deployer.host.control import Control
 from deployer.host.journal import Journal
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
@@ -68,6 +69,7 @@ class Deploy:
     supervisor: Supervisor
     clock: Clock
     processes: Processes
+    control: Control = field(default_factory=Control)
     manifest: Optional[Manifest] = None
     verdicts: List[Dict[str, Any]] = field(default_factory=list)
     lost: List[Dict[str, Any]] = field(default_factory=list)

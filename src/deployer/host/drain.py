@@ -69,10 +69,16 @@ class Drain:
         """Seconds since the drain was asked for; 0 when that was before the machine was started again."""
         return max(0.0, self._clock.now() - self._asked_mono)
 
-    def move_deadline(self, deadline: float) -> None:
-        """Lengthen or end the wait; recorded."""
-        self._state.update("drains", self.instance.id, deadline_mono=deadline)
+    def move_deadline(self, deadline: float) -> bool:
+        """Lengthen or shorten the wait; recorded. False when force has been used already."""
+        if self._forced_at is not None:
+            return False
+        if deadline > self.deadline:  # more time counts only once it is on record: the next keeper must grant it too
+            self._state.update("drains", self.instance.id, deadline_mono=deadline)
+        else:
+            self._try(partial(self._state.update, "drains", self.instance.id, deadline_mono=deadline))
         self.deadline = deadline
+        return True
 
     def take_over(self, deploy: str, who: str, how: DrainOrder) -> None:
         """What is left of a crash is now *deploy*'s to wait for, and for no longer than it would wait for anything."""

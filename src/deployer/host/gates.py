@@ -9,7 +9,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, List, Mapping, Optional, Sequence
+from typing import Callable, List, Mapping, Optional, Protocol, Sequence
 
 from deployer.durations import show
 from deployer.errors import GateError
@@ -26,6 +26,13 @@ LONGEST_LINE = 64 * 1024
 Redact = Callable[[str], str]
 
 
+class Interruption(Protocol):
+    """May end a gate before its time: once `fileno` is readable, `heed` is called, and whatever it raises ends the gate."""
+
+    def fileno(self) -> int: ...
+    def heed(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Command:
     """What to run for *step*. `env` holds a DEPLOYER_INSTANCE of its own: by that mark all that it starts is found."""
@@ -38,11 +45,12 @@ class Command:
     output: Path
 
 
-def run(command: Command, redact: Redact, processes: Processes) -> float:
+def run(command: Command, redact: Redact, processes: Processes, interruption: Optional[Interruption] = None) -> float:
     """
     Seconds that *command* took; its output is in `command.output`, without the secrets that *redact* knows.
 
-    Raises GateError with the end of the output when it fails or exceeds its time: nothing that it started lives on.
+    Raises GateError with the end of the output when it fails or exceeds its time, and what *interruption* raises: nothing
+    that it started lives on then.
     """
     command.output.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     started = time.monotonic()
@@ -50,10 +58,13 @@ def run(command: Command, redact: Redact, processes: Processes) -> float:
     tree = _tree(process, command, processes)
     output = _Output(command.output, redact)
     try:
-        code = _wait(process, output, started + command.timeout)
+        code = _wait(process, output, started + command.timeout, interruption)
         if code != 0:
             end(tree)
             output.take_rest(process)
+    except BaseException:
+        end(tree)
+        raise
     finally:
         output.close()
         tree.close()
@@ -105,16 +116,21 @@ def _bury(process: "subprocess.Popen[bytes]") -> None:
     process.poll()
 
 
-def _wait(process: "subprocess.Popen[bytes]", output: "_Output", deadline: float) -> Optional[int]:
+def _wait(
+    process: "subprocess.Popen[bytes]", output: "_Output", deadline: float, interruption: Optional[Interruption]
+) -> Optional[int]:
     """The exit code of *process*, whose output is taken meanwhile; None at *deadline*."""
     assert process.stdout is not None
     handle, pipe = os.pidfd_open(process.pid), process.stdout.fileno()
-    watched = [handle, pipe]
+    wake = -1 if interruption is None else interruption.fileno()
+    watched = [handle, pipe] + ([] if interruption is None else [wake])
     try:
         while time.monotonic() < deadline:
             ready = select.select(watched, [], [], max(0.0, deadline - time.monotonic()))[0]
             if pipe in ready and not output.take(pipe):
-                watched = [handle]
+                watched.remove(pipe)
+            if interruption is not None and wake in ready:
+                interruption.heed()
             if handle in ready:
                 output.take_rest(process)
                 return process.wait()

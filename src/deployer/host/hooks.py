@@ -58,10 +58,17 @@ class LastCall:
             return None
         return max(0.0, float(draining["drain"]["left_s"]) - self._before)
 
+    def warning(self) -> float:
+        """Seconds that a drain must still last for the app to get its last call; 0 when it had it, or when there is none."""
+        made = self._thread is not None or self._deploy.journal.has("last_call", "begin")
+        return 0.0 if self._how is None or made else self._before
+
     def look(self, draining: Dict[str, Any]) -> None:
         """Make the call if it is due; tell how it went if it is over."""
         if self._thread is not None and not self._thread.is_alive():
             self._tell()
+            if self._deploy.journal.has("drain", "cut_short"):  # the rest of the time was only for this call
+                self._deploy.supervisor.move_deadline(draining["id"], self._deploy.clock.now())
         due = self.due_in(draining)
         if due is not None and due <= 0:
             self._deploy.journal.note("last_call", "begin")

@@ -255,7 +255,9 @@ class Keeper:
         elif op == "confirm":
             self._core.confirm(request["instance"])
         elif op == "deadline":
-            return self._core.move_deadline(request["instance"], request["seconds"])
+            return self._core.move_deadline(
+                request["instance"], float(request["deadline"]), str(request.get("who") or "")
+            )
         elif op == "upgrade":
             if request.get("engine") != self._package:
                 self._upgrade(request["argv"])

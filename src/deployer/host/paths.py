@@ -17,6 +17,7 @@ class HostPaths:
         self.private = root / ".deployer"
         self.state = self.private / "state.db"
         self.lock = self.private / "lock"
+        self.abort = self.private / "abort"
         self.store = self.private / "store"
         self.secrets = self.private / "secrets"
         self.engines = self.private / "engine"

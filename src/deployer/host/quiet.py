@@ -7,6 +7,7 @@ from typing import Any, Dict, Optional
 from deployer.host import health, hooks, observe
 from deployer.host.deploy import Deploy
 from deployer.host.health import Answer
+from deployer.host.heed import Attentive
 from deployer.host.hooks import Hook
 
 COMMAND_WITHIN = 30.0
@@ -41,7 +42,7 @@ def wait_idle(deploy: Deploy) -> None:
         deploy.journal.progress(
             "drain.waiting", elapsed_s=round(limit - left, 1), ceiling_s=limit, busy=answer.busy, tasks=answer.tasks
         )
-        deploy.supervisor.wait(min(deadline, deploy.clock.now() + max(interval, 0.1)))
+        Attentive(deploy, deploy.supervisor).wait(min(deadline, deploy.clock.now() + max(interval, 0.1)))
     deploy.journal.event("warning", text="no idle moment was found within drain.wait_idle; draining now")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from pathlib import Path
 from typing import Any, Dict, Optional
@@ -58,10 +59,11 @@ class Rehearsal:
         return {"desired": gone, "instances": []}
 
     def wait(self, deadline: float) -> None:
-        """Until the instance exits or *deadline* passes."""
+        """Until the instance exits, somebody asks something of the deploy, or *deadline* passes."""
         handle = self._tree.handle(self._pid) if self._tree else None
         if handle is not None:
-            handle.exited(max(0.0, deadline - self._deploy.clock.now()))
+            left = max(0.0, deadline - self._deploy.clock.now())
+            select.select([handle.fileno(), self._deploy.control.fileno()], [], [], left)
 
     def end(self) -> None:
         """SIGTERM, then SIGKILL after END_WITHIN, to everything that the rehearsal started."""

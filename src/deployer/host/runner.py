@@ -22,7 +22,9 @@ from typing import Any, Callable, Dict, List, Optional
 from deployer.errors import DeployerError, DownError, FailedError, GateError, LockedError
 from deployer.host import gates, lock, pruning, spawn, steps, swap, unix
 from deployer.host.clock import Clock
+from deployer.host.control import Asked, Control
 from deployer.host.deploy import Deploy, Request
+from deployer.host.heed import Aborted, aborted_by, heed, too_late
 from deployer.host.journal import Journal
 from deployer.host.paths import HostPaths
 from deployer.host.plan import GATES
@@ -81,6 +83,8 @@ class Runner:
         """
         try:
             outcome = self._begin()
+        except Aborted:
+            outcome = self._aborted()
         except DeployerError as error:
             outcome = self._failed(error)
         except Exception as error:  # a bug of ours must still end the deploy in the record
@@ -95,13 +99,20 @@ class Runner:
     def _begin(self) -> Outcome:
         # A keeper that does not come up ends the deploy here. What a dead runner asked of one is done once this is answered.
         self._deploy.supervisor.status()
+        if aborted_by(self._deploy) and not too_late(self._deploy):
+            return self._aborted()
         # Once it was asked to be quiet the old process refuses new work for good: the only way out is forward.
-        forward = _handed_over(self._deploy) or self._journal.has("quiet", "begin")
+        forward = swap.handed_over(self._deploy) or self._journal.has("quiet", "begin")
         if self._resumed and self._deploy.request.steps and not forward:
             return self._undone()
         return self._run()
 
     def _undone(self) -> Outcome:
+        self._end_gates()
+        title = "the deploy was interrupted before the old process was asked to stop"
+        return self._failed(GateError(title, state=gates.OLD_SERVES))
+
+    def _end_gates(self) -> None:
         # What an install, a check or a rehearsal had started works on in a release that is about to be removed.
         processes = self._deploy.processes
         for step in GATES:
@@ -110,8 +121,6 @@ class Runner:
                 tree = Tree(processes, Identity(0, 0, processes.boot), begun["instance"])
                 gates.end(tree)
                 tree.close()
-        title = "the deploy was interrupted before the old process was asked to stop"
-        return self._failed(GateError(title, state=gates.OLD_SERVES))
 
     def _run(self) -> Outcome:
         reverting = self._journal.data("revert", "begin")
@@ -122,6 +131,7 @@ class Runner:
         for step in self._deploy.request.steps:
             if self._journal.has(step["step"], "done"):
                 continue
+            heed(self._deploy)
             self._journal.begin(step["step"])
             try:
                 STEPS[step["step"]](self._deploy)
@@ -134,6 +144,16 @@ class Runner:
         killed = any(verdict["verdict"] == "killed" for verdict in self._deploy.verdicts)
         return Outcome("done", EXIT_KILLED if killed else EXIT_DONE)
 
+    def _aborted(self) -> Outcome:
+        """Somebody wants the old release back: as soon as nothing is lost by it."""
+        deploy = self._deploy
+        title = f"{deploy.request.kind} aborted by {aborted_by(deploy)}"
+        if swap.handed_over(deploy) or self._journal.has("quiet", "begin"):
+            return self._reverted(title)
+        if self._resumed:
+            self._end_gates()
+        return self._failed(FailedError(title, state=gates.OLD_SERVES, hint="push again when you like"))
+
     def _revert(self, error: NotReady) -> Outcome:
         return self._reverted(swap.why_not(self._deploy, error))
 
@@ -141,25 +161,31 @@ class Runner:
         deploy = self._deploy
         done = self._journal.data("revert", "done")
         came_back = bool(done["ok"]) if done else swap.revert(deploy, reason)
-        title = f"{deploy.request.host} did not become ready on {deploy.request.release}"
+        aborted = aborted_by(deploy) is not None
+        title = reason if aborted else f"{deploy.request.host} did not become ready on {deploy.request.release}"
+        cause = None if aborted else reason
         if came_back:
             back = (deploy.request.previous or {}).get("spec", {}).get("release")
             state = f"the old release {back} serves again"
             hint = "fix the release and push again; [check] or run.rehearse can find it before the old one is stopped"
-            return Outcome("reverted", EXIT_FAILED, FailedError(title, cause=reason, state=state, hint=hint))
+            hint = "push again when you like" if aborted else hint
+            return Outcome("reverted", EXIT_FAILED, FailedError(title, cause=cause, state=state, hint=hint))
+        if aborted and deploy.request.previous is None:
+            state = "nothing ran before, and nothing runs now"
+            return Outcome("failed", EXIT_FAILED, FailedError(title, state=state, hint="push again when you like"))
         if deploy.request.previous is None:
             state = "nothing ran before, and nothing runs now"
         else:
             state = "THE SERVICE IS DOWN: the old release would not start either; the keeper goes on trying"
         hint = "see `deployer logs`; push a release that works"
-        return Outcome("down", EXIT_DOWN, DownError(title, cause=reason, state=state, hint=hint))
+        return Outcome("down", EXIT_DOWN, DownError(title, cause=cause, state=state, hint=hint))
 
     def _failed(self, error: DeployerError) -> Outcome:
         deploy = self._deploy
         if self._journal.has("confirm", "done"):  # it serves: nothing that fails after that is worth a second swap
             self._journal.event("warning", text=error.title)
             return self._done()
-        if _handed_over(deploy):
+        if swap.handed_over(deploy):
             # Past the point of no return: whatever broke, the service must end on a release that runs, a stop be a stop.
             if deploy.request.kind == "stop":
                 raise error
@@ -255,8 +281,9 @@ def _build(paths: HostPaths, request: Request, manifest: Optional[Manifest]) -> 
     journal = Journal(state, request.deploy, request.host, Redactor(_secrets(paths, request)))
     if request.release and (request.kind != "push" or journal.has("stage", "done")):
         journal.common["release"] = request.release
-    supervisor = Builtin(paths, request.deploy)
-    return Deploy(request, paths, state, journal, supervisor, Clock(), Processes(), manifest)
+    control = Control()
+    supervisor = Builtin(paths, request.deploy, control.fileno())
+    return Deploy(request, paths, state, journal, supervisor, Clock(), Processes(), control, manifest)
 
 
 def _secrets(paths: HostPaths, request: Request) -> Dict[str, str]:
@@ -277,8 +304,11 @@ def _remember(deploy: Deploy) -> None:
 
 def _serve(deploy: Deploy, server: socket.socket, resumed: bool = False) -> None:
     followers: List[threading.Thread] = []
-    threading.Thread(target=_accept, args=(server, deploy.journal, followers), daemon=True).start()
-    Runner(deploy, resumed).run()
+    threading.Thread(target=_accept, args=(server, deploy, followers), daemon=True).start()
+    try:
+        Runner(deploy, resumed).run()
+    finally:
+        deploy.control.close()
     deploy.supervisor.close()
     deploy.journal.close()
     deadline = time.monotonic() + FOLLOWERS_WITHIN
@@ -286,34 +316,30 @@ def _serve(deploy: Deploy, server: socket.socket, resumed: bool = False) -> None
         follower.join(max(0.0, deadline - time.monotonic()))
 
 
-def _handed_over(deploy: Deploy) -> bool:
-    """Whether the supervisor has the promise: the one thing that must be gone on with and not undone."""
-    if not deploy.journal.has("replace", "begin"):
-        return False
-    if deploy.request.kind == "stop":
-        return True
-    return deploy.state.row("SELECT 1 FROM instances WHERE id=?", deploy.request.instance) is not None
-
-
-def _accept(server: socket.socket, journal: Journal, followers: List[threading.Thread]) -> None:
+def _accept(server: socket.socket, deploy: Deploy, followers: List[threading.Thread]) -> None:
     while True:
         try:
             connection, _ = server.accept()
         except OSError:
             return
-        thread = threading.Thread(target=_follower, args=(connection, journal), daemon=True)
+        thread = threading.Thread(target=_follower, args=(connection, deploy), daemon=True)
         followers.append(thread)
         thread.start()
 
 
-def _follower(connection: socket.socket, journal: Journal) -> None:
+def _follower(connection: socket.socket, deploy: Deploy) -> None:
     with connection, connection.makefile("rb") as stream:
         try:
             request = frames.read(stream)
         except (OSError, frames.BrokenFrame):
             return
-        if isinstance(request, dict) and request.get("op") == "follow":
-            journal.follow(int(request.get("since") or 0), lambda event: _send(connection, event))
+        if not isinstance(request, dict):
+            return
+        if request.get("op") == "follow":
+            deploy.journal.follow(int(request.get("since") or 0), lambda event: _send(connection, event))
+        elif request.get("op") == "control":
+            asked = Asked(str(request["what"]), str(request["who"]), float(request.get("seconds") or 0))
+            _send(connection, deploy.control.ask(asked).answer())
 
 
 def _send(connection: socket.socket, event: Dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from deployer.errors import GateError
 from deployer.host import disk, gates, logs, observe, spawn
 from deployer.host.deploy import Deploy, spec_of
 from deployer.host.gates import Command
+from deployer.host.heed import Attention, Attentive
 from deployer.host.ready import NotReady, Prover, url_port
 from deployer.host.rehearse import Rehearsal
 from deployer.host.releases import Releases
@@ -61,7 +62,7 @@ def rehearse(deploy: Deploy) -> None:
     rehearsal = Rehearsal(deploy, spec, listener, output)
     try:
         health, known = _private_health(request.settings), port if _on_port(request.settings) else None
-        proof = Prover(rehearsal, health, known, deploy.clock, deploy.processes).prove(spec.id)
+        proof = Prover(Attentive(deploy, rehearsal), health, known, deploy.clock, deploy.processes).prove(spec.id)
     except NotReady as error:
         raise GateError(
             "the rehearsal failed: the new release did not become ready",
@@ -87,7 +88,7 @@ def _gate(deploy: Deploy, step: str) -> None:
     command = Command(step, table["command"], deploy.paths.release(request.release), env, table["timeout"], output)
     damaged = _damaged(deploy)
     with disk.disk_errors(f"run {step}", str(output)):
-        took = gates.run(command, deploy.journal.redact, deploy.processes)
+        took = gates.run(command, deploy.journal.redact, deploy.processes, Attention(deploy))
     _require_intact(step, sorted(_damaged(deploy) - damaged))
     deploy.journal.event(f"{step}.finished", took_s=round(took, 3))
 

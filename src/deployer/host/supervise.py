@@ -141,6 +141,11 @@ class Core:
             self._hold(new.socket, early=True)
         self._not_before.clear()  # a restart that was waiting its turn is overtaken
         with self._state.transaction():
+            # What was promised and never started is no longer wanted: a restart that waited its turn, an aborted release.
+            self._state.execute(
+                "UPDATE instances SET state='ended', ended_at=? WHERE state='promised' AND pid IS NULL",
+                self._clock.wall(),
+            )
             if new is not None:
                 self._promise(new, deploy, confirmed, crashes=0)
             self._state.set_meta("desired", new.id if new else None)
@@ -173,13 +178,14 @@ class Core:
         if instance_id in self.instances:
             self.instances[instance_id].confirmed = True
 
-    def move_deadline(self, instance_id: str, seconds: Optional[float]) -> bool:
-        """Lengthen a drain under way by *seconds*, or end it now (None). False when there is none."""
+    def move_deadline(self, instance_id: str, deadline: float, who: str = "") -> bool:
+        """Move the ceiling of a drain to *deadline* (monotonic seconds), as *who* asked. False when it is too late for that."""
         found = self.drains.get(instance_id)
-        if found is None:
-            return False
-        found.move_deadline(self._clock.now() if seconds is None else found.deadline + seconds)
-        return True
+        moved = found is not None and found.move_deadline(deadline)
+        if moved:
+            left = deadline - self._clock.now()
+            self._say(f"drain of {instance_id} may take {left:.1f} s more{f': asked by {who}' if who else ''}")
+        return moved
 
     # The next thing to do --------------------------------------------------------------------------------------------
 

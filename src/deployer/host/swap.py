@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional
 from deployer.host import adopt as adoption
 from deployer.host import disk, logs, observe, ports, program, quiet, units
 from deployer.host.deploy import Deploy, spec_of
+from deployer.host.heed import Attentive, aborted_by
 from deployer.host.hooks import LastCall
 from deployer.host.ready import NotReady, Proof, Prover
 from deployer.host.releases import Releases
@@ -86,7 +87,7 @@ def revert(deploy: Deploy, reason: str) -> bool:
     tail = logs.tail(deploy.paths.app_log, 20, offset=_log_offset(deploy, failed))
     back = deploy.journal.data("revert", "begin") or {}
     if not back:
-        deploy.journal.event("revert.started", reason=reason, log_tail=tail)
+        deploy.journal.event("revert.started", reason=reason, log_tail=tail, aborted=aborted_by(deploy) is not None)
     flip_back(deploy)
     previous = deploy.request.previous
     instance = back.get("instance") or new_instance_id()
@@ -94,15 +95,30 @@ def revert(deploy: Deploy, reason: str) -> bool:
     if deploy.request.release and deploy.request.kind in ("push", "rollback"):
         deploy.state.execute("UPDATE releases SET state='failed' WHERE id=? AND state!='good'", deploy.request.release)
     spec = _previous_spec(deploy, instance) if previous else None
-    order = DrainOrder(
-        deploy.request.drain["signal"], deploy.request.drain["signal_to"],
-        min(deploy.request.drain["ceiling"], deploy.request.drain["revert_ceiling"]),
-    )  # fmt: skip
-    _hand_over(deploy, spec, order, None)
+    # A release that was never started leaves the old one draining, which has its last call; one that was has nothing to save.
+    started = deploy.state.row("SELECT 1 FROM instances WHERE id=? AND pid IS NOT NULL", failed)
+    _hand_over(deploy, spec, _order_back(deploy), None if started else LastCall(deploy))
     ok = spec is not None and _came_back(deploy, spec)
     deploy.journal.event("revert.finished", release=spec.release if spec else None, ok=ok, gap_ms=deploy.gap_ms)
     deploy.journal.done("revert", ok=ok)
     return ok
+
+
+def _order_back(deploy: Deploy) -> DrainOrder:
+    """How what runs is asked to stop for a revert."""
+    drain = deploy.request.drain
+    if not handed_over(deploy):  # what runs is the old release, which was only made quiet: it has work to finish
+        return deploy.request.drain_order
+    return DrainOrder(drain["signal"], drain["signal_to"], min(drain["ceiling"], drain["revert_ceiling"]))
+
+
+def handed_over(deploy: Deploy) -> bool:
+    """Whether the supervisor has the promise: the one thing that must be gone on with and not undone."""
+    if not deploy.journal.has("replace", "begin"):
+        return False
+    if deploy.request.kind == "stop":
+        return True
+    return deploy.state.row("SELECT 1 FROM instances WHERE id=?", deploy.request.instance) is not None
 
 
 def _came_back(deploy: Deploy, spec: Spec) -> bool:
@@ -136,6 +152,7 @@ def _hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, last_call
 
 def _follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, last_call: Optional[LastCall]) -> None:
     waiting = list(olds)
+    keeper = Attentive(deploy, deploy.supervisor, last_call)
     progress_at = deploy.clock.now() + PROGRESS_EVERY
     while True:
         status = deploy.supervisor.status()
@@ -153,7 +170,7 @@ def _follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, 
             progress_at = deploy.clock.now() + PROGRESS_EVERY
             if draining:
                 _tell_progress(deploy, draining, watch)
-        deploy.supervisor.wait(min(progress_at, _last_call(deploy, draining, last_call)))
+        keeper.wait(min(progress_at, _last_call(deploy, draining, last_call)))
 
 
 def _last_call(deploy: Deploy, draining: Optional[Dict[str, Any]], last_call: Optional[LastCall]) -> float:
@@ -230,7 +247,8 @@ def _watch(deploy: Deploy, olds: List[Dict[str, Any]]) -> Watch:
 
 def _prove(deploy: Deploy, instance: str, settings: Dict[str, Any]) -> Proof:
     port = observe.port_of(settings)
-    proof = Prover(deploy.supervisor, settings["health"], port, deploy.clock, deploy.processes).prove(instance)
+    keeper = Attentive(deploy, deploy.supervisor)
+    proof = Prover(keeper, settings["health"], port, deploy.clock, deploy.processes).prove(instance)
     if deploy.gap_from is not None:
         deploy.gap_ms = max(0, round((proof.first_good_at - deploy.gap_from) * 1000))
     return proof

@@ -42,7 +42,7 @@ class Session:
         self._send("blob", {"key": key, "size": size})
         sent = 0
         for piece in frames.slices(content):
-            self._channel.send(piece)
+            self._put(piece)
             sent += len(piece)
         self._answer()
         return sent
@@ -69,7 +69,23 @@ class Session:
 
     def _send(self, op: str, params: dict[str, Any]) -> None:
         self._number += 1
-        self._channel.send({"id": self._number, "op": op, **params})
+        self._put({"id": self._number, "op": op, **params})
+
+    def _put(self, frame: frames.Frame) -> None:
+        try:
+            self._channel.send(frame)
+        except LinkError:
+            self._last_word()
+            raise
+
+    def _last_word(self) -> None:
+        """Raise what the engine said before it went, if it said anything: somebody may have aborted what we prepare."""
+        try:
+            while (frame := self._channel.receive()) is not None:
+                if isinstance(frame, dict) and "error" in frame:
+                    self._unwrap(frame)
+        except LinkError:
+            pass  # it went without a word
 
     def _answer(self) -> Any:
         frame = self._channel.receive()

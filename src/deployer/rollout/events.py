@@ -16,8 +16,8 @@ Emit = Callable[[Event], None]
 class Stream:
     """Stamps the client's own events, passes the host's on, and remembers how the host finished."""
 
-    def __init__(self, deploy: str, emit: Emit) -> None:
-        self.deploy = deploy
+    def __init__(self, deploy: str | None, emit: Emit) -> None:
+        self.deploy = deploy  # None while there is none, as when nothing is under way
         self.finished: Event | None = None
         self.seen = 0
         self.serving: str | None = None  # the release that runs while nothing has been changed

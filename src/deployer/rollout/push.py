@@ -215,7 +215,7 @@ def _follow_again(config: Config, stream: Stream, detach: bool) -> None:
 
 def _pass_on(session: Session, stream: Stream, detach: bool) -> None:
     if stream.finished is None:
-        for event in session.follow(stream.deploy, stream.seen):
+        for event in session.follow(str(stream.deploy), stream.seen):
             stream.passed(event)
             if detach and event["event"] in PAST_THE_GATES:
                 return

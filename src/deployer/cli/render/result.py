@@ -19,6 +19,12 @@ _DONE = {
     ("restart", "done"): "{who} restarted on {release}",
 }
 
+_ABORTED = {
+    "aborted": "{who} on {release}: the deploy was aborted",
+    "asked": "{who} goes back by itself: the old process finishes its work first",
+    "nothing": "nothing was under way on {who}",
+}
+
 
 @dataclass
 class Course:
@@ -53,6 +59,8 @@ def result_lines(event: Mapping[str, Any], course: Course, layout: Layout) -> li
     if status == "detached":
         words = f"{_names(hosts)} goes on by itself: the old process finishes its work first"
         return [layout.headed("done", words), layout.headed("next", f"deployer attach {course.target}".rstrip())]
+    if event.get("kind") == "abort" and status in _ABORTED:
+        return [layout.headed("done", _ABORTED[status].format(who=_names(hosts), release=_release(hosts)))]
     if status not in ("done", "unchanged"):
         return [layout.headed("down" if status == "down" else "fail", _failure(status, course.kind, hosts))]
     lines = [layout.headed("done", text.joined(_success(status, event, course), *_costs(status, event, course)))]

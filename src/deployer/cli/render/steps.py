@@ -29,6 +29,11 @@ class Steps:
             "last_call.finished": lambda event, host: Line(
                 host, "last call", "ok" if event.get("ok") else "FAILED", "", str(event.get("text") or "")
             ),
+            "drain.extended": lambda event, host: Line(
+                host, "drain", "more", text.took(event.get("by_s")), _moved(event, "may take {ceiling} in all")
+            ),
+            "drain.cut_short": lambda event, host: Line(host, "drain", "now", "", _moved(event, "is ended now")),
+            "abort.asked": lambda event, host: Line(host, "abort", "...", "", f"asked by {event.get('who')}"),
             "resumed": lambda event, host: Line(host, "resume", "ok", "", str(event.get("text"))),
             "drain.finished": lambda event, host: drain.finished(event),
             "start.finished": self._start,
@@ -67,6 +72,8 @@ class Steps:
     def _revert_started(self, event: Event, host: str) -> Line:
         self._reverts[host] = event.get("time")
         reason = text.clean(str(event.get("reason") or "the new release did not become ready")).splitlines()
+        if event.get("aborted"):
+            return Line(host, "abort", "ok", "", "the old release starts again once its work is done")
         tail = [str(item) for item in event.get("log_tail") or []][-_TAIL_LINES:]
         return Line(host, "ready", "FAILED", "", reason[0] if reason else "", (*reason[1:], *tail))
 
@@ -78,6 +85,11 @@ class Steps:
         if event.get("ok") is False:
             return Line(host, "revert", "FAILED", spent, f"{release} did not start either")
         return Line(host, "revert", "ok", spent, f"back on {release}")
+
+
+def _moved(event: Event, what: str) -> str:
+    ceiling = text.took(event.get("ceiling_s"))
+    return f"pid {event.get('pid')} {what.format(ceiling=ceiling)}, asked by {event.get('who')}"
 
 
 def host_of(event: Event) -> str:

@@ -34,8 +34,8 @@ class Supervisor(Watched, Protocol):
     def confirm(self, instance: str) -> None:
         """*instance* has proven itself and may be restarted when it crashes."""
 
-    def move_deadline(self, instance: str, seconds: Optional[float]) -> bool:
-        """Lengthen a drain by *seconds*, or end it now (None). False when none is under way."""
+    def move_deadline(self, instance: str, deadline: float, who: str = "") -> bool:
+        """Move the ceiling of a drain to *deadline* (monotonic seconds), as *who* asked. False when it is too late for that."""
 
     def close(self) -> None:
         """Say goodbye: what was promised goes on, nobody needs to look after the caller."""

@@ -29,10 +29,12 @@ class Builtin:
     A connection to the keeper of the app at *paths*. A keeper that dies meanwhile is replaced by another, unasked.
 
     With *deploy*, whose runner we are then, a keeper of another version goes on as this one. Connects at the first request.
+    `wait` also ends when the descriptor *wake* is readable.
     """
 
-    def __init__(self, paths: HostPaths, deploy: Optional[str] = None) -> None:
+    def __init__(self, paths: HostPaths, deploy: Optional[str] = None, wake: Optional[int] = None) -> None:
         self._paths = paths
+        self._wake: List[int] = [] if wake is None else [wake]
         self._deploy = deploy
         self._socket: Optional[socket.socket] = None
         self._decoder = Decoder()
@@ -56,18 +58,22 @@ class Builtin:
     def confirm(self, instance: str) -> None:
         self._ask({"op": "confirm", "instance": instance})
 
-    def move_deadline(self, instance: str, seconds: Optional[float]) -> bool:
-        return bool(self._ask({"op": "deadline", "instance": instance, "seconds": seconds}))
+    def move_deadline(self, instance: str, deadline: float, who: str = "") -> bool:
+        return bool(self._ask({"op": "deadline", "instance": instance, "deadline": deadline, "who": who}))
 
     def wait(self, deadline: float) -> None:
-        """Return at the keeper's word that something changed or its death, or at *deadline*."""
+        """Return at the keeper's word that something changed or its death, at a wake-up, or at *deadline*."""
         if self._changed:  # said while we waited for an answer to something else
             self._changed = False
             return
         left = max(0.0, deadline - time.monotonic())
-        if self._socket is not None and select.select([self._socket], [], [], left)[0]:
+        if self._socket is not None and self._socket.fileno() in self._readable(left):
             self._receive()
             self._changed = False
+
+    def _readable(self, within: float) -> List[int]:
+        assert self._socket is not None
+        return select.select([self._socket.fileno(), *self._wake], [], [], within)[0]
 
     def close(self) -> None:
         if self._socket is not None:
