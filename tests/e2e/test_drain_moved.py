@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 
-from app import App, wait_until
 from test_abort import draining, end, start_push
+
+from app import App, wait_until
 from victims import keeper, kill
 
 
