@@ -57,6 +57,54 @@ def test_second_push_waits_with_wait_lock_and_finds_nothing_left_to_do(app: App)
     first.communicate()
 
 
+def test_newer_push_supersedes_one_that_waits_and_never_the_one_under_way(app: App) -> None:
+    app.push()
+    app.release("v2")
+    app.configure(build=SLOW_BUILD)
+    first = app.start("push", "--json")
+    wait_until(lambda: building(app), what="the first push builds")
+    app.release("v3")
+    older = app.start("push", "--json", "--no-build", "--wait-lock", "30s")
+    rolling = app.start("rollback", "--json", "--wait-lock", "30s")
+    waits = wait_until(lambda: len(found := app.status()["waiting"]) == 2 and found, what="two wait")
+    assert {one["kind"] for one in waits} == {"push", "rollback"}
+    app.release("v4")
+    newest = app.start("push", "--json", "--no-build", "--wait-lock", "30s", "--supersede")
+    out, err = older.communicate(timeout=10)
+    assert first.poll() is None, "the older one gave way only when the lock was free"
+    assert older.returncode == 3
+    deploy = json.loads(newest.stdout.readline())["deploy"] if newest.stdout else "?"
+    assert f"superseded by {deploy}" in err
+    assert "untouched by this call" in err
+    assert json.loads(out.splitlines()[-1])["exit_code"] == 3
+    for one in (first, newest, rolling):
+        one.communicate(timeout=60)
+        assert one.returncode in (0, 2), "a rollback may find that there is nothing to go back to"
+    assert app.status()["waiting"] == []
+    assert os.listdir(app.host / ".deployer/run/waiting") == []
+
+
+def test_one_that_waits_and_is_killed_leaves_no_place_behind(app: App) -> None:
+    app.push()
+    app.configure(build=SLOW_BUILD)
+    app.release("v2")
+    first = app.start("push", "--json")
+    wait_until(lambda: building(app), what="the first push builds")
+    other = app.start("push", "--json", "--no-build", "--wait-lock", "30s")
+    wait_until(lambda: app.status()["waiting"], what="it waits")
+    agent = agent_of(other.pid)
+    for pid in (other.pid, agent):
+        os.kill(pid, signal.SIGKILL)
+    other.communicate()
+    assert app.status()["waiting"] == []
+    assert os.listdir(app.host / ".deployer/run/waiting") == []
+    first.communicate(timeout=30)
+
+
+def test_supersede_without_waiting_is_a_usage_error(app: App) -> None:
+    assert app.run("push", "--supersede").code == 2
+
+
 def test_wait_lock_ends_with_exit_3_when_the_holder_goes_on(app: App) -> None:
     app.configure(build=SLOW_BUILD)
     first = app.start("push", "--json")

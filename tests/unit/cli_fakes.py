@@ -13,18 +13,9 @@ import pytest
 
 from deployer.cli.app import run
 from deployer.errors import UsageError
+from deployer.rollout.push import PushOptions
 
 OLD, NEW = "20261120T101200Z-77aa01", "20261121T201500Z-9f3c1e"
-
-
-@dataclass(frozen=True)
-class PushOptions:
-    artifact: Path | None
-    release: str | None
-    build: bool
-    detach: bool
-    wait_lock: float
-    hosts: tuple[str, ...]
 
 
 @dataclass

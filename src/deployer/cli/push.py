@@ -10,6 +10,7 @@ import typer
 from deployer.cli.follow import Following, follow
 from deployer.cli.options import Ceiling, Detach, TargetArgument, WaitLock
 from deployer.cli.session import Emit, Session
+from deployer.errors import UsageError
 
 if TYPE_CHECKING:
     from deployer.config.load import Config
@@ -23,6 +24,9 @@ Release = Annotated[
 ]
 NoBuild = Annotated[bool, typer.Option("--no-build", help="Push what is already built.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the steps, like `deployer plan`.")]
+Supersede = Annotated[
+    bool, typer.Option("--supersede", help="With --wait-lock: older pushes that still wait give way to this one.")
+]
 Hosts = Annotated[list[str] | None, typer.Option("--host", metavar="H", help="Only this host (repeatable).")]
 
 
@@ -37,19 +41,26 @@ def push(
     host: Hosts = None,
     detach: Detach = False,
     wait_lock: WaitLock = None,
+    supersede: Supersede = False,
 ) -> int:
     """Replace the running service, lose no work (alias: deploy)."""
     session = Session(ctx.obj)
-    wanted = _wanted(artifact, release, not no_build, detach, wait_lock or 0.0, host)
+    wanted = _wanted(artifact, release, not no_build, host)
+    wanted.update(detach=detach, wait_lock=wait_lock or 0.0, supersede=supersede)
     if dry_run:
         return session.run(lambda: _plan(session, session.load(target, ceiling), wanted))
+
+    def load() -> Config:
+        if supersede and not wait_lock:
+            raise UsageError("--supersede has nobody to send away without --wait-lock", hint="add --wait-lock 10m")
+        return session.load(target, ceiling)
 
     def action(config: Config, emit: Emit) -> int:
         from deployer.rollout.push import PushOptions, push
 
         return push(config, PushOptions(**wanted), emit)
 
-    return follow(session, Following("push", lambda: session.load(target, ceiling), action, detach))
+    return follow(session, Following("push", load, action, detach))
 
 
 def plan(
@@ -63,21 +74,12 @@ def plan(
 ) -> int:
     """Show the steps that push would run; change nothing."""
     session = Session(ctx.obj)
-    wanted = _wanted(artifact, release, not no_build, False, 0.0, host)
+    wanted = _wanted(artifact, release, not no_build, host)
     return session.run(lambda: _plan(session, session.load(target, ceiling), wanted))
 
 
-def _wanted(
-    artifact: Path | None, release: str | None, build: bool, detach: bool, wait_lock: float, hosts: list[str] | None
-) -> dict[str, Any]:
-    return {
-        "artifact": artifact,
-        "release": release,
-        "build": build,
-        "detach": detach,
-        "wait_lock": wait_lock,
-        "hosts": tuple(hosts or ()),
-    }
+def _wanted(artifact: Path | None, release: str | None, build: bool, hosts: list[str] | None) -> dict[str, Any]:
+    return {"artifact": artifact, "release": release, "build": build, "hosts": tuple(hosts or ())}
 
 
 def _plan(session: Session, config: Config, wanted: dict[str, Any]) -> int:

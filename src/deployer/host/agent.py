@@ -17,7 +17,7 @@ import time
 from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional
 
 from deployer.errors import DeployerError, FailedError, LinkError, PreflightError
-from deployer.host import asking, disk, engine, envfile, following, lock, observe, runner, spawn, units, unix
+from deployer.host import asking, disk, engine, envfile, following, lock, observe, runner, spawn, units, unix, waiting
 from deployer.host.deploy import Request
 from deployer.host.journal import timestamp
 from deployer.host.paths import HostPaths, resolve
@@ -236,7 +236,14 @@ class Agent:
     def _acquire(self, who: Params) -> None:
         holding = lock.DeployLock(self._paths.lock)
         wait = float(self._opened.get("wait_lock") or 0)
-        holding.acquire({**who, "since": time.time(), "pid": os.getpid()}, wait, self._in.fileno())
+        place = waiting.Place(self._paths.waiting, who)
+        try:
+            if wait > 0:
+                place.take(bool(self._opened.get("supersede")))
+            mine = {**who, "since": time.time(), "pid": os.getpid()}
+            holding.acquire(mine, wait, self._in.fileno(), place.require_wanted)
+        finally:
+            place.leave()
         self._lock = holding
 
     def _preflight(self, params: Params) -> Params:

@@ -8,7 +8,7 @@ import os
 import select
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from deployer.durations import show
 from deployer.errors import LockedError
@@ -28,17 +28,21 @@ class DeployLock:
         self._path = path
         self._fd = -1
 
-    def acquire(self, who: Dict[str, Any], wait: float, client: Optional[int] = None) -> None:
+    def acquire(
+        self, who: Dict[str, Any], wait: float, client: Optional[int] = None, look: Callable[[], None] = lambda: None
+    ) -> None:
         """
         Take the lock, waiting up to *wait* seconds for its holder, and no longer than *client* (a descriptor) is open.
 
-        Raises LockedError that says who holds it.
+        *look* is called while it waits, and may raise to end that. Raises LockedError that says who holds it.
         """
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not self._try(max(wait, LOOK_TAKES), client):
-            os.close(self._fd)
-            self._fd = -1
-            raise _held(_current_holder(self._path), wait)
+        try:
+            if not self._try(max(wait, LOOK_TAKES), client, look):
+                raise _held(_current_holder(self._path), wait)
+        except BaseException:
+            self.release()
+            raise
         self.write(who)
 
     def write(self, who: Dict[str, Any]) -> None:
@@ -52,7 +56,7 @@ class DeployLock:
             os.close(self._fd)  # never LOCK_UN: a fork of ours may hold the same lock
             self._fd = -1
 
-    def _try(self, seconds: float, client: Optional[int]) -> bool:
+    def _try(self, seconds: float, client: Optional[int], look: Callable[[], None]) -> bool:
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -61,6 +65,7 @@ class DeployLock:
             except BlockingIOError:
                 if time.monotonic() >= deadline or _closed(client):
                     return False
+                look()
 
 
 def free(path: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from deployer.errors import DeployerError, PreflightError
-from deployer.host import adopt, health, lock, ports
+from deployer.host import adopt, health, lock, ports, waiting
 from deployer.host.deploy import settings_of
 from deployer.host.health import Answer
 from deployer.host.instance import Instance, alive_rows, from_row
@@ -65,6 +65,7 @@ class Observer:
             "restart_in_s": self._keeper_says.get("restart_in_s"),
             "desired": self._state.meta("desired") if self._state else None,
             "under_way": self._under_way(),
+            "waiting": waiting.waiting(self._paths.waiting),
             "releases": self.releases(),
             "disk": self._disk(),
             "env_file": self._has_env_file(),

@@ -23,6 +23,7 @@ class HostPaths:
         self.engines = self.private / "engine"
         self.deploys = self.private / "deploys"
         self.run = self.private / "run"
+        self.waiting = self.run / "waiting"
         self.keeper_socket = self.run / "keeper.sock"
         self.keeper_lock = self.run / "keeper.lock"
         self.runner_socket = self.run / "runner.sock"

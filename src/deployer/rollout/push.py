@@ -33,13 +33,14 @@ PAST_THE_GATES = ("drain.started", "start.finished")
 
 @dataclass(frozen=True)
 class PushOptions:
-    """What the command line says about one push. `wait_lock` in seconds."""
+    """What the command line says about one push. `wait_lock` in seconds; `supersede` sends away who waits already."""
 
     artifact: Path | None = None
     release: str | None = None
     build: bool = True
     detach: bool = False
     wait_lock: float = 0.0
+    supersede: bool = False
     hosts: tuple[str, ...] = ()
 
 
@@ -128,8 +129,9 @@ def _require_host(config: Config, options: PushOptions) -> None:
 def _push_to(session: Session, config: Config, options: PushOptions, stream: Stream, values: dict[str, str]) -> None:
     asked = {"who": who(), **look(config)}
     facts = session.call(
-        "open", deploy=stream.deploy, kind="push", wait_lock=options.wait_lock, detach=options.detach, **asked
-    )
+        "open", deploy=stream.deploy, kind="push", wait_lock=options.wait_lock, supersede=options.supersede,
+        detach=options.detach, **asked,
+    )  # fmt: skip
     stream.serving = (facts["instance"] or {}).get("release")
     known = {release["id"] for release in facts["releases"]}
     if options.release in known:

@@ -39,6 +39,7 @@ def _rows(facts: Mapping[str, Any], now: str) -> list[Row]:
     rows += [("restart", f"in {text.took(facts['restart_in_s'])}")] if facts.get("restart_in_s") else []
     rows += _health(facts.get("health") or {}) if facts.get("instance") or draining else []
     rows += [("deploy", _under_way(facts["under_way"], now))] if facts.get("under_way") else []
+    rows += [("waiting", _waiting(who)) for who in facts.get("waiting") or []]
     rows += [("draining", _generation(item)) for item in draining]
     return rows + [row for problem in facts.get("problems") or [] for row in _problem("problem", problem)]
 
@@ -73,6 +74,10 @@ def _busy(health: Mapping[str, Any]) -> str:
     if busy is None:
         return ""
     return f"{busy} in progress" if not isinstance(busy, bool) and busy else "busy" if busy else "idle"
+
+
+def _waiting(who: Mapping[str, Any]) -> str:
+    return f"{who.get('kind')} {who.get('deploy')} by {who.get('who')}, for the deploy under way to end"
 
 
 def _under_way(deploy: Mapping[str, Any], now: str) -> str:
