@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional
 
 from deployer.errors import DeployerError, FailedError, LinkError, PreflightError
 from deployer.host import asking, disk, engine, envfile, following, lock, observe, runner, spawn, units, unix, waiting
-from deployer.host.deploy import Request
+from deployer.host.deploy import Request, record
 from deployer.host.journal import timestamp
 from deployer.host.paths import HostPaths, resolve
 from deployer.host.planner import Planner
@@ -392,12 +392,7 @@ class Agent:
 
     def _record(self, request: Request) -> None:
         state = State(self._paths.state)
-        with state.transaction():
-            state.set_meta("app", request.settings["app"])
-            state.insert(
-                "deploys", id=request.deploy, kind=request.kind, who=request.who, started_at=time.time(), release=request.release,
-                previous=request.previous_release, step="commit", request=vars(request),
-            )  # fmt: skip
+        record(state, request, time.time())
         state.close()
 
     def _follow(self, params: Params) -> Params:

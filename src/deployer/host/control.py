@@ -77,8 +77,12 @@ class Control:
     def close(self) -> None:
         """The deploy has ended: what is still queued, and what comes, is refused."""
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
             left, self._asked = list(self._asked), deque()
+            os.close(self._reader)
+            os.close(self._writer)
         for asked in left:
             asked.refused(over())
 

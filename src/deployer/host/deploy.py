@@ -12,6 +12,7 @@ from deployer.host.control import Control
 from deployer.host.journal import Journal
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
+from deployer.host.releases import Releases
 from deployer.host.spawn import base_environment
 from deployer.host.state import State
 from deployer.host.supervisors.base import Supervisor
@@ -69,6 +70,7 @@ class Deploy:
     supervisor: Supervisor
     clock: Clock
     processes: Processes
+    releases: Releases
     control: Control = field(default_factory=Control)
     manifest: Optional[Manifest] = None
     verdicts: List[Dict[str, Any]] = field(default_factory=list)
@@ -107,6 +109,16 @@ def spec_of(paths: HostPaths, release: str, settings: Dict[str, Any], instance: 
         rehearsal=rehearsal,
         drain=DrainOrder.from_settings(settings["drain"]).to_json(),
     )
+
+
+def record(state: State, request: Request, at: float) -> None:
+    """From here on whoever comes next knows of the deploy, and finishes or undoes it."""
+    with state.transaction():
+        state.set_meta("app", request.settings["app"])
+        state.insert(
+            "deploys", id=request.deploy, kind=request.kind, who=request.who, started_at=at, release=request.release,
+            previous=request.previous_release, step="commit", request=vars(request),
+        )  # fmt: skip
 
 
 def settings_of(state: State, release: str) -> Optional[Dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any, Dict, List, Optional
 
 from deployer.host.clock import Clock
@@ -48,12 +47,9 @@ class Instance:
         """The exit code of the main process, as far as it can be known: only a parent is told."""
         if self.is_child and self.exit_code is None:
             try:
-                pid, status = os.waitpid(self.main.pid, os.WNOHANG)
+                self.exit_code = self.tree.bury_main()
             except ChildProcessError:
                 self.is_child = False
-            else:
-                if pid:
-                    self.exit_code = code_of(status)
         return self.exit_code
 
     def describe(self, clock: Clock) -> Dict[str, Any]:
@@ -76,16 +72,11 @@ class Instance:
         }
 
 
-def code_of(status: int) -> int:
-    """A wait status as an exit code; negative for a death by signal."""
-    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-
-
-def from_row(row: Row, processes: Processes) -> Instance:
+def from_row(row: Row, processes: Processes, clock: Optional[Clock] = None) -> Instance:
     """The instance that state.db knows in *row*; its processes may have gone."""
     spec = Spec.from_json(json.loads(row["spec"]))
     identity = Identity(int(row["pid"]), int(row["start"]), str(row["boot"]))
-    tree = Tree(processes, identity, None if row["adopted"] else spec.id)
+    tree = Tree(processes, identity, None if row["adopted"] else spec.id, clock)
     instance = Instance(spec, tree, row["started_at"], row["log_offset"] or 0, bool(row["adopted"]), row["deploy"])
     instance.confirmed = bool(row["confirmed"])
     instance.crashes = int(row["crashes"] or 0)

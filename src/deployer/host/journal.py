@@ -7,14 +7,14 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Optional
 
+from deployer.host.clock import Clock
 from deployer.host.state import State
 
 Event = Dict[str, Any]
 
 
-def timestamp(wall: Optional[float] = None) -> str:
+def timestamp(at: float) -> str:
     """UTC with milliseconds, as events carry it."""
-    at = time.time() if wall is None else wall
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1000):03d}Z"
 
 
@@ -25,8 +25,11 @@ class Journal:
     Durable events have a number (`seq`); progress has none, is only shown, and the last one is repeated to who comes late.
     """
 
-    def __init__(self, state: State, deploy: str, host: str, redact: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, state: State, deploy: str, host: str, redact: Callable[[Any], Any], clock: Optional[Clock] = None
+    ) -> None:
         self._state = state
+        self._clock = clock or Clock()
         self.deploy = deploy
         self._host = host
         self.redact = redact
@@ -80,7 +83,7 @@ class Journal:
             with self._state.transaction():
                 self._keep(event)
                 self._state.update(
-                    "deploys", self.deploy, ended_at=time.time(), status=fields["status"],
+                    "deploys", self.deploy, ended_at=self._clock.wall(), status=fields["status"],
                     exit_code=fields["exit_code"], result=self.redact(fields),
                 )  # fmt: skip
             self._tell(event)
@@ -132,7 +135,13 @@ class Journal:
         self._condition.notify_all()
 
     def _make(self, name: str, fields: Dict[str, Any]) -> Event:
-        event = {"v": 1, "time": timestamp(), "deploy": self.deploy, "host": self._host, "event": name}
+        event = {
+            "v": 1,
+            "time": timestamp(self._clock.wall()),
+            "deploy": self.deploy,
+            "host": self._host,
+            "event": name,
+        }
         event.update(self.common)
         event.update(self.redact(fields))
         return event
@@ -140,8 +149,9 @@ class Journal:
     def _write(self, step: str, phase: str, data: Dict[str, Any]) -> None:
         self._seq += 1
         self._state.insert(
-            "journal", deploy=self.deploy, seq=self._seq, step=step, phase=phase, data=self.redact(data), at=time.time()
-        )
+            "journal", deploy=self.deploy, seq=self._seq, step=step, phase=phase, data=self.redact(data),
+            at=self._clock.wall(),
+        )  # fmt: skip
 
 
 def events(state: State, deploy: str, since: int = 0) -> List[Dict[str, Any]]:

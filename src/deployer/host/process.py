@@ -10,10 +10,13 @@ import os
 import select
 import signal
 import sys
-from typing import AbstractSet, Dict, NamedTuple, Optional, Sequence, Set
+from pathlib import Path
+from typing import AbstractSet, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from deployer.errors import PreflightError
-from deployer.model import Identity
+from deployer.host import logs
+from deployer.host.spawn import spawn
+from deployer.model import Identity, Spec
 
 LOOKS = 20
 """How often the list of processes is read again for those that started meanwhile: any chain but a fork bomb ends."""
@@ -72,7 +75,7 @@ class Handle:
 
 
 class Processes:
-    """The process table of this machine. The seam behind which a simulation may stand."""
+    """The process table of this machine, and our own children in it. The seam behind which a simulation may stand."""
 
     def __init__(self, proc: str = "/proc") -> None:
         self._proc = proc
@@ -166,6 +169,49 @@ class Processes:
         except OSError:
             return None
         return status.st_uid, status.st_gid
+
+    # Our own children ------------------------------------------------------------------------------------------------
+
+    def own_pid(self) -> int:
+        return os.getpid()
+
+    def exited_child(self) -> Optional[int]:
+        """A child of ours, or an orphan that came to us, that has exited and waits to be buried; None when there is none."""
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return None
+        return None if found is None else found.si_pid
+
+    def bury(self, pid: int) -> Optional[int]:
+        """The exit code of our child *pid*, whose number is free from now on; None while it runs. Raises ChildProcessError."""
+        buried, status = os.waitpid(pid, os.WNOHANG)
+        return code_of(status) if buried else None
+
+    def start(
+        self,
+        spec: Spec,
+        env: Mapping[str, str],
+        log: Path,
+        sockets: Sequence[Tuple[str, int]],
+        announce: Callable[[int, int], None],
+    ) -> None:
+        """
+        Start *spec* as a child of ours, its output appended to *log*; see `spawn`.
+
+        *announce* is told the pid, and at which byte of *log* its output begins, before anything is executed.
+        """
+        output = logs.open_output(log)
+        try:
+            offset = os.fstat(output).st_size
+            spawn(spec.argv, spec.cwd, env, output, sockets, spec.user, lambda pid: announce(pid, offset))
+        finally:
+            os.close(output)
+
+
+def code_of(status: int) -> int:
+    """A wait status as an exit code; negative for a death by signal."""
+    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
 def require_linux() -> None:

@@ -6,7 +6,6 @@ from typing import Set
 
 from deployer.host import disk
 from deployer.host.deploy import Deploy
-from deployer.host.releases import Releases
 from deployer.host.store import Store
 
 ENGINES_KEPT = 3
@@ -17,7 +16,7 @@ OUTPUTS_KEPT = 20
 
 def prune(deploy: Deploy) -> None:
     """Remove old releases, never one in use or the newest good one to roll back to."""
-    releases = Releases(deploy.paths.root)
+    releases = deploy.releases
     rows = deploy.state.rows("SELECT id, state FROM releases ORDER BY created_at DESC, id DESC")
     good = [row["id"] for row in rows if row["state"] == "good"]
     failed = [row["id"] for row in rows if row["state"] != "good" and row["id"] != deploy.request.release]

@@ -125,6 +125,17 @@ class Releases:
             os.replace(temporary, current)
             sync_directory(self._root)
 
+    def unset(self) -> None:
+        """`current` is nothing any more, as before the first release."""
+        with disk_errors("take `current` back", self._root):
+            if os.path.lexists(f"{self._root}/current"):
+                os.unlink(f"{self._root}/current")
+            sync_directory(self._root)
+
+    def there(self, release_id: str) -> bool:
+        """Whether the directory of the release exists."""
+        return os.path.isdir(f"{self._releases}/{release_id}")
+
     def current(self) -> Optional[str]:
         """
         The id that `current` points to, whether or not that release is still there; None when it points elsewhere.

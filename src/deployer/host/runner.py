@@ -17,7 +17,7 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from deployer.errors import DeployerError, DownError, FailedError, GateError, LockedError
 from deployer.host import gates, lock, pruning, spawn, steps, swap, unix
@@ -44,7 +44,8 @@ RESUMES = 20
 FOLLOWERS_WITHIN = 3.0
 """Seconds that followers have to read the last events before the runner goes."""
 
-STEPS: Dict[str, Callable[[Deploy], None]] = {
+StepFunction = Callable[[Deploy], None]
+STEPS: Dict[str, StepFunction] = {
     "stage": steps.stage,
     "install": steps.install,
     "check": steps.check,
@@ -70,8 +71,9 @@ class Outcome:
 class Runner:
     """Runs the steps of one deploy, or the rest of them where its runner died."""
 
-    def __init__(self, deploy: Deploy, resumed: bool = False) -> None:
+    def __init__(self, deploy: Deploy, resumed: bool = False, how: Mapping[str, StepFunction] = STEPS) -> None:
         self._deploy = deploy
+        self._how = how
         self._journal = deploy.journal
         self._resumed = resumed
 
@@ -134,7 +136,7 @@ class Runner:
             heed(self._deploy)
             self._journal.begin(step["step"])
             try:
-                STEPS[step["step"]](self._deploy)
+                self._how[step["step"]](self._deploy)
             except NotReady as error:
                 return self._revert(error)
             self._journal.done(step["step"])
@@ -199,7 +201,7 @@ class Runner:
         request = self._deploy.request
         if request.kind == "push" and request.release and request.steps:
             if self._journal.has("stage", "begin"):
-                Releases(self._deploy.paths.root).remove(request.release)
+                self._deploy.releases.remove(request.release)
                 self._deploy.state.execute("DELETE FROM releases WHERE id=?", request.release)
             self._deploy.paths.secrets_of(request.release).unlink(missing_ok=True)
 
@@ -247,13 +249,20 @@ def main(argv: List[str]) -> int:
     row = _unfinished(state, argv[1])  # again: its runner may have ended it before it let go of the lock
     if row is not None:
         deploy = _build(paths, Request.from_json(json.loads(row["request"])), None)
-        _remember(deploy)
-        if len(deploy.journal.told("resumed")) >= RESUMES:
-            _give_up(deploy)
+        if not take_up(deploy):
             return 1
-        deploy.journal.event("resumed", text="the runner had died; going on from the journal")
         _serve(deploy, unix.listen(paths.runner_socket), resumed=True)
     return 0
+
+
+def take_up(deploy: Deploy) -> bool:
+    """Whether to go on with *deploy*, whose runner died; with what it knew. Too many have died of one that is given up."""
+    _remember(deploy)
+    if len(deploy.journal.told("resumed")) >= RESUMES:
+        _give_up(deploy)
+        return False
+    deploy.journal.event("resumed", text="the runner had died; going on from the journal")
+    return True
 
 
 def _give_up(deploy: Deploy) -> None:
@@ -283,7 +292,8 @@ def _build(paths: HostPaths, request: Request, manifest: Optional[Manifest]) -> 
         journal.common["release"] = request.release
     control = Control()
     supervisor = Builtin(paths, request.deploy, control.fileno())
-    return Deploy(request, paths, state, journal, supervisor, Clock(), Processes(), control, manifest)
+    releases = Releases(paths.root)
+    return Deploy(request, paths, state, journal, supervisor, Clock(), Processes(), releases, control, manifest)
 
 
 def _secrets(paths: HostPaths, request: Request) -> Dict[str, str]:

@@ -15,7 +15,6 @@ from deployer.host.gates import Command
 from deployer.host.heed import Attention, Attentive
 from deployer.host.ready import NotReady, Prover, url_port
 from deployer.host.rehearse import Rehearsal
-from deployer.host.releases import Releases
 from deployer.host.store import Store
 from deployer.host.supervise import new_instance_id
 
@@ -24,7 +23,7 @@ def stage(deploy: Deploy) -> None:
     """Lay the new release out in releases/<id>, linked to the store, with its linked paths in place."""
     request, started = deploy.request, deploy.clock.now()
     assert request.release is not None and deploy.manifest is not None
-    releases, store = Releases(deploy.paths.root), Store(deploy.paths.store)
+    releases, store = deploy.releases, Store(deploy.paths.store)
     staged = releases.stage(request.release, deploy.manifest, store)
     releases.link_shared(request.release, request.settings["run"]["linked"])
     store.sync()
@@ -96,7 +95,7 @@ def _gate(deploy: Deploy, step: str) -> None:
 def _damaged(deploy: Deploy) -> Set[str]:
     """The files of the release that serves whose content is no longer what was pushed: releases share unchanged files."""
     serving = deploy.request.previous_release
-    manifest = Releases(deploy.paths.root).manifest(serving) if serving else None
+    manifest = deploy.releases.manifest(serving) if serving else None
     return {entry.path for entry in Store(deploy.paths.store).missing(manifest)} if manifest else set()
 
 

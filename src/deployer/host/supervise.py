@@ -8,21 +8,21 @@ the record. No I/O loop here: keeper.py calls `advance` after every exit, reques
 from __future__ import annotations
 
 import json
-import os
 import socket
-import time
 from dataclasses import replace as changed
+from functools import partial
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Set
 from uuid import uuid4
 
 from deployer.errors import DeployerError, PreflightError
-from deployer.host import drain, logs, ports
+from deployer.host import drain, ports
 from deployer.host.clock import Clock
 from deployer.host.instance import Instance, alive_rows, from_row
 from deployer.host.notify import NotifySocket, extension
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
-from deployer.host.spawn import environment, spawn
+from deployer.host.spawn import environment
 from deployer.host.state import Row, State
 from deployer.model import DrainOrder, Identity, Spec, Verdict
 
@@ -49,6 +49,7 @@ class Core:
         clock: Clock,
         base_env: Mapping[str, str],
         say: Callable[[str], None],
+        listen: Callable[[Path], NotifySocket] = NotifySocket,
     ) -> None:
         self._paths = paths
         self._state = state
@@ -56,6 +57,7 @@ class Core:
         self._clock = clock
         self._base_env = dict(base_env)
         self._say = say
+        self._listen = listen
         self.instances: Dict[str, Instance] = {}
         self.drains: Dict[str, drain.Drain] = {}
         self.notify: Dict[str, NotifySocket] = {}
@@ -87,11 +89,11 @@ class Core:
             if mark in self._processes.environ(identity.pid).split(b"\0"):
                 self._state.update("instances", row["id"], state="running")
                 return
-            time.sleep(0.005)
+            self._clock.sleep(0.005)
         self._state.update("instances", row["id"], pid=None, start=None, boot=None)
 
     def _take_over(self, row: Row) -> None:
-        instance = from_row(row, self._processes)
+        instance = from_row(row, self._processes, self._clock)
         for signalled in self._state.rows("SELECT pid, start FROM signals WHERE instance=?", instance.id):
             instance.tree.remember(Identity(signalled["pid"], signalled["start"], instance.main.boot))
         instance.is_child = self._is_my_child(instance.main)
@@ -104,7 +106,7 @@ class Core:
 
     def _is_my_child(self, identity: Identity) -> bool:
         stat = self._processes.stat(identity.pid)
-        return stat is not None and stat.start == identity.start and stat.ppid == os.getpid()
+        return stat is not None and stat.start == identity.start and stat.ppid == self._processes.own_pid()
 
     def _hold_again(self, instance: Instance) -> None:
         address = instance.spec.socket
@@ -193,7 +195,7 @@ class Core:
         """Do everything that is due now. Safe to call at any time."""
         for instance in self.instances.values():
             # Orphans come to us; where there is one instance only, no doubt is left whose an unmarked one is.
-            instance.tree.reaper = os.getpid() if len(self.instances) == 1 else None
+            instance.tree.reaper = self._processes.own_pid() if len(self.instances) == 1 else None
         for name, under_way in list(self.drains.items()):
             verdict = under_way.advance()
             if verdict is not None:
@@ -214,16 +216,13 @@ class Core:
         """Bury what has exited: our instances' main processes, whose exit code counts, and orphans that came to us."""
         mains = {instance.main.pid: instance for instance in self.instances.values() if instance.is_child}
         while True:
-            try:
-                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
+            pid = self._processes.exited_child()
+            if pid is None:
                 return
-            if found is None:
-                return
-            if found.si_pid in mains and mains[found.si_pid].exit_code is None:
-                mains[found.si_pid].reap()
+            if pid in mains and mains[pid].exit_code is None:
+                mains[pid].reap()
             else:
-                os.waitpid(found.si_pid, os.WNOHANG)
+                self._processes.bury(pid)
 
     def watched(self) -> List[int]:
         """The descriptors whose readability means that a process has exited."""
@@ -323,14 +322,9 @@ class Core:
         self._open_notify(spec)
         notify = self.notify.get(spec.id)
         env = environment(spec, self._base_env, notify.address if notify else None)
-        output = logs.open_output(self._paths.app_log)
-        try:
-            offset = os.fstat(output).st_size
-            sockets = [("http", listener.fileno())] if listener else []
-            # On record before it is executed: a keeper that comes back must find it, and not start a second one.
-            spawn(spec.argv, spec.cwd, env, output, sockets, spec.user, lambda pid: self._record(spec, pid, offset))
-        finally:
-            os.close(output)
+        sockets = [("http", listener.fileno())] if listener else []
+        # On record before it is executed: a keeper that comes back must find it, and not start a second one.
+        self._processes.start(spec, env, self._paths.app_log, sockets, partial(self._record, spec))
 
     def _record(self, spec: Spec, pid: int, offset: int) -> None:
         stat = self._processes.stat(pid)
@@ -353,7 +347,7 @@ class Core:
         if spec.id in self.notify:
             return
         try:
-            self.notify[spec.id] = NotifySocket(self._paths.run / f"notify-{spec.id}.sock")
+            self.notify[spec.id] = self._listen(self._paths.run / f"notify-{spec.id}.sock")
         except OSError as error:
             self._say(f"no NOTIFY_SOCKET for {spec.id}: {error}")
 

@@ -7,12 +7,11 @@ import signal
 from typing import Any, Dict, List, Optional
 
 from deployer.host import adopt as adoption
-from deployer.host import disk, logs, observe, ports, program, quiet, units
+from deployer.host import logs, observe, ports, program, quiet, units
 from deployer.host.deploy import Deploy, spec_of
 from deployer.host.heed import Attentive, aborted_by
 from deployer.host.hooks import LastCall
 from deployer.host.ready import NotReady, Proof, Prover
-from deployer.host.releases import Releases
 from deployer.host.spawn import write_secrets
 from deployer.host.supervise import new_instance_id
 from deployer.host.watch import Watch
@@ -40,7 +39,7 @@ def adopt(deploy: Deploy) -> None:
 def switch(deploy: Deploy) -> None:
     """Point `current` at the new release: from here on a start picks it. Raises GateError when its command is not there."""
     program.require(deploy.spec(str(deploy.request.instance)))
-    Releases(deploy.paths.root).flip(str(deploy.request.release))
+    deploy.releases.flip(str(deploy.request.release))
 
 
 def ask_for_quiet(deploy: Deploy) -> None:
@@ -284,15 +283,13 @@ def _log_offset(deploy: Deploy, instance: Optional[str]) -> int:
 
 
 def flip_back(deploy: Deploy) -> None:
-    releases = Releases(deploy.paths.root)
     back = deploy.request.previous_release
     if deploy.request.kind not in ("push", "rollback"):
         return
-    if back and (deploy.paths.release(back)).is_dir():
-        releases.flip(back)
-    elif releases.current() == deploy.request.release:
-        (deploy.paths.root / "current").unlink(missing_ok=True)
-        disk.sync_directory(str(deploy.paths.root))
+    if back and deploy.releases.there(back):
+        deploy.releases.flip(back)
+    elif deploy.releases.current() == deploy.request.release:
+        deploy.releases.unset()
 
 
 def _previous_spec(deploy: Deploy, instance: str) -> Spec:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import time
 from typing import Dict, List, Optional, Set, Tuple
 
+from deployer.host.clock import Clock
 from deployer.host.process import Handle, Processes, Stat
 from deployer.model import Identity
 
@@ -26,8 +25,11 @@ class Tree:
     `reaper` is set, an orphan that came to that process belongs to it too: a double fork may clear its environment.
     """
 
-    def __init__(self, processes: Processes, main: Identity, instance: Optional[str]) -> None:
+    def __init__(
+        self, processes: Processes, main: Identity, instance: Optional[str], clock: Optional[Clock] = None
+    ) -> None:
         self._processes = processes
+        self._clock = clock or Clock()
         self.main = main
         self._mark = INSTANCE_MARK + instance.encode() if instance else None
         self._known: Dict[int, Identity] = {main.pid: main}
@@ -52,7 +54,7 @@ class Tree:
     def _look(self) -> Dict[int, Stat]:
         # Most of the table is strangers, and reading it is most of the time between an exit and the next step. A stranger stays
         # one for as long as its number cannot have gone round, so that a look soon after another passes them over.
-        now = time.monotonic()
+        now = self._clock.now()
         if now - self._full_look_at < STRANGERS_FOR and self._looked_with == self.reaper:
             return self._processes.table({pid for pid, _ in self._strangers if pid not in self._known})
         self._full_look_at, self._looked_with = now, self.reaper
@@ -71,6 +73,10 @@ class Tree:
     def main_alive(self) -> bool:
         """Whether the main process itself still runs."""
         return self._processes.alive(self.main)
+
+    def bury_main(self) -> Optional[int]:
+        """The exit code of the main process; None while it runs. Raises ChildProcessError where it is not our child."""
+        return self._processes.bury(self.main.pid)
 
     def handles(self) -> List[Handle]:
         """A pollable handle of each member that `refresh` last saw."""
@@ -119,7 +125,7 @@ class Tree:
             return True
         # Not said for ever of a fork of ours before its exec (it has our environment), nor of an orphan within its exec
         # (it has none, for now).
-        if stat.ppid != os.getpid() and (environ or stat.ppid != 1):
+        if stat.ppid != self._processes.own_pid() and (environ or stat.ppid != 1):
             self._strangers.add((stat.pid, stat.start))
         return False
 
@@ -146,7 +152,7 @@ class Tree:
     def _may_join(self, pid: int) -> bool:
         if pid in self._known:
             return True
-        return pid != os.getpid() and not is_engine(self._processes.environ(pid))
+        return pid != self._processes.own_pid() and not is_engine(self._processes.environ(pid))
 
     def _remember(self, stat: Stat) -> None:
         if self._is_known(stat) and stat.pid in self._handles:
