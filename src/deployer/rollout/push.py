@@ -89,7 +89,7 @@ def interrupted(stream: Stream, kind: str) -> Interrupted:
     return Interrupted(
         f"detached from {stream.deploy}",
         state="it goes on on the host: the old process finishes its work, then the new release starts",
-        hint="follow it with `deployer attach`, see where it stands with `deployer status`",
+        hint="follow it with `deployer attach`, or take it back with `deployer abort`",
     )
 
 
