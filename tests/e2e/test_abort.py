@@ -64,6 +64,7 @@ def test_abort_in_the_drain_lets_the_work_end_and_starts_the_old_release_again(a
     assert app.current() == old["release"]
     assert signals_to_mains(app) == {str(old["pid"]): 1}
     one_deploy_ended(app, "reverted", 1)
+    assert rows(app, "SELECT 1 FROM instances WHERE state='promised'") == []
     # What was aborted was never started, and the host is as it should be: the next push goes through.
     assert len(app.lines("STARTS_FILE")) == 2
     assert app.push().event("push.finished")["status"] == "done"

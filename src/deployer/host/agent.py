@@ -94,16 +94,18 @@ class Agent:
         # Whoever aborts sends SIGTERM. It counts between two requests only: nothing may be cut in two, least of all a commit.
         self._reading = True
         try:
-            if self._told_to_stop:
+            if self._told_to_stop and self._lock is not None:
                 raise _Stopped
             return frames.read(self._in)
         finally:
             self._reading = False
 
     def stop(self) -> None:
-        """Abort what is being prepared, as soon as that cuts nothing in two."""
-        self._told_to_stop = self._lock is not None
-        if self._reading and self._told_to_stop:
+        """Abort what is being prepared, as soon as that cuts nothing in two; go at once where nothing is."""
+        if self._lock is None:
+            raise SystemExit(128 + signal.SIGTERM)
+        self._told_to_stop = True
+        if self._reading:
             raise _Stopped
 
     def _aborted(self) -> FailedError:
