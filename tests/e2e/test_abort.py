@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from typing import Any
@@ -133,6 +134,7 @@ def test_abort_asked_of_a_runner_that_dies_is_kept_by_the_next_one(app: App) -> 
         kill(pid)
     pushed = end(pushing)
     assert (pushed.code, pushed.event("push.finished")["status"]) == (1, "reverted")
+    assert re.search(r"push aborted by \S+@", pushed.err)
     assert app.get()["release"] == old["release"]
     assert signals_to_mains(app) == {str(old["pid"]): 1}
 
