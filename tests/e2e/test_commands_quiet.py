@@ -19,6 +19,17 @@ def result_of(client: subprocess.Popen[str]) -> Result:
     return Result(client.returncode, out, err, 0)
 
 
+def test_quiet_is_asked_for_once_also_when_its_runner_dies_of_it(app: App) -> None:
+    asked = app.root / "asked.txt"
+    app.push()
+    app.configure(drain=f'quiet = "echo asked >> {asked}; kill -9 $PPID"')
+    app.release("v2")
+    result = app.push()
+    assert asked.read_text().split() == ["asked"]
+    assert "resumed" in result.names()
+    assert result.event("push.finished")["status"] == "done"
+
+
 def test_quiet_signal_stops_new_work_before_the_signal_that_stops_the_app(app: App) -> None:
     app.configure(args=["--quiet-signal", "SIGTSTP"], drain="quiet = 'SIGTSTP'")
     app.push()

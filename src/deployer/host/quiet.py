@@ -15,11 +15,12 @@ COMMAND_WITHIN = 30.0
 
 
 def ask(deploy: Deploy) -> None:
-    """Do what `drain.quiet` says to the running instance. Never fails the deploy."""
+    """Do what `drain.quiet` says to the running instance, once. Never fails the deploy."""
     how = deploy.request.drain["quiet"]
     running = _running(deploy)
-    if running is None:
+    if running is None or deploy.journal.has("quiet", "asked"):  # by a runner that died: no signal is sent twice
         return
+    deploy.journal.note("quiet", "asked")
     problem = hooks.ask(deploy, Hook("quiet", how, running, COMMAND_WITHIN))
     if problem:
         deploy.journal.event(
