@@ -333,12 +333,18 @@ class Agent:
         server = unix.listen(self._paths.runner_socket)
         pid = os.fork()
         if pid == 0:
-            if self._lock is not None:
-                self._lock.write({**self._who(request), "pid": os.getpid()})
+            self._name_runner(request)
             runner.start(self._paths, request, manifest, server)
         server.close()
         self._let_go()
         return {"deploy": request.deploy, "release": request.release, "runner": pid}
+
+    def _name_runner(self, request: Request) -> None:
+        try:
+            if self._lock is not None:
+                self._lock.write({**self._who(request), "pid": os.getpid()})
+        except OSError:
+            pass  # the disk refuses: who asks is told our parent's pid. In no case may a fork of the agent go on as one
 
     def _who(self, request: Request) -> Params:
         return {"deploy": request.deploy, "kind": request.kind, "who": request.who, "since": time.time()}

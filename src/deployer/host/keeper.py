@@ -329,6 +329,7 @@ def main(argv: List[str]) -> int:
     os.chdir("/")
     become_subreaper()
     state = State(paths.state)
+    state.reserve()
     core = Core(paths, state, Processes(), Clock(), base_environment(os.environ), _say)
     server = left.pop("--server", None)
     core.recover({name[len("--held=") :]: socket.socket(fileno=fd) for name, fd in left.items()})

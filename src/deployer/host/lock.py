@@ -39,7 +39,11 @@ class DeployLock:
             os.close(self._fd)
             self._fd = -1
             raise _held(_current_holder(self._path), wait)
-        self.write(who)
+        try:
+            self.write(who)
+        except OSError:
+            self.release()
+            raise
 
     def write(self, who: Dict[str, Any]) -> None:
         """Say in the lock file who holds it and what for. Who reads it meanwhile gets the old text or the new one."""

@@ -72,6 +72,7 @@ class Runner:
         self._deploy = deploy
         self._journal = deploy.journal
         self._resumed = resumed
+        self._told = False  # how it ended, to those who listen
 
     def run(self) -> Outcome:
         """
@@ -80,17 +81,27 @@ class Runner:
         Raises DeployerError when that cannot be brought to an end now: the promise stands, another runner goes on.
         """
         try:
-            outcome = self._begin()
+            outcome = self._outcome()
+            self._finish(outcome)
         except DeployerError as error:
-            outcome = self._failed(error)
+            if not self._told:
+                self._journal.progress(
+                    "warning", text=f"{error}: this deploy is brought to its end once that is mended"
+                )
+            raise
+        return outcome
+
+    def _outcome(self) -> Outcome:
+        try:
+            return self._begin()
+        except DeployerError as error:
+            return self._failed(error)
         except Exception as error:  # a bug of ours must still end the deploy in the record
-            traceback.print_exc()
+            _say_why()
             bug = FailedError(
                 f"deployer failed: {type(error).__name__}: {error}", hint="this is a bug in deployer; see engine.log"
             )
-            outcome = self._failed(bug)
-        self._finish(outcome)
-        return outcome
+            return self._failed(bug)
 
     def _begin(self) -> Outcome:
         # A keeper that does not come up ends the deploy here. What a dead runner asked of one is done once this is answered.
@@ -164,9 +175,15 @@ class Runner:
             if deploy.request.kind == "stop":
                 raise error
             return self._revert(NotReady(error.title))
-        if self._journal.has("switch", "begin"):
-            swap.flip_back(deploy)
-        self._unstage()
+        try:
+            if self._journal.has("switch", "begin"):
+                swap.flip_back(deploy)
+            self._unstage()
+        except (
+            DeployerError,
+            OSError,
+        ):  # the disk again: the next push clears it away; why this one failed is to be told
+            _say_why()
         return Outcome("failed", error.code, error)
 
     def _unstage(self) -> None:
@@ -193,7 +210,13 @@ class Runner:
             "lost": deploy.lost,
             "error": outcome.error.to_json() if outcome.error else None,
         }
-        self._journal.end("host.finished", **result)
+        try:
+            self._journal.end("host.finished", **result)
+        except DeployerError:
+            if not self._journal.has("quiet", "begin"):  # then another runner would go forward, and may end otherwise
+                self._journal.progress("host.finished", **result)
+                self._told = True
+            raise
 
 
 def start(paths: HostPaths, request: Request, manifest: Optional[Manifest], server: socket.socket) -> None:
@@ -204,10 +227,18 @@ def start(paths: HostPaths, request: Request, manifest: Optional[Manifest], serv
         _serve(_build(paths, request, manifest), server)
         code = 0
     except BaseException:
-        traceback.print_exc()
+        _say_why()
     finally:
-        sys.stderr.flush()
         os._exit(code)
+
+
+def _say_why() -> None:
+    """The exception being handled, into the engine's log; nothing when the disk refuses even that."""
+    try:
+        traceback.print_exc()
+        sys.stderr.flush()
+    except OSError:
+        pass
 
 
 def main(argv: List[str]) -> int:
@@ -252,6 +283,7 @@ def _take_lock(paths: HostPaths, row: Dict[str, Any]) -> bool:
 
 def _build(paths: HostPaths, request: Request, manifest: Optional[Manifest]) -> Deploy:
     state = State(paths.state)
+    state.reserve()
     journal = Journal(state, request.deploy, request.host, Redactor(_secrets(paths, request)))
     if request.release and (request.kind != "push" or journal.has("stage", "done")):
         journal.common["release"] = request.release
@@ -278,12 +310,14 @@ def _remember(deploy: Deploy) -> None:
 def _serve(deploy: Deploy, server: socket.socket, resumed: bool = False) -> None:
     followers: List[threading.Thread] = []
     threading.Thread(target=_accept, args=(server, deploy.journal, followers), daemon=True).start()
-    Runner(deploy, resumed).run()
-    deploy.supervisor.close()
-    deploy.journal.close()
-    deadline = time.monotonic() + FOLLOWERS_WITHIN
-    for follower in list(followers):
-        follower.join(max(0.0, deadline - time.monotonic()))
+    try:
+        Runner(deploy, resumed).run()
+        deploy.supervisor.close()
+    finally:
+        deploy.journal.close()
+        deadline = time.monotonic() + FOLLOWERS_WITHIN
+        for follower in list(followers):
+            follower.join(max(0.0, deadline - time.monotonic()))
 
 
 def _handed_over(deploy: Deploy) -> bool:
