@@ -6,6 +6,7 @@ import json
 import signal
 from typing import Any, Dict, List, Optional
 
+from deployer.errors import DeployerError
 from deployer.host import adopt as adoption
 from deployer.host import disk, logs, observe, ports, program, quiet, units
 from deployer.host.deploy import Deploy, spec_of
@@ -43,7 +44,10 @@ def switch(deploy: Deploy) -> None:
 
 
 def ask_for_quiet(deploy: Deploy) -> None:
-    """Ask the old process to take no new work, while it goes on serving."""
+    """Ask the old process to take no new work, while it goes on serving. What `switch` may fail on is tried before."""
+    if deploy.request.kind in ("push", "rollback"):
+        program.require(deploy.spec(str(deploy.request.instance)))
+        Releases(deploy.paths.root).prepare_flip(str(deploy.request.release))
     quiet.ask(deploy)
 
 
@@ -87,7 +91,7 @@ def revert(deploy: Deploy, reason: str) -> bool:
     back = deploy.journal.data("revert", "begin") or {}
     if not back:
         deploy.journal.event("revert.started", reason=reason, log_tail=tail)
-    flip_back(deploy)
+    _flip_back_or_tell(deploy)
     previous = deploy.request.previous
     instance = back.get("instance") or new_instance_id()
     deploy.journal.begin("revert", instance=instance, reason=reason)
@@ -265,10 +269,21 @@ def _log_offset(deploy: Deploy, instance: Optional[str]) -> int:
     return int((row or {}).get("log_offset") or 0)
 
 
+def _flip_back_or_tell(deploy: Deploy) -> None:
+    # That the old release serves again matters more than the link that says so.
+    try:
+        flip_back(deploy)
+    except (DeployerError, OSError) as error:
+        deploy.journal.event("warning", text=f"`current` still points at the new release: {error}")
+
+
 def flip_back(deploy: Deploy) -> None:
+    """`current` is the release of before the push again."""
     releases = Releases(deploy.paths.root)
     back = deploy.request.previous_release
     if deploy.request.kind not in ("push", "rollback"):
+        return
+    if back and releases.current() == back:
         return
     if back and (deploy.paths.release(back)).is_dir():
         releases.flip(back)
