@@ -115,3 +115,49 @@ def all_well(app: App) -> None:
     assert {row["times"] for row in told} == {1}, told
     assert len(told) == len(rows(app, "SELECT id FROM deploys"))
     whole(app)
+
+
+class Broken(Disk):
+    """An ext4 of its own (a loop device) that can be made to give up, as one does that has met an error: `errors=remount-ro`."""
+
+    def __init__(self, path: Path, image: Path) -> None:
+        super().__init__(path)
+        self._image = image
+
+    def mount(self) -> None:
+        subprocess.run(["mount", "-o", "loop", str(self._image), str(self.path)], check=True)
+
+    def give_up(self) -> None:
+        """Refuse every write from now on, also through files that are open; what was not on the disk is lost."""
+        subprocess.run(["mount", "-o", "remount,abort", str(self.path)], check=True)
+        try:
+            (self.path / "last").touch()  # the first write that it refuses makes it read-only
+        except OSError:
+            pass
+
+    def repair(self) -> None:
+        """What a person does then, once nobody uses it any more: check it, mount it again."""
+        subprocess.run(["umount", str(self.path)], check=True)
+        checked = subprocess.run(["fsck.ext4", "-p", str(self._image)], capture_output=True, text=True)
+        assert checked.returncode in (0, 1), checked.stdout + checked.stderr
+        self.mount()
+
+
+@contextmanager
+def app_on_ext4(root: Path) -> Iterator[tuple[App, Broken]]:
+    """An app whose host path is an ext4 of its own. Skips where that cannot be made, fails where it must be possible."""
+    path, image = root / "host", root / "disk.img"
+    path.mkdir()
+    with open(image, "wb") as file:
+        file.truncate(64 * MEGABYTE)
+    disk = Broken(path, image)
+    try:
+        subprocess.run(["mkfs.ext4", "-q", str(image)], check=True, capture_output=True)
+        disk.mount()
+    except (OSError, subprocess.CalledProcessError) as error:
+        missing(f"no ext4 on a loop device here: {error}")
+    try:
+        with make_app(root) as app:
+            yield app, disk
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)

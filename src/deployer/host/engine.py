@@ -48,7 +48,7 @@ def install(paths: HostPaths) -> Path:
     home = paths.engines / digest(package)
     target = home / "deployer"
     if target == package or _whole(home):
-        os.utime(home)  # pruning goes by the time of the last use
+        _touch(home)
         return target
     building = paths.engines / f".{home.name}.{os.getpid()}"
     try:
@@ -63,6 +63,13 @@ def install(paths: HostPaths) -> Path:
         disk.remove_quietly(str(building))  # a full disk must not be filled further by every attempt
         disk.remove_quietly(f"{building}.torn")
     return target
+
+
+def _touch(home: Path) -> None:
+    try:
+        os.utime(home)  # pruning goes by the time of the last use
+    except OSError:
+        pass  # a disk that is read-only prunes nothing either
 
 
 def _copy(package: Path, target: Path) -> None:

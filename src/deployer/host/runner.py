@@ -24,6 +24,7 @@ from deployer.host import gates, lock, pruning, spawn, steps, swap, unix
 from deployer.host.clock import Clock
 from deployer.host.deploy import Deploy, Request
 from deployer.host.journal import Journal
+from deployer.host.keeper import open_log
 from deployer.host.paths import HostPaths
 from deployer.host.plan import GATES
 from deployer.host.process import Processes
@@ -85,9 +86,7 @@ class Runner:
             self._finish(outcome)
         except DeployerError as error:
             if not self._told:
-                self._journal.progress(
-                    "warning", text=f"{error}: this deploy is brought to its end once that is mended"
-                )
+                self._tell_unwritten(error)
             raise
         return outcome
 
@@ -111,6 +110,24 @@ class Runner:
         if self._resumed and self._deploy.request.steps and not forward:
             return self._undone()
         return self._run()
+
+    def _tell_unwritten(self, error: DeployerError) -> None:
+        # The disk refuses the record: nothing can be done until it is mended, and who waits must know how things stand.
+        if self._runs():
+            self._journal.progress("warning", text=f"{error}: this deploy is brought to its end once that is mended")
+            return
+        down = DownError(
+            "the deploy cannot go on: the host refuses to write it down",
+            cause=error.cause or str(error), state="THE SERVICE IS DOWN: the old process has gone; the keeper goes on trying",
+            hint="mend the disk of this host (df -h; df -i; dmesg), then call `deployer status`: the deploy goes on by itself",
+        )  # fmt: skip
+        self._journal.progress("host.finished", **self._result(Outcome("down", EXIT_DOWN, down)))
+
+    def _runs(self) -> bool:
+        try:
+            return any(one["processes"] for one in self._deploy.supervisor.status()["instances"])
+        except DeployerError:
+            return True  # as far as anybody knows
 
     def _undone(self) -> Outcome:
         # What an install, a check or a rehearsal had started works on in a release that is about to be removed.
@@ -194,13 +211,13 @@ class Runner:
                 self._deploy.state.execute("DELETE FROM releases WHERE id=?", request.release)
             self._deploy.paths.secrets_of(request.release).unlink(missing_ok=True)
 
-    def _finish(self, outcome: Outcome) -> None:
+    def _result(self, outcome: Outcome) -> Dict[str, Any]:
         deploy = self._deploy
         running = deploy.state.row(
             "SELECT release FROM instances WHERE id=(SELECT value FROM meta WHERE key='desired')"
         )
         waited = max((verdict["waited_s"] for verdict in deploy.verdicts), default=None)
-        result = {
+        return {
             "status": outcome.status,
             "exit_code": outcome.exit_code,
             "release": running["release"] if running else None,
@@ -210,6 +227,9 @@ class Runner:
             "lost": deploy.lost,
             "error": outcome.error.to_json() if outcome.error else None,
         }
+
+    def _finish(self, outcome: Outcome) -> None:
+        result = self._result(outcome)
         try:
             self._journal.end("host.finished", **result)
         except DeployerError:
@@ -361,7 +381,7 @@ def _send(connection: socket.socket, event: Dict[str, Any]) -> bool:
 def _detach(paths: HostPaths) -> None:
     os.setsid()
     _quiet_signals()
-    log = os.open(paths.engine_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log = open_log(paths)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)

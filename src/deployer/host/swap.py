@@ -6,7 +6,7 @@ import json
 import signal
 from typing import Any, Dict, List, Optional
 
-from deployer.errors import DeployerError
+from deployer.errors import DeployerError, PreflightError
 from deployer.host import adopt as adoption
 from deployer.host import disk, logs, observe, ports, program, quiet, units
 from deployer.host.deploy import Deploy, spec_of
@@ -19,6 +19,8 @@ from deployer.host.watch import Watch
 from deployer.model import DrainOrder, Identity, Spec
 
 PROGRESS_EVERY = 1.0
+STUCK_AFTER = 10.0
+"""Seconds for which a keeper may be unable to do what is due, because the disk refuses to have it written down."""
 
 
 def adopt(deploy: Deploy) -> None:
@@ -140,9 +142,11 @@ def _hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, last_call
 
 def _follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, last_call: Optional[LastCall]) -> None:
     waiting = list(olds)
-    progress_at = deploy.clock.now() + PROGRESS_EVERY
+    well_at = deploy.clock.now()
+    progress_at = well_at + PROGRESS_EVERY
     while True:
         status = deploy.supervisor.status()
+        well_at = _require_able(deploy, status, well_at)
         waiting = [old for old in waiting if not _tell_verdict(deploy, old, watch)]
         if last_call is not None and not waiting:
             last_call.end()
@@ -158,6 +162,16 @@ def _follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, 
             if draining:
                 _tell_progress(deploy, draining, watch)
         deploy.supervisor.wait(min(progress_at, _last_call(deploy, draining, last_call)))
+
+
+def _require_able(deploy: Deploy, status: Dict[str, Any], well_at: float) -> float:
+    """When the keeper was last able to do what is due. Raises PreflightError once that is long ago."""
+    now = deploy.clock.now()
+    if not status.get("trouble"):
+        return now
+    if now - well_at > STUCK_AFTER:
+        raise PreflightError("the keeper cannot go on", cause=status["trouble"])
+    return well_at
 
 
 def _last_call(deploy: Deploy, draining: Optional[Dict[str, Any]], last_call: Optional[LastCall]) -> float:
