@@ -17,6 +17,7 @@ Ending
                        default: no handler at all: die of it
   --stop-signal NAME   the signal that means stop (SIGTERM)
   --quiet-signal NAME  refuse new tasks from this signal on, do not exit
+  --at-start CMD       run the shell command CMD before listening        --at-stop CMD   the same in an orderly stop
 Work
   POST /task?seconds=S&name=N   answers when the task is done       --task S   one is in flight from the start
   --spawn KIND:S       (a comma-separated list) start a process that works for S seconds, whatever signals come:
@@ -59,6 +60,8 @@ OPTIONS = {
     "on-term": "finish",
     "stop-signal": "SIGTERM",
     "quiet-signal": "",
+    "at-start": "",
+    "at-stop": "",
     "task": "",
     "spawn": "",
     "health": "honest",
@@ -371,6 +374,8 @@ def run(service, options):
     if options["on-term"] == "default":
         watched.discard(stop)
     signals = watch_signals("main", watched)
+    if options["at-start"]:
+        os.system(options["at-start"])
     time.sleep(float(options["boot"]))
     listener = listen(options)
     service.children = [pid for request in options["spawn"].split(",") if request and (pid := spawn(request))]
@@ -408,6 +413,8 @@ def tidy(service, options):
     if options["wait-children"]:
         for pid in service.children:
             os.waitpid(pid, 0)
+    if options["at-stop"]:
+        os.system(options["at-stop"])
     time.sleep(float(options["stop-takes"]))
 
 

@@ -144,9 +144,10 @@ class Agent:
         }
 
     def _observe(self, params: Params) -> Params:
-        if params.get("wake"):
-            self._wake()
+        trouble = self._wake_or_tell() if params.get("wake") else None
         facts, problems = self._look(params["target"], params["settings"])
+        if trouble is not None:
+            problems = [trouble, *problems]
         facts["problems"] = [problem.to_json() for problem in problems]
         return facts
 
@@ -157,6 +158,16 @@ class Agent:
             return facts, observer.problems(facts)
         finally:
             observer.close()
+
+    def _wake_or_tell(self) -> Optional[DeployerError]:
+        # A disk that lets nobody start anything must not hide what runs.
+        try:
+            self._wake()
+            return None
+        except OSError as error:
+            return _os_error(error)
+        except DeployerError as error:
+            return error
 
     def _wake(self) -> None:
         # A keeper or runner that died, or a reboot: whoever comes next brings the service back.
@@ -224,7 +235,7 @@ class Agent:
 
     def _open(self, params: Params) -> Params:
         self._opened = params
-        with disk.disk_errors("the deploy could not be prepared", str(self._paths.root)):
+        with disk.disk_errors("prepare the deploy", str(self._paths.root)):
             self._paths.prepare_private()
         who = {name: params[name] for name in ("deploy", "kind", "who")}
         self._acquire(who)
@@ -374,12 +385,18 @@ class Agent:
         server = unix.listen(self._paths.runner_socket)
         pid = os.fork()
         if pid == 0:
-            if self._lock is not None:
-                self._lock.write({**self._who(request), "pid": os.getpid()})
+            self._name_runner(request)
             runner.start(self._paths, request, manifest, server)
         server.close()
         self._let_go()
         return {"deploy": request.deploy, "release": request.release, "runner": pid}
+
+    def _name_runner(self, request: Request) -> None:
+        try:
+            if self._lock is not None:
+                self._lock.write({**self._who(request), "pid": os.getpid()})
+        except OSError:
+            pass  # the disk refuses: who asks is told our parent's pid. In no case may a fork of the agent go on as one
 
     def _who(self, request: Request) -> Params:
         return {"deploy": request.deploy, "kind": request.kind, "who": request.who, "since": time.time()}

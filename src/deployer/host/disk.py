@@ -16,6 +16,9 @@ from deployer.errors import DeployerError, GateError, PreflightError
 
 STATE = "the running release was not touched"
 
+LEFT_BYTES, LEFT_INODES = 1 << 20, 20
+"""With less than this an app is not stopped for a new release, which may need room to start."""
+
 _HINTS = {
     errno.ENOSPC: "make room there, or keep fewer releases (`keep` of the target), then push again",
     errno.EDQUOT: "raise the quota of the login user, or keep fewer releases (`keep` of the target), then push again",
@@ -57,6 +60,13 @@ def figures(path: str) -> str:
     return f"{there} has {status.f_bavail * status.f_frsize:,} bytes{inodes} free"
 
 
+def require_room(path: str, doing: str) -> None:
+    """Raise PreflightError when the disk that holds *path* is as good as full: no moment to *doing*."""
+    status = os.statvfs(path)
+    if status.f_bavail * status.f_frsize < LEFT_BYTES or (status.f_files and status.f_favail < LEFT_INODES):
+        raise_disk_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), doing, path)
+
+
 def sync_filesystem(path: str) -> None:
     """Everything written so far to the file system of *path* is on its disk: one call, not one fsync per file."""
     import ctypes  # 10 ms, and only a push needs it
@@ -82,6 +92,27 @@ def sync_directory(path: str) -> None:
         os.close(fd)
 
 
+def reserve(path: str, size: int) -> bool:
+    """
+    Whether the next *size* bytes that are appended to the file *path* have their place on the disk now.
+
+    What is in it, and how long it is, stay as they are. Not every file system can: best effort.
+    """
+    import ctypes
+
+    keep_size = 1
+    fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate64", None)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        end = ctypes.c_int64(os.fstat(fd).st_size)
+        return fallocate is not None and fallocate(fd, keep_size, end, ctypes.c_int64(size)) == 0
+    finally:
+        os.close(fd)
+
+
 def write_atomically(path: str, data: bytes) -> None:
     """*path* has all of *data* or what it had before, also after a power cut; mode 0600. One writer at a time."""
     temporary = f"{path}.next"
@@ -93,9 +124,17 @@ def write_atomically(path: str, data: bytes) -> None:
             os.fsync(fd)
         os.replace(temporary, path)
     except OSError:
-        os.unlink(temporary)
+        remove_quietly(temporary)
         raise
     sync_directory(os.path.dirname(path))
+
+
+def remove_quietly(path: str) -> None:
+    """Delete what a failure left at *path*, if the disk lets us: the failure itself is what must be told."""
+    try:
+        remove_tree(path)
+    except OSError:
+        pass
 
 
 def remove_tree(path: str) -> None:

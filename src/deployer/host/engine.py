@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Optional
 
 import deployer
+from deployer.host import disk
 from deployer.host.paths import HostPaths
 
 PARTS = ("__init__.py", "errors.py", "durations.py", "manifest.py", "model.py", "wire", "host")
@@ -47,21 +48,35 @@ def install(paths: HostPaths) -> Path:
     home = paths.engines / digest(package)
     target = home / "deployer"
     if target == package or _whole(home):
-        os.utime(home)  # pruning goes by the time of the last use
+        _touch(home)
         return target
     building = paths.engines / f".{home.name}.{os.getpid()}"
-    for path in files(package):
-        copy = building / "deployer" / path.relative_to(package)
-        copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        copy.write_bytes(path.read_bytes())
     try:
+        _copy(package, building / "deployer")
         if home.exists():
             os.replace(home, building.with_name(f"{building.name}.torn"))
         os.replace(building, home)
     except OSError:
         if not _whole(home):  # somebody else was quicker is fine; anything else is not
             raise
+    finally:
+        disk.remove_quietly(str(building))  # a full disk must not be filled further by every attempt
+        disk.remove_quietly(f"{building}.torn")
     return target
+
+
+def _touch(home: Path) -> None:
+    try:
+        os.utime(home)  # pruning goes by the time of the last use
+    except OSError:
+        pass  # a disk that is read-only prunes nothing either
+
+
+def _copy(package: Path, target: Path) -> None:
+    for path in files(package):
+        copy = target / path.relative_to(package)
+        copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
 
 
 def _whole(home: Path) -> bool:

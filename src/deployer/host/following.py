@@ -35,8 +35,10 @@ def deploy(paths: HostPaths, name: str, since: int, send: Send, client: int) -> 
     while True:
         connection = _runner(paths, name)
         if connection is not None:
-            since = _relay(connection, since, send, client)
+            since, ended = _relay(connection, since, send, client)
             alone = _Alone(paths, name)
+            if ended:
+                return
         since, ended = _from_record(paths, name, since, send)
         if ended:
             return
@@ -82,24 +84,26 @@ def _runner(paths: HostPaths, name: str) -> Optional[socket.socket]:
         return None
 
 
-def _relay(connection: socket.socket, since: int, send: Send, client: int) -> int:
-    decoder = frames.Decoder()
+def _relay(connection: socket.socket, since: int, send: Send, client: int) -> tuple[int, bool]:
+    """The number of the last event, and whether the end was among them: a disk that refuses it does not make it untrue."""
+    decoder, ended = frames.Decoder(), False
     with connection:
         try:
             connection.sendall(frames.pack({"op": "follow", "since": since}))
             while True:
                 readable = select.select([connection.fileno(), client], [], [])[0]
                 if client in readable:
-                    return since
+                    return since, ended
                 data = connection.recv(65536)
                 if not data:
-                    return since
+                    return since, ended
                 for event in decoder.feed(data):
                     if isinstance(event, dict):
                         since = max(since, int(event.get("seq") or 0))
+                        ended = ended or event.get("event") == "host.finished"
                         send({"event": event})
         except OSError:
-            return since
+            return since, ended
 
 
 def _from_record(paths: HostPaths, name: str, since: int, send: Send) -> tuple[int, bool]:

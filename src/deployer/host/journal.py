@@ -77,7 +77,11 @@ class Journal:
             self._tell(event)
 
     def end(self, name: str, **fields: Any) -> None:
-        """The last event. It and the end of the deploy are on disk as one before anybody is told: no resume repeats it."""
+        """
+        The last event. It and the end of the deploy are on disk as one before anybody is told: no resume repeats it.
+
+        Raises PreflightError when the disk refuses it; `progress` can still tell who listens.
+        """
         event = self._make(name, fields)
         with self._condition:
             with self._state.transaction():

@@ -78,6 +78,7 @@ class Keeper:
         self._stopping = False
         self._idle_since: Optional[float] = None
         self._told: Any = None
+        self._trouble: Optional[str] = None
         self._wake, wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -91,8 +92,9 @@ class Keeper:
             try:
                 if not self._turn():
                     return
-                self._retry_at = None
+                self._retry_at = self._trouble = None
             except Exception as error:
+                self._trouble = str(error)
                 # Neither a full disk nor a bug of ours may cost the app its parent: everything here may be done again.
                 _say(f"{error!r}; trying again")
                 self._retry_at = self._clock.now() + TRY_AGAIN
@@ -240,7 +242,7 @@ class Keeper:
     def _do(self, connection: Connection, request: Message) -> Any:
         op = request.get("op")
         if op == "status":
-            return dict(self._core.status(), pid=os.getpid(), engine=self._package)
+            return dict(self._core.status(), pid=os.getpid(), engine=self._package, trouble=self._trouble)
         if op == "watch":
             connection.watches = True
             connection.deploy = request.get("deploy")
@@ -300,10 +302,18 @@ class Keeper:
         self._resume_at = self._clock.now() + RESUME_AFTER * 2 ** (tries + 1)
 
 
+def open_log(paths: HostPaths) -> int:
+    """A descriptor for the engine's log; one for nowhere when the disk refuses that: what has to be done matters more."""
+    try:
+        return os.open(paths.engine_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+
 def start_detached(argv: List[str], env: Mapping[str, str], paths: HostPaths, pass_fd: Optional[int] = None) -> int:
     """The pid of *argv*, in a session of its own, its errors in the engine's log. Its parent may go at once."""
-    log = os.open(paths.engine_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    log = open_log(paths)
     try:
         actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, null, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
         if pass_fd is not None:
@@ -331,6 +341,7 @@ def main(argv: List[str]) -> int:
     os.chdir("/")
     become_subreaper()
     state = State(paths.state)
+    state.reserve()
     core = Core(paths, state, Processes(), Clock(), base_environment(os.environ), _say)
     server = left.pop("--server", None)
     core.recover({name[len("--held=") :]: socket.socket(fileno=fd) for name, fd in left.items()})

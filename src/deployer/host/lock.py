@@ -40,10 +40,10 @@ class DeployLock:
         try:
             if not self._try(max(wait, LOOK_TAKES), client, look):
                 raise _held(_current_holder(self._path), wait)
+            self.write(who)
         except BaseException:
             self.release()
             raise
-        self.write(who)
 
     def write(self, who: Dict[str, Any]) -> None:
         """Say in the lock file who holds it and what for. Who reads it meanwhile gets the old text or the new one."""

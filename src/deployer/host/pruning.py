@@ -17,6 +17,7 @@ OUTPUTS_KEPT = 20
 def prune(deploy: Deploy) -> None:
     """Remove old releases, never one in use or the newest good one to roll back to."""
     releases = deploy.releases
+    releases.forget_way_back()
     rows = deploy.state.rows("SELECT id, state FROM releases ORDER BY created_at DESC, id DESC")
     good = [row["id"] for row in rows if row["state"] == "good"]
     failed = [row["id"] for row in rows if row["state"] != "good" and row["id"] != deploy.request.release]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Collection, List, Optional, Sequence, Set
 
 from deployer.errors import DeployerError, GateError, PreflightError
-from deployer.host.disk import STATE, disk_errors, remove_tree, sync_directory, write_atomically
+from deployer.host.disk import STATE, disk_errors, remove_quietly, remove_tree, sync_directory, write_atomically
 from deployer.host.layout import lay_out
 from deployer.host.shared import link_shared
 from deployer.host.store import Store
@@ -113,17 +113,36 @@ class Releases:
             raise GateError(
                 f"there is no release {release_id} on this host", state=STATE, hint="`deployer releases` lists them"
             )
-        current, temporary = f"{self._root}/current", f"{self._root}/.current.next"
+        current = f"{self._root}/current"
         with disk_errors(f"switch to {release_id}", self._root):
             if os.path.lexists(current) and not os.path.islink(current):
                 cause = "deployer would have to replace a file or directory that it did not make"
                 raise PreflightError(
                     f"{current} is not a symbolic link", cause=cause, state=STATE, hint="move it away, then push again"
                 )
-            remove_tree(temporary)
-            os.symlink(f"releases/{release_id}", temporary)
-            os.replace(temporary, current)
+            os.replace(self._next_link(f"releases/{release_id}"), current)
             sync_directory(self._root)
+
+    def prepare_flip(self, release_id: str) -> None:
+        """Make all that a flip to the release, and one back, take from the disk: neither fails on a full one after this."""
+        with disk_errors(f"prepare the switch to {release_id}", self._root):
+            self._next_link(f"releases/{release_id}")
+
+    def _next_link(self, target: str) -> str:
+        """A link to *target* to be renamed over `current`; the way back is made before the way forth."""
+        current, forth, back = (f"{self._root}/{name}" for name in ("current", ".current.next", ".current.back"))
+        for link in (back, forth):
+            if _target(link) == target:
+                return link
+        for link, to in ((back, _target(current)), (forth, target)):
+            remove_tree(link)
+            if to is not None:
+                os.symlink(to, link)
+        return forth
+
+    def forget_way_back(self) -> None:
+        """Nobody will flip back any more."""
+        remove_quietly(f"{self._root}/.current.back")
 
     def unset(self) -> None:
         """`current` is nothing any more, as before the first release."""
@@ -222,6 +241,13 @@ def _make_directory(path: str, mode: int, may_be_link: bool) -> None:
 
 def _is_directory(path: str) -> bool:
     return os.path.isdir(path) and not os.path.islink(path)
+
+
+def _target(link: str) -> Optional[str]:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return None
 
 
 def _names(path: str) -> List[str]:

@@ -26,6 +26,7 @@ from deployer.host.control import Asked, Control
 from deployer.host.deploy import Deploy, Request
 from deployer.host.heed import Aborted, aborted_by, heed, too_late
 from deployer.host.journal import Journal
+from deployer.host.keeper import open_log
 from deployer.host.paths import HostPaths
 from deployer.host.plan import GATES
 from deployer.host.process import Processes
@@ -76,6 +77,7 @@ class Runner:
         self._how = how
         self._journal = deploy.journal
         self._resumed = resumed
+        self._told = False  # how it ended, to those who listen
 
     def run(self) -> Outcome:
         """
@@ -84,19 +86,27 @@ class Runner:
         Raises DeployerError when that cannot be brought to an end now: the promise stands, another runner goes on.
         """
         try:
-            outcome = self._begin()
-        except Aborted:
-            outcome = self._aborted()
+            outcome = self._outcome()
+            self._finish(outcome)
         except DeployerError as error:
-            outcome = self._failed(error)
+            if not self._told:
+                self._tell_unwritten(error)
+            raise
+        return outcome
+
+    def _outcome(self) -> Outcome:
+        try:
+            return self._begin()
+        except Aborted:
+            return self._aborted()
+        except DeployerError as error:
+            return self._failed(error)
         except Exception as error:  # a bug of ours must still end the deploy in the record
-            traceback.print_exc()
+            _say_why()
             bug = FailedError(
                 f"deployer failed: {type(error).__name__}: {error}", hint="this is a bug in deployer; see engine.log"
             )
-            outcome = self._failed(bug)
-        self._finish(outcome)
-        return outcome
+            return self._failed(bug)
 
     def _begin(self) -> Outcome:
         # A keeper that does not come up ends the deploy here. What a dead runner asked of one is done once this is answered.
@@ -108,6 +118,24 @@ class Runner:
         if self._resumed and self._deploy.request.steps and not forward:
             return self._undone()
         return self._run()
+
+    def _tell_unwritten(self, error: DeployerError) -> None:
+        # The disk refuses the record: nothing can be done until it is mended, and who waits must know how things stand.
+        if self._runs():
+            self._journal.progress("warning", text=f"{error}: this deploy is brought to its end once that is mended")
+            return
+        down = DownError(
+            "the deploy cannot go on: the host refuses to write it down",
+            cause=error.cause or str(error), state="THE SERVICE IS DOWN: the old process has gone; the keeper goes on trying",
+            hint="mend the disk of this host (df -h; df -i; dmesg), then call `deployer status`: the deploy goes on by itself",
+        )  # fmt: skip
+        self._journal.progress("host.finished", **self._result(Outcome("down", EXIT_DOWN, down)))
+
+    def _runs(self) -> bool:
+        try:
+            return any(one["processes"] for one in self._deploy.supervisor.status()["instances"])
+        except DeployerError:
+            return True  # as far as anybody knows
 
     def _undone(self) -> Outcome:
         self._end_gates()
@@ -192,9 +220,12 @@ class Runner:
             if deploy.request.kind == "stop":
                 raise error
             return self._revert(NotReady(error.title))
-        if self._journal.has("switch", "begin"):
-            swap.flip_back(deploy)
-        self._unstage()
+        try:
+            if self._journal.has("switch", "begin"):
+                swap.flip_back(deploy)
+            self._unstage()
+        except (DeployerError, OSError):
+            _say_why()  # the disk again: the next push clears it away, and why this one failed is to be told
         return Outcome("failed", error.code, error)
 
     def _unstage(self) -> None:
@@ -205,13 +236,13 @@ class Runner:
                 self._deploy.state.execute("DELETE FROM releases WHERE id=?", request.release)
             self._deploy.paths.secrets_of(request.release).unlink(missing_ok=True)
 
-    def _finish(self, outcome: Outcome) -> None:
+    def _result(self, outcome: Outcome) -> Dict[str, Any]:
         deploy = self._deploy
         running = deploy.state.row(
             "SELECT release FROM instances WHERE id=(SELECT value FROM meta WHERE key='desired')"
         )
         waited = max((verdict["waited_s"] for verdict in deploy.verdicts), default=None)
-        result = {
+        return {
             "status": outcome.status,
             "exit_code": outcome.exit_code,
             "release": running["release"] if running else None,
@@ -221,7 +252,16 @@ class Runner:
             "lost": deploy.lost,
             "error": outcome.error.to_json() if outcome.error else None,
         }
-        self._journal.end("host.finished", **result)
+
+    def _finish(self, outcome: Outcome) -> None:
+        result = self._result(outcome)
+        try:
+            self._journal.end("host.finished", **result)
+        except DeployerError:
+            if not self._journal.has("quiet", "begin"):  # then another runner would go forward, and may end otherwise
+                self._journal.progress("host.finished", **result)
+                self._told = True
+            raise
 
 
 def start(paths: HostPaths, request: Request, manifest: Optional[Manifest], server: socket.socket) -> None:
@@ -232,10 +272,18 @@ def start(paths: HostPaths, request: Request, manifest: Optional[Manifest], serv
         _serve(_build(paths, request, manifest), server)
         code = 0
     except BaseException:
-        traceback.print_exc()
+        _say_why()
     finally:
-        sys.stderr.flush()
         os._exit(code)
+
+
+def _say_why() -> None:
+    """The exception being handled, into the engine's log; nothing when the disk refuses even that."""
+    try:
+        traceback.print_exc()
+        sys.stderr.flush()
+    except OSError:
+        pass
 
 
 def main(argv: List[str]) -> int:
@@ -287,6 +335,7 @@ def _take_lock(paths: HostPaths, row: Dict[str, Any]) -> bool:
 
 def _build(paths: HostPaths, request: Request, manifest: Optional[Manifest]) -> Deploy:
     state = State(paths.state)
+    state.reserve()
     journal = Journal(state, request.deploy, request.host, Redactor(_secrets(paths, request)))
     if request.release and (request.kind != "push" or journal.has("stage", "done")):
         journal.common["release"] = request.release
@@ -317,13 +366,13 @@ def _serve(deploy: Deploy, server: socket.socket, resumed: bool = False) -> None
     threading.Thread(target=_accept, args=(server, deploy, followers), daemon=True).start()
     try:
         Runner(deploy, resumed).run()
+        deploy.supervisor.close()
     finally:
         deploy.control.close()
-    deploy.supervisor.close()
-    deploy.journal.close()
-    deadline = time.monotonic() + FOLLOWERS_WITHIN
-    for follower in list(followers):
-        follower.join(max(0.0, deadline - time.monotonic()))
+        deploy.journal.close()
+        deadline = time.monotonic() + FOLLOWERS_WITHIN
+        for follower in list(followers):
+            follower.join(max(0.0, deadline - time.monotonic()))
 
 
 def _accept(server: socket.socket, deploy: Deploy, followers: List[threading.Thread]) -> None:
@@ -363,7 +412,7 @@ def _send(connection: socket.socket, event: Dict[str, Any]) -> bool:
 def _detach(paths: HostPaths) -> None:
     os.setsid()
     _quiet_signals()
-    log = os.open(paths.engine_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log = open_log(paths)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 from deployer.errors import UsageError
-from deployer.host import envfile
+from deployer.host import disk, envfile
 from deployer.model import Spec
 
 BASE_NAMES = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "XDG_RUNTIME_DIR")
@@ -67,13 +67,7 @@ def read_secrets(path: Path) -> Dict[str, str]:
 def write_secrets(path: Path, values: Mapping[str, str]) -> None:
     """Keep *values* for a release, whole or not at all, readable by the owner only."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w", encoding="utf-8") as file:
-        json.dump(dict(values), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    disk.write_atomically(str(path), json.dumps(dict(values)).encode())
 
 
 def spawn(

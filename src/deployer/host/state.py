@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from deployer.errors import PreflightError
+from deployer.host import disk
 
 SCHEMA_VERSION = 1
+RESERVED = 1 << 20
+"""Bytes taken ahead for what a deploy writes down: several times what one needs."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE IF NOT EXISTS releases (
@@ -60,6 +63,16 @@ class State:
 
     def close(self) -> None:
         self._db.close()
+
+    def reserve(self) -> bool:
+        """
+        Whether a deploy can be written down to its end from now on, even if somebody fills the disk meanwhile.
+
+        Nobody else can take that space: it belongs to SQLite's own log. For who keeps this connection: the last one that
+        closes gives it back.
+        """
+        self.meta("app")  # there is no log before the first look
+        return disk.reserve(f"{self.path}-wal", RESERVED)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -168,16 +181,17 @@ def _broken(path: Path, error: sqlite3.Error) -> PreflightError:
         f"{path} cannot be read: {error}",
         cause="the record of releases and deploys is damaged, or the disk refuses it",
         state="nothing was changed; the running service was not touched",
-        hint=f"check the disk; if the file is damaged, move it aside (mv {path} {path}.broken) and push again, "
-        "with [adopt] for the service that runs",
+        hint=f"check the disk (df -h {path.parent}; dmesg); if the file is damaged, put it aside with all its parts "
+        f"(mkdir {path.parent}/broken && mv {path}* {path.parent}/broken/), then push with [adopt] for the service that runs",
     )
 
 
 def _refused(path: Path, error: sqlite3.Error) -> PreflightError:
     return PreflightError(
         f"{path} refused: {error}",
-        cause="the record of releases and deploys is damaged, or the disk is full or broken",
-        hint=f"look at the disk of this host (df -h {path.parent})",
+        cause="the record of releases and deploys is damaged, or the disk is full, read-only or broken",
+        state="the process that serves runs on",
+        hint=f"look at the disk of this host (df -h {path.parent}; df -i; dmesg), then call `deployer status`",
     )
 
 

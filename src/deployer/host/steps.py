@@ -39,8 +39,11 @@ def stage(deploy: Deploy) -> None:
 
 
 def install(deploy: Deploy) -> None:
-    """Run `[install] command` inside the new release."""
+    """Run `[install] command` inside the new release. What it made is on the disk when this returns: a power cut keeps it."""
     _gate(deploy, "install")
+    release = str(deploy.paths.release(str(deploy.request.release)))
+    with disk.disk_errors("write what install made to the disk", release):
+        disk.sync_filesystem(release)
 
 
 def check(deploy: Deploy) -> None:
@@ -89,6 +92,8 @@ def _gate(deploy: Deploy, step: str) -> None:
     with disk.disk_errors(f"run {step}", str(output)):
         took = gates.run(command, deploy.journal.redact, deploy.processes, Attention(deploy))
     _require_intact(step, sorted(_damaged(deploy) - damaged))
+    if request.kind == "push":
+        disk.require_room(str(command.cwd), f"go on after {step}")
     deploy.journal.event(f"{step}.finished", took_s=round(took, 3))
 
 

@@ -6,6 +6,7 @@ import json
 import signal
 from typing import Any, Dict, List, Optional
 
+from deployer.errors import DeployerError, PreflightError
 from deployer.host import adopt as adoption
 from deployer.host import logs, observe, ports, program, quiet, units
 from deployer.host.deploy import Deploy, spec_of
@@ -18,6 +19,8 @@ from deployer.host.watch import Watch
 from deployer.model import DrainOrder, Identity, Spec
 
 PROGRESS_EVERY = 1.0
+STUCK_AFTER = 10.0
+"""Seconds for which a keeper may be unable to do what is due, because the disk refuses to have it written down."""
 
 
 def adopt(deploy: Deploy) -> None:
@@ -43,7 +46,10 @@ def switch(deploy: Deploy) -> None:
 
 
 def ask_for_quiet(deploy: Deploy) -> None:
-    """Ask the old process to take no new work, while it goes on serving."""
+    """Ask the old process to take no new work, while it goes on serving. What `switch` may fail on is tried before."""
+    if deploy.request.kind in ("push", "rollback"):
+        program.require(deploy.spec(str(deploy.request.instance)))
+        deploy.releases.prepare_flip(str(deploy.request.release))
     quiet.ask(deploy)
 
 
@@ -87,7 +93,7 @@ def revert(deploy: Deploy, reason: str) -> bool:
     back = deploy.journal.data("revert", "begin") or {}
     if not back:
         deploy.journal.event("revert.started", reason=reason, log_tail=tail, aborted=aborted_by(deploy) is not None)
-    flip_back(deploy)
+    _flip_back_or_tell(deploy)
     previous = deploy.request.previous
     instance = back.get("instance") or new_instance_id()
     deploy.journal.begin("revert", instance=instance, reason=reason)
@@ -152,9 +158,11 @@ def _hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, last_call
 def _follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, last_call: Optional[LastCall]) -> None:
     waiting = list(olds)
     keeper = Attentive(deploy, deploy.supervisor, last_call)
-    progress_at = deploy.clock.now() + PROGRESS_EVERY
+    well_at = deploy.clock.now()
+    progress_at = well_at + PROGRESS_EVERY
     while True:
         status = deploy.supervisor.status()
+        well_at = _require_able(deploy, status, well_at)
         waiting = [old for old in waiting if not _tell_verdict(deploy, old, watch)]
         if last_call is not None and not waiting:
             last_call.end()
@@ -170,6 +178,16 @@ def _follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, 
             if draining:
                 _tell_progress(deploy, draining, watch)
         keeper.wait(min(progress_at, _last_call(deploy, draining, last_call)))
+
+
+def _require_able(deploy: Deploy, status: Dict[str, Any], well_at: float) -> float:
+    """When the keeper was last able to do what is due. Raises PreflightError once that is long ago."""
+    now = deploy.clock.now()
+    if not status.get("trouble"):
+        return now
+    if now - well_at > STUCK_AFTER:
+        raise PreflightError("the keeper cannot go on", cause=status["trouble"])
+    return well_at
 
 
 def _last_call(deploy: Deploy, draining: Optional[Dict[str, Any]], last_call: Optional[LastCall]) -> float:
@@ -282,9 +300,20 @@ def _log_offset(deploy: Deploy, instance: Optional[str]) -> int:
     return int((row or {}).get("log_offset") or 0)
 
 
+def _flip_back_or_tell(deploy: Deploy) -> None:
+    # That the old release serves again matters more than the link that says so.
+    try:
+        flip_back(deploy)
+    except (DeployerError, OSError) as error:
+        deploy.journal.event("warning", text=f"`current` still points at the new release: {error}")
+
+
 def flip_back(deploy: Deploy) -> None:
+    """`current` is the release of before the push again."""
     back = deploy.request.previous_release
     if deploy.request.kind not in ("push", "rollback"):
+        return
+    if back and deploy.releases.current() == back:
         return
     if back and deploy.releases.there(back):
         deploy.releases.flip(back)
