@@ -71,7 +71,7 @@ class SimKeeper:
         if self._retry_at is not None:
             return self._retry_at
         core = self.core.next_deadline()
-        due = float("inf") if core is None else core + self._world.kernel.booted
+        due = float("inf") if core is None else self._world.at(core)
         return due if self._has_runner() else min(due, self._resume_at)
 
     def turn(self) -> None:

@@ -50,8 +50,7 @@ class SimSupervisor:
             self.changed = False
             return
         if self._keeper is not None:
-            until = deadline + self._world.kernel.booted
-            self._world.pass_time(until, partial(self._woken, self._keeper))
+            self._world.pass_time(self._world.at(deadline), partial(self._woken, self._keeper))
             self.changed = False
         self._world.must_live(self.life)
 

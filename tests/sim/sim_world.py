@@ -31,7 +31,7 @@ class Died(BaseException):
     """A part of the engine was killed right here. Whatever it tries afterwards raises this again and has no effect."""
 
 
-class Endless(Exception):
+class Endless(BaseException):
     """The schedule does not come to an end."""
 
 
@@ -142,6 +142,10 @@ class World:
         self.lines.append((self.effects, self.time, who, text, ()))
 
     # Time ------------------------------------------------------------------------------------------------------------
+
+    def at(self, monotonic: float) -> float:
+        """The world's second of what a part of the engine calls *monotonic*; never a rounding error too early."""
+        return monotonic + self.kernel.booted + 1e-9
 
     def pass_time(self, until: float, stop: Callable[[], bool] = lambda: False) -> None:
         """Let the world go on until *until* (world seconds) or until *stop*: processes, the keeper, faults of their time."""
