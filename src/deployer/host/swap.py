@@ -14,7 +14,7 @@ from deployer.host.ready import NotReady, Proof, Prover
 from deployer.host.spawn import write_secrets
 from deployer.host.supervise import new_instance_id
 from deployer.host.watch import Watch
-from deployer.model import DrainOrder, Identity, Spec
+from deployer.model import DrainOrder, Identity, Spec, Verdict
 
 PROGRESS_EVERY = 1.0
 
@@ -138,7 +138,8 @@ def _follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, 
     progress_at = deploy.clock.now() + PROGRESS_EVERY
     while True:
         status = deploy.supervisor.status()
-        waiting = [old for old in waiting if not _tell_verdict(deploy, old, watch)]
+        running = {one["id"] for one in status["instances"]}
+        waiting = [old for old in waiting if not _tell_verdict(deploy, old, watch, old in running)]
         if last_call is not None and not waiting:
             last_call.end()
         desired = status["desired"]
@@ -195,11 +196,14 @@ def _warn_of_the_deaf(deploy: Deploy, old: Dict[str, Any], order: DrainOrder) ->
         )
 
 
-def _tell_verdict(deploy: Deploy, old: str, watch: Watch) -> bool:
+def _tell_verdict(deploy: Deploy, old: str, watch: Watch, running: bool) -> bool:
     row = deploy.state.row("SELECT verdict FROM drains WHERE instance=?", old)
-    if row is None or row["verdict"] is None:
+    if row is not None and row["verdict"] is not None:
+        verdict = json.loads(row["verdict"])
+    elif row is None and not running:
+        verdict = _by_itself(deploy, old)
+    else:
         return False
-    verdict = json.loads(row["verdict"])
     died = (verdict["exit_code"] or 0) < 0
     verdict["lost"] = (
         watch.lost() if verdict["verdict"] == "killed" or (verdict["verdict"] == "exited" and died) else []
@@ -210,6 +214,12 @@ def _tell_verdict(deploy: Deploy, old: str, watch: Watch) -> bool:
     pid = (deploy.state.row("SELECT pid FROM instances WHERE id=?", old) or {}).get("pid")
     deploy.journal.event("drain.finished", pid=pid, **verdict)
     return True
+
+
+def _by_itself(deploy: Deploy, old: str) -> Dict[str, Any]:
+    # It exited between our look and the promise: nobody will ever drain it, so there is nothing to wait for.
+    code = (deploy.state.row("SELECT exit_code FROM instances WHERE id=?", old) or {}).get("exit_code")
+    return Verdict("exited" if code else "clean", code, 0.0).to_json()
 
 
 def _tell_progress(deploy: Deploy, one: Dict[str, Any], watch: Watch) -> None:
