@@ -64,8 +64,9 @@ class Disk:
 class SimState(State):
     """A process's connection to state.db. *effect* is called before everything that would be on the disk afterwards."""
 
-    def __init__(self, disk: Disk, effect: Effect, must_live: Callable[[], None]) -> None:
+    def __init__(self, disk: Disk, effect: Effect, must_live: Callable[[], None], note: Effect) -> None:
         self.path = PATHS.state
+        self._note = note
         self._disk = disk
         self._db = disk.db
         self._effect = effect
@@ -89,7 +90,8 @@ class SimState(State):
         if sql.startswith("SELECT") or sql in ("BEGIN IMMEDIATE", "ROLLBACK"):
             self._must_live()
         elif self._db.in_transaction and sql != "COMMIT":
-            self._must_live()  # nothing is on the disk before the COMMIT
+            self._must_live()
+            self._note(sql, values)  # nothing is on the disk before the COMMIT
         else:
             self._effect(sql, values)
             if not self._disk.write():

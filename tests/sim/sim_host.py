@@ -40,7 +40,12 @@ class Host:
 
     def command(self, kind: str, settings: dict[str, Any], release: str | None) -> None:
         """`deployer push` and the like: up to the end of the deploy, or of whatever was in its way."""
-        world, life = self.world, self.world.born("agent")
+        world = self.world
+        unfinished = world.disk.rows("SELECT id FROM deploys WHERE ended_at IS NULL")
+        if unfinished:  # as Agent._finish_interrupted
+            world.disk.refuses = 0
+            self.resume(unfinished[0]["id"])
+        life = world.born("agent")
         world.engine = life
         try:
             self._commit(life, kind, settings, release)
@@ -88,6 +93,10 @@ class Host:
         finally:
             if life.alive:
                 world.end(life)
+
+    def pause(self) -> None:
+        """Until the next command of an impatient person."""
+        self._keeper_goes_on(self.world.dice.choice((0.1, 1.5, 20.0)))
 
     def settle(self) -> None:
         """Let a keeper resume what it can; then somebody looks, now and then, until nothing is under way."""
@@ -141,7 +150,7 @@ class Host:
 
     def _state(self, life: Life) -> SimState:
         world = self.world
-        return SimState(world.disk, partial(world.effect, life), partial(world.must_live, life))
+        return SimState(world.disk, partial(world.effect, life), partial(world.must_live, life), partial(world.detail, life))
 
     def _build(self, life: Life, request: Request) -> Deploy:
         world, state = self.world, self._state(life)

@@ -29,7 +29,7 @@ class SimKeeper:
     def __init__(self, world: World) -> None:
         self._world = world
         self.life = life = world.born("keeper")
-        self._state = SimState(world.disk, partial(world.effect, life), partial(world.must_live, life))
+        self._state = SimState(world.disk, partial(world.effect, life), partial(world.must_live, life), partial(world.detail, life))
         say = partial(world.note, life.name)
         self.core = Core(PATHS, self._state, SimProcesses(world, life), world.clock, {}, say, _no_socket)
         self.woken = True

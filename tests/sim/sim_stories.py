@@ -88,12 +88,16 @@ def tell(host: Host, story: Story) -> None:
     """Everything that the story's person asks for, then what it takes until nothing is under way."""
     for command in story.commands:
         host.command(command.kind, settings(command.program, "SIGUSR1" if command.quiet else None, command.check), command.release)
-        host.settle()
+        if host.world.dice.random() < 0.5:
+            host.settle()
+        else:
+            host.pause()
+    host.settle()
 
 
 def _serve(world: World, program: str) -> None:
     keeper = SimKeeper(world)
-    state = SimState(world.disk, lambda what, values: None, lambda: None)
+    state = SimState(world.disk, lambda what, values: None, lambda: None, lambda what, values: None)
     for at, release in ((100.0, OLDER), (200.0, OLD)):
         state.insert("releases", id=release, hash=release, state="good", created_at=at, settings=settings(program))
         world.disk.releases.add(release)

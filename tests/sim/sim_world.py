@@ -138,6 +138,10 @@ class World:
         if keeper is life and was_alive and not life.alive:
             self.deaths_before.append((what, values))
 
+    def detail(self, life: Life, what: str, values: Sequence[Any]) -> None:
+        """A part of an effect to come: only for who reads the trace."""
+        self.lines.append((self.effects, self.time, life.name, what, values))
+
     def note(self, who: str, text: str) -> None:
         self.lines.append((self.effects, self.time, who, text, ()))
 
