@@ -90,7 +90,11 @@ class Core:
                 self._state.update("instances", row["id"], state="running")
                 return
             self._clock.sleep(0.005)
-        self._state.update("instances", row["id"], pid=None, start=None, boot=None)
+        # One that lives on was executed: without its keeper's word it would have ended. Its environment may say nothing (env -i).
+        if self._processes.alive(identity):
+            self._state.update("instances", row["id"], state="running")
+        else:
+            self._state.update("instances", row["id"], pid=None, start=None, boot=None)
 
     def _take_over(self, row: Row) -> None:
         instance = from_row(row, self._processes, self._clock)
