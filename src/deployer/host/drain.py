@@ -48,6 +48,16 @@ class Drain:
             key: {"pid": key[0], "command": "?"} for key in self._recorded("SIGKILL")
         }
         self._main_seen_gone = False
+        if not self._signalled and not row["forced"] and row["boot"] == instance.main.boot:
+            self._count_anew(row["asked_mono"], row["ceiling"])
+
+    def _count_anew(self, asked: float, ceiling: float) -> None:
+        # Promised, and then nobody was there to ask: the time that it has to finish begins with its signal. A deadline that
+        # somebody has moved is left alone.
+        untouched = abs(self.deadline - (asked + ceiling)) < 0.001
+        if untouched and self.deadline < self._clock.now() + ceiling:
+            self.deadline = self._clock.now() + ceiling
+            self._try(lambda: self._state.update("drains", self.instance.id, deadline_mono=self.deadline))
 
     def advance(self) -> Optional[Verdict]:
         """Do what is due now; the verdict once the whole tree has exited, else None."""
