@@ -24,6 +24,7 @@ from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
 from deployer.host.spawn import environment
 from deployer.host.state import Row, State
+from deployer.host.tree import Tree
 from deployer.model import DrainOrder, Identity, Spec, Verdict
 
 BACKOFF_FIRST, BACKOFF_LONGEST = 0.5, 60.0
@@ -90,8 +91,9 @@ class Core:
                 self._state.update("instances", row["id"], state="running")
                 return
             self._clock.sleep(0.005)
-        # One that lives on was executed: without its keeper's word it would have ended. Its environment may say nothing (env -i).
-        if self._processes.alive(identity):
+        # One that lives on was executed: without its keeper's word it would have ended. Its environment may say nothing (env -i),
+        # and a daemon's main process has gone by now.
+        if self._processes.alive(identity) or Tree(self._processes, identity, row["id"], self._clock).refresh():
             self._state.update("instances", row["id"], state="running")
         else:
             self._state.update("instances", row["id"], pid=None, start=None, boot=None)
