@@ -106,7 +106,7 @@ def revert(deploy: Deploy, reason: str) -> bool:
 
 def _came_back(deploy: Deploy, spec: Spec) -> bool:
     try:
-        _prove(deploy, spec.id, deploy.old_settings)
+        _prove(deploy, _restarted(deploy, spec), deploy.old_settings)
         return True
     except NotReady as error:
         deploy.journal.event("warning", text=f"the old release did not become ready either: {error}")
@@ -116,8 +116,14 @@ def _came_back(deploy: Deploy, spec: Spec) -> bool:
         deploy.supervisor.confirm(spec.id)
 
 
+def _restarted(deploy: Deploy, spec: Spec) -> str:
+    """The instance of *spec*, or the one that the keeper started in its place after a crash or a reboot."""
+    desired = deploy.supervisor.status()["desired"]
+    return str(desired["id"]) if desired and desired["release"] == spec.release else spec.id
+
+
 def _hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, last_call: Optional[LastCall]) -> None:
-    olds = _alive(deploy, except_for=new.id if new else None)
+    olds = _to_drain(deploy, new)
     watch = _watch(deploy, olds)
     try:
         for old in olds:
@@ -255,6 +261,14 @@ def why_not(deploy: Deploy, error: NotReady) -> str:
         if others and not ports.holders(inodes, ours) and not deploy.request.settings["run"]["socket"]:
             seen.append(f"port {port} is held by pid {others[0]} ({deploy.processes.command(others[0], 80)})")
     return "; ".join([str(error), *seen])
+
+
+def _to_drain(deploy: Deploy, new: Optional[Spec]) -> List[Dict[str, Any]]:
+    olds = _alive(deploy, except_for=new.id if new else None)
+    if new is None or deploy.state.row("SELECT 1 FROM instances WHERE id=?", new.id) is None:
+        return olds
+    # The promise was given before: what runs beside and is not drained is what the keeper restarted since, *new* itself.
+    return [old for old in olds if deploy.state.row("SELECT 1 FROM drains WHERE instance=?", old["id"])]
 
 
 def _alive(deploy: Deploy, except_for: Optional[str]) -> List[Dict[str, Any]]:
