@@ -19,6 +19,7 @@ from sim_world import Died, Life, World
 
 from deployer.errors import DeployerError, GateError
 from deployer.host import deploy as deploys
+from deployer.host.agent import RESUMED_AT_MOST
 from deployer.host.deploy import Deploy, Request
 from deployer.host.journal import Journal
 from deployer.host.planner import Planner
@@ -41,10 +42,8 @@ class Host:
     def command(self, kind: str, settings: dict[str, Any], release: str | None) -> None:
         """`deployer push` and the like: up to the end of the deploy, or of whatever was in its way."""
         world = self.world
-        unfinished = world.disk.rows("SELECT id FROM deploys WHERE ended_at IS NULL")
-        if unfinished:  # as Agent._finish_interrupted
-            world.disk.refuses = 0
-            self.resume(unfinished[0]["id"])
+        if not self._finish_interrupted():
+            return
         life = world.born("agent")
         world.engine = life
         try:
@@ -57,11 +56,26 @@ class Host:
             if life.alive:
                 world.end(life)
 
+    def _finish_interrupted(self) -> bool:
+        """As the agent does it, which cannot be run here: it starts processes. Whether nothing is under way any more."""
+        world = self.world
+        for _ in range(RESUMED_AT_MOST):
+            unfinished = self._unfinished()
+            if unfinished is None:
+                return True
+            world.disk.refuses = 0
+            self.resume(unfinished)
+        return self._unfinished() is None
+
+    def _unfinished(self) -> str | None:
+        rows = self.world.disk.rows("SELECT id FROM deploys WHERE ended_at IS NULL")
+        return str(rows[0]["id"]) if rows else None
+
     def look(self) -> None:
         """`deployer status`, as Agent._wake: whoever comes next brings the service back, and has what was interrupted finished."""
         world = self.world
         world.disk.refuses = 0
-        unfinished = world.disk.rows("SELECT id FROM deploys WHERE ended_at IS NULL")
+        unfinished = self._unfinished()
         life = world.born("agent")
         try:
             if unfinished or world.disk.rows("SELECT 1 FROM meta WHERE key='desired'"):
@@ -72,8 +86,8 @@ class Host:
         finally:
             if life.alive:
                 world.end(life)
-        if unfinished and world.engine is None:
-            self.resume(unfinished[0]["id"])
+        if unfinished is not None and world.engine is None:
+            self.resume(unfinished)
 
     def resume(self, deploy: str) -> None:
         """`resume PATH DEPLOY`: what runner.main does once it has the lock."""
@@ -130,7 +144,7 @@ class Host:
         )
         keeper = self.world.keeper
         kept = keeper is not None and keeper.life.alive or not rows("SELECT 1 FROM meta WHERE key='desired'")
-        return kept and not any(rows(sql) for sql in under_way)
+        return kept and not self.world.disk.refuses and not any(rows(sql) for sql in under_way)
 
     # One deploy ------------------------------------------------------------------------------------------------------
 

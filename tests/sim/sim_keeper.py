@@ -126,8 +126,12 @@ class SimKeeper:
 
     # Requests --------------------------------------------------------------------------------------------------------
 
-    def answer(self, act: Callable[[Core], Any]) -> Any:
-        """What its clients get for a request. Raises Died when it dies of it, DeployerError as over the wire."""
+    def answer(self, act: Callable[[Core], Any], looks: bool) -> Any:
+        """
+        What its clients get for a request. Raises Died when it dies of it, DeployerError as over the wire.
+
+        A request that only *looks* is followed by no turn: a real keeper takes one, and it must not be needed.
+        """
         self._world.must_live(self.life)
         self.busy = True
         try:
@@ -140,7 +144,7 @@ class SimKeeper:
             raise DeployerError("the keeper could not do it", cause=repr(error)) from error
         finally:
             self.busy = False
-            self.woken = True
+            self.woken = self.woken or not looks
         self._world.must_live(self.life)
         return found
 

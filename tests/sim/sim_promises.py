@@ -135,7 +135,9 @@ def _unknowable(world: World, instance: str) -> bool:
 
     Between the line that it will and the signal, and between the signal and the line that it has, no successor can know.
     """
-    return world.disk.refused > 0 or any(what == "signal 9" or "forced" in what for what, _ in world.deaths_before)
+    return world.disk.refused > 0 or any(
+        what == "signal 9" or "forced" in what or "SIGKILL" in values for what, values in world.deaths_before
+    )
 
 
 def _asked(world: World) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim_disk import Disk
 from sim_kernel import Kernel, Process
+from sim_settings import CEILING
 
 from deployer.host.clock import Clock
 
@@ -205,6 +206,9 @@ class World:
 
     def _on_exit(self, process: Process) -> None:
         self.note("kernel", f"{process.name} {process.pid} exits: {process.code}")
+        if process.main and process.instance is not None and process.code != 0:
+            # A crash: what the main process leaves behind is asked to stop from now on.
+            self.asked.setdefault(process.instance, (self.time, CEILING))
 
     def _on_child(self, parent: Process) -> None:
         if self.keeper is not None and self.keeper.life.process is parent:
