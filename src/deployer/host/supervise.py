@@ -301,7 +301,9 @@ class Core:
     # Starting --------------------------------------------------------------------------------------------------------
 
     def _start(self, row: Row) -> None:
-        if row["pid"] is None:
+        if row["pid"] is not None:  # announced, and then the disk refused the line that it runs
+            self._settle_start(row)
+        if self._state.row("SELECT 1 FROM instances WHERE id=? AND pid IS NULL", row["id"]):
             spec = Spec.from_json(json.loads(row["spec"]))
             try:
                 self._spawn(spec)
@@ -309,8 +311,6 @@ class Core:
                 self._not_started(spec, error)
                 return
             self._state.update("instances", spec.id, state="running")
-        else:  # the disk refused that last line
-            self._settle_start(row)
         started = self._state.row("SELECT * FROM instances WHERE id=? AND state='running'", row["id"])
         if started is not None:
             self._take_over(started)
