@@ -38,6 +38,9 @@ MARGIN_INODES = 200
 UNDO_WITHIN = 3.0
 """Seconds that a new deploy waits, unasked, for an interrupted one to be undone."""
 
+RESUMED_AT_MOST = 3
+"""How often one command has an interrupted deploy resumed before it gives up: a second deploy must not begin beside it."""
+
 Params = Dict[str, Any]
 
 
@@ -281,19 +284,32 @@ class Agent:
 
     def _finish_interrupted(self, who: Params) -> None:
         # We hold the lock, so a deploy that has not ended has no runner any more. Let one finish it first.
+        for _ in range(RESUMED_AT_MOST):
+            unfinished = self._unfinished()
+            if unfinished is None or self._lock is None:
+                return
+            self._let_go()
+            self._await(builtin.resume(self._paths, unfinished))
+            # What takes longer is a drain that goes on: the lock says so, and --wait-lock waits for it as for any other deploy.
+            self._acquire(who)
+        if self._unfinished() is not None:  # resumed later, it would undo or confirm over the one that begins now
+            raise PreflightError(
+                "an interrupted deploy cannot be brought to an end",
+                cause=f"its runner died {RESUMED_AT_MOST} times just now",
+                state="untouched by this call; `deployer status` shows what runs",
+                hint=f"see {self._paths.engine_log}",
+            )
+
+    def _unfinished(self) -> Optional[str]:
+        """The deploy that has not ended, or None."""
         if not self._paths.state.exists():
-            return
+            return None
         state = State(self._paths.state)
         try:
             row = state.row("SELECT id FROM deploys WHERE ended_at IS NULL")
         finally:
             state.close()
-        if row is None or self._lock is None:
-            return
-        self._let_go()
-        self._await(builtin.resume(self._paths, row["id"]))
-        # What takes longer is a drain that goes on: the lock says so, and --wait-lock waits for it as for any other deploy.
-        self._acquire(who)
+        return str(row["id"]) if row else None
 
     def _await(self, pid: int) -> None:
         """Give the runner *pid* the moment that undoing takes, unless the client goes first."""

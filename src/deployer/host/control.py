@@ -6,7 +6,7 @@ import os
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Deque, Dict, Optional
+from typing import Any, Deque, Dict, Optional, Tuple
 
 from deployer.errors import DeployerError, FailedError
 
@@ -48,13 +48,18 @@ class Control:
     """A queue whose `fileno()` is readable while something is in it, so that every wait of the runner can end for it."""
 
     def __init__(self) -> None:
-        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._pipe: Optional[Tuple[int, int]] = None
         self._asked: Deque[Asked] = deque()
         self._lock = threading.Lock()
         self._closed = False
 
     def fileno(self) -> int:
-        return self._reader
+        """A descriptor to wait for; made when somebody wants to."""
+        with self._lock:
+            if self._pipe is None:
+                self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+                os.write(self._pipe[1], b"!" * len(self._asked))
+            return self._pipe[0]
 
     def ask(self, asked: Asked) -> Asked:
         """Queue *asked* for the runner. Refused at once when the deploy has ended."""
@@ -63,7 +68,8 @@ class Control:
                 asked.refused(over())
                 return asked
             self._asked.append(asked)
-            os.write(self._writer, b"!")
+            if self._pipe is not None:
+                os.write(self._pipe[1], b"!")
         return asked
 
     def take(self) -> Optional[Asked]:
@@ -71,7 +77,8 @@ class Control:
         with self._lock:
             if not self._asked:
                 return None
-            os.read(self._reader, 1)
+            if self._pipe is not None:
+                os.read(self._pipe[0], 1)
             return self._asked.popleft()
 
     def close(self) -> None:
@@ -81,8 +88,9 @@ class Control:
                 return
             self._closed = True
             left, self._asked = list(self._asked), deque()
-            os.close(self._reader)
-            os.close(self._writer)
+            for fd in self._pipe or ():
+                os.close(fd)
+            self._pipe = None
         for asked in left:
             asked.refused(over())
 

@@ -42,11 +42,22 @@ class Drain:
         self._signal = signals.Signals[row["signal"]]
         self._to_tree = row["signal_to"] == "tree"
         self._forced_at: Optional[float] = clock.now() if row["forced"] else None
+        self._forced_before = bool(row["forced"])  # by a keeper that died of it, perhaps: nobody knows how far it came
         self._signalled: Set[Tuple[int, int]] = self._recorded(row["signal"])
         self._killed: Dict[Tuple[int, int], Dict[str, object]] = {
             key: {"pid": key[0], "command": "?"} for key in self._recorded("SIGKILL")
         }
         self._main_seen_gone = False
+        if not self._signalled and not row["forced"] and row["boot"] == instance.main.boot:
+            self._count_anew(row["asked_mono"], row["ceiling"])
+
+    def _count_anew(self, asked: float, ceiling: float) -> None:
+        # Promised, and then nobody was there to ask: the time that it has to finish begins with its signal. A deadline that
+        # somebody has moved is left alone.
+        untouched = abs(self.deadline - (asked + ceiling)) < 0.001
+        if untouched and self.deadline < self._clock.now() + ceiling:
+            self.deadline = self._clock.now() + ceiling
+            self._try(lambda: self._state.update("drains", self.instance.id, deadline_mono=self.deadline))
 
     def advance(self) -> Optional[Verdict]:
         """Do what is due now; the verdict once the whole tree has exited, else None."""
@@ -135,11 +146,13 @@ class Drain:
                 self._try(partial(self._record, stat, "SIGKILL"))
                 if handle.send(signals.SIGKILL):
                     self._try(partial(self._sent, stat, "SIGKILL"))
+                else:  # it had just gone by itself, or is not ours to kill: then it is named as stuck
+                    del self._killed[stat.pid, stat.start]
 
     def _verdict(self, stuck: List[Stat]) -> Verdict:
         code = self.instance.reap()
         by_our_signal = code == -int(self._signal)
-        if self._forced_at is not None:
+        if self._killed or stuck or self._forced_before:
             name = "killed"
         elif code is None or code == 0 or by_our_signal:
             name = "clean"

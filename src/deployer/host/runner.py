@@ -217,7 +217,8 @@ class Runner:
             return self._done()
         if swap.handed_over(deploy):
             # Past the point of no return: whatever broke, the service must end on a release that runs, a stop be a stop.
-            if deploy.request.kind == "stop":
+            # Proven already: to tear it down because a line could not be written would be the worse end. Another runner confirms.
+            if deploy.request.kind == "stop" or self._journal.has("ready", "done"):
                 raise error
             return self._revert(NotReady(error.title))
         try:

@@ -24,6 +24,7 @@ from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
 from deployer.host.spawn import environment
 from deployer.host.state import Row, State
+from deployer.host.tree import Tree
 from deployer.model import DrainOrder, Identity, Spec, Verdict
 
 BACKOFF_FIRST, BACKOFF_LONGEST = 0.5, 60.0
@@ -90,7 +91,12 @@ class Core:
                 self._state.update("instances", row["id"], state="running")
                 return
             self._clock.sleep(0.005)
-        self._state.update("instances", row["id"], pid=None, start=None, boot=None)
+        # One that lives on was executed: without its keeper's word it would have ended. Its environment may say nothing (env -i),
+        # and a daemon's main process has gone by now.
+        if self._processes.alive(identity) or Tree(self._processes, identity, row["id"], self._clock).refresh():
+            self._state.update("instances", row["id"], state="running")
+        else:
+            self._state.update("instances", row["id"], pid=None, start=None, boot=None)
 
     def _take_over(self, row: Row) -> None:
         instance = from_row(row, self._processes, self._clock)
@@ -301,7 +307,9 @@ class Core:
     # Starting --------------------------------------------------------------------------------------------------------
 
     def _start(self, row: Row) -> None:
-        if row["pid"] is None:
+        if row["pid"] is not None:  # announced, and then the disk refused the line that it runs
+            self._settle_start(row)
+        if self._state.row("SELECT 1 FROM instances WHERE id=? AND pid IS NULL", row["id"]):
             spec = Spec.from_json(json.loads(row["spec"]))
             try:
                 self._spawn(spec)
@@ -309,8 +317,6 @@ class Core:
                 self._not_started(spec, error)
                 return
             self._state.update("instances", spec.id, state="running")
-        else:  # the disk refused that last line
-            self._settle_start(row)
         started = self._state.row("SELECT * FROM instances WHERE id=? AND state='running'", row["id"])
         if started is not None:
             self._take_over(started)

@@ -16,7 +16,7 @@ from deployer.host.ready import NotReady, Proof, Prover
 from deployer.host.spawn import write_secrets
 from deployer.host.supervise import new_instance_id
 from deployer.host.watch import Watch
-from deployer.model import DrainOrder, Identity, Spec
+from deployer.model import DrainOrder, Identity, Spec, Verdict
 
 PROGRESS_EVERY = 1.0
 STUCK_AFTER = 10.0
@@ -128,7 +128,7 @@ def handed_over(deploy: Deploy) -> bool:
 
 def _came_back(deploy: Deploy, spec: Spec) -> bool:
     try:
-        _prove(deploy, spec.id, deploy.old_settings)
+        _prove(deploy, _restarted(deploy, spec), deploy.old_settings)
         return True
     except NotReady as error:
         deploy.journal.event("warning", text=f"the old release did not become ready either: {error}")
@@ -138,8 +138,14 @@ def _came_back(deploy: Deploy, spec: Spec) -> bool:
         deploy.supervisor.confirm(spec.id)
 
 
+def _restarted(deploy: Deploy, spec: Spec) -> str:
+    """The instance of *spec*, or the one that the keeper started in its place after a crash or a reboot."""
+    desired = deploy.supervisor.status()["desired"]
+    return str(desired["id"]) if desired and desired["release"] == spec.release else spec.id
+
+
 def _hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, last_call: Optional[LastCall]) -> None:
-    olds = _alive(deploy, except_for=new.id if new else None)
+    olds = _to_drain(deploy, new)
     watch = _watch(deploy, olds)
     try:
         for old in olds:
@@ -163,7 +169,8 @@ def _follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, 
     while True:
         status = deploy.supervisor.status()
         well_at = _require_able(deploy, status, well_at)
-        waiting = [old for old in waiting if not _tell_verdict(deploy, old, watch)]
+        running = {one["id"] for one in status["instances"]}
+        waiting = [old for old in waiting if not _tell_verdict(deploy, old, watch, old in running)]
         if last_call is not None and not waiting:
             last_call.end()
         desired = status["desired"]
@@ -230,11 +237,14 @@ def _warn_of_the_deaf(deploy: Deploy, old: Dict[str, Any], order: DrainOrder) ->
         )
 
 
-def _tell_verdict(deploy: Deploy, old: str, watch: Watch) -> bool:
+def _tell_verdict(deploy: Deploy, old: str, watch: Watch, running: bool) -> bool:
     row = deploy.state.row("SELECT verdict FROM drains WHERE instance=?", old)
-    if row is None or row["verdict"] is None:
+    if row is not None and row["verdict"] is not None:
+        verdict = json.loads(row["verdict"])
+    elif row is None and not running:
+        verdict = _by_itself(deploy, old)
+    else:
         return False
-    verdict = json.loads(row["verdict"])
     died = (verdict["exit_code"] or 0) < 0
     verdict["lost"] = (
         watch.lost() if verdict["verdict"] == "killed" or (verdict["verdict"] == "exited" and died) else []
@@ -245,6 +255,12 @@ def _tell_verdict(deploy: Deploy, old: str, watch: Watch) -> bool:
     pid = (deploy.state.row("SELECT pid FROM instances WHERE id=?", old) or {}).get("pid")
     deploy.journal.event("drain.finished", pid=pid, **verdict)
     return True
+
+
+def _by_itself(deploy: Deploy, old: str) -> Dict[str, Any]:
+    # It exited between our look and the promise: nobody will ever drain it, so there is nothing to wait for.
+    code = (deploy.state.row("SELECT exit_code FROM instances WHERE id=?", old) or {}).get("exit_code")
+    return Verdict("exited" if code else "clean", code, 0.0).to_json()
 
 
 def _tell_progress(deploy: Deploy, one: Dict[str, Any], watch: Watch) -> None:
@@ -281,6 +297,14 @@ def why_not(deploy: Deploy, error: NotReady) -> str:
         if others and not ports.holders(inodes, ours) and not deploy.request.settings["run"]["socket"]:
             seen.append(f"port {port} is held by pid {others[0]} ({deploy.processes.command(others[0], 80)})")
     return "; ".join([str(error), *seen])
+
+
+def _to_drain(deploy: Deploy, new: Optional[Spec]) -> List[Dict[str, Any]]:
+    olds = _alive(deploy, except_for=new.id if new else None)
+    if new is None or deploy.state.row("SELECT 1 FROM instances WHERE id=?", new.id) is None:
+        return olds
+    # The promise was given before: what runs beside and is not drained is what the keeper restarted since, *new* itself.
+    return [old for old in olds if deploy.state.row("SELECT 1 FROM drains WHERE instance=?", old["id"])]
 
 
 def _alive(deploy: Deploy, except_for: Optional[str]) -> List[Dict[str, Any]]:

@@ -1,0 +1,160 @@
+"""The promises of CONTRACT.md, asked of a world in which a schedule has come to its end."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections import Counter
+from collections.abc import Iterator
+
+from sim_kernel import Process
+from sim_stories import Story
+from sim_world import World
+
+TERM, KILL = signal.SIGTERM, signal.SIGKILL
+SLACK = 0.001
+"""Seconds: figures in the record are rounded to milliseconds."""
+
+
+def broken(world: World, story: Story) -> list[str]:
+    """Every promise that does not hold, as `promise: what was found`."""
+    return [
+        *(f"one SIGTERM: {text}" for text in _one_signal(world)),
+        *(f"force after the ceiling: {text}" for text in _force(world)),
+        *(f"no stranger: {text}" for text in _strangers(world)),
+        *(f"it runs: {text}" for text in _runs(world)),
+        *(f"journal: {text}" for text in _journal(world, story)),
+        *(f"record: {text}" for text in _record(world)),
+        *(f"asked first: {text}" for text in _asked(world)),
+    ]
+
+
+def _one_signal(world: World) -> Iterator[str]:
+    for process, count in Counter(sent.process for sent in world.kernel.sent if sent.signum == TERM).items():
+        if count > 1:
+            yield f"{process.name} (pid {process.pid}) got {count}"
+
+
+def _force(world: World) -> Iterator[str]:
+    for sent in world.kernel.sent:
+        if sent.signum == KILL and sent.process.instance is not None:
+            at, ceiling = world.asked.get(sent.process.instance, (float("inf"), 0.0))
+            if sent.at < at + ceiling - SLACK:
+                yield f"{sent.process.name} killed at {sent.at - 10_000:.3f}, asked at {at - 10_000:.3f}, ceiling {ceiling}"
+
+
+def _strangers(world: World) -> Iterator[str]:
+    for sent in world.kernel.sent:
+        if sent.process.instance is None:
+            yield f"{sent.process.name} (pid {sent.process.pid}) got signal {sent.signum}"
+
+
+def _runs(world: World) -> Iterator[str]:
+    """One instance lives, it is the wished one, and `current` is its release."""
+    yield from world.born_broken
+    living, rows = world.living(), world.disk.rows
+    desired = rows("SELECT i.* FROM meta m JOIN instances i ON i.id=m.value WHERE m.key='desired'")
+    if not desired:
+        if living:
+            yield f"nothing should run, and {sorted(living)} does"
+        return
+    row = desired[0]
+    last = rows("SELECT * FROM deploys ORDER BY rowid DESC LIMIT 1")
+    if sorted(living) != [row["id"]]:
+        yield f"{row['id']} should run, and {sorted(living)} does"
+    if world.disk.current != row["release"]:
+        yield f"current is {world.disk.current}, and {row['release']} serves"
+    good = rows("SELECT value FROM meta WHERE key='last_good'")
+    if (
+        last
+        and last[0]["status"] in ("done", "reverted", "failed")
+        and (not good or good[0]["value"] != row["release"])
+    ):
+        yield f"last_good is {good}, and {row['release']} serves"
+
+
+def _journal(world: World, story: Story) -> Iterator[str]:
+    """Every deploy has ended, told so once, and says what is true."""
+    rows = world.disk.rows
+    deploys = rows("SELECT * FROM deploys ORDER BY rowid")
+    for row in deploys[1 if story.serves else 0 :]:
+        told = [
+            json.loads(event["event"])
+            for event in rows("SELECT event FROM events WHERE deploy=? AND event LIKE '%host.finished%'", row["id"])
+        ]
+        if row["ended_at"] is None:
+            yield f"{row['id']} has not ended"
+        elif len(told) != 1 or told[0]["status"] != row["status"]:
+            yield f"{row['id']} ended {row['status']}, and was told {[one['status'] for one in told]}"
+        else:
+            yield from _bug(told[0])
+    if deploys and deploys[-1]["ended_at"] is not None:
+        yield from _outcome(world, deploys[-1])
+
+
+def _bug(told: dict[str, object]) -> Iterator[str]:
+    error = told.get("error")
+    if isinstance(error, dict) and "deployer failed" in str(error):
+        yield str(error)
+
+
+def _outcome(world: World, last: dict[str, object]) -> Iterator[str]:
+    desired = world.disk.rows("SELECT i.release FROM meta m JOIN instances i ON i.id=m.value WHERE m.key='desired'")
+    serves = desired[0]["release"] if desired else None
+    request = json.loads(str(last["request"])) if last["request"] else {}
+    old = (request.get("previous") or {}).get("spec", {}).get("release")
+    expected = {
+        "done": None if last["kind"] == "stop" else last["release"],
+        "unchanged": serves,
+        "reverted": old,
+        "failed": old,
+        # The old one would not start either, or there was none; the keeper goes on trying, and may well succeed later.
+        "down": old,
+    }
+    if last["id"] == "d0":
+        return
+    if serves != expected[str(last["status"])]:
+        yield f"{last['id']} ({last['kind']}) ended {last['status']}, and {serves} serves instead of {expected[str(last['status'])]}"
+
+
+def _record(world: World) -> Iterator[str]:
+    """Rows of instances and drains say what the kernel knows."""
+    living = world.living()
+    killed = {sent.process.instance for sent in world.kernel.sent if sent.signum == KILL}
+    for row in world.disk.rows("SELECT * FROM instances"):
+        if (row["state"] in ("running", "draining")) != bool(living.get(row["id"])):
+            yield f"{row['id']} is {row['state']}, and {len(living.get(row['id'], []))} of it live"
+    for row in world.disk.rows("SELECT * FROM drains"):
+        if row["verdict"] is None:
+            yield f"{row['instance']} has no verdict"
+            continue
+        verdict = json.loads(row["verdict"])
+        if (verdict["verdict"] == "killed") != (row["instance"] in killed) and not _unknowable(world, row["instance"]):
+            yield f"{row['instance']} has the verdict {verdict['verdict']}, and was killed: {row['instance'] in killed}"
+
+
+def _unknowable(world: World, instance: str) -> bool:
+    """
+    Whether a keeper died, or the disk refused it, in the moment of force.
+
+    Between the line that it will and the signal, and between the signal and the line that it has, no successor can know.
+    """
+    return world.disk.refused > 0 or any(
+        what == "signal 9" or "forced" in what or "SIGKILL" in values for what, values in world.deaths_before
+    )
+
+
+def _asked(world: World) -> Iterator[str]:
+    """Whoever was killed, and no living main process answered for it, had been asked before."""
+    asked = {sent.process for sent in world.kernel.sent if sent.signum == TERM}
+    for sent in world.kernel.sent:
+        process = sent.process
+        if sent.signum != KILL or process in asked or not process.main or _lost(world, process):
+            continue
+        yield f"{process.name} (pid {process.pid}) was killed, and never asked to stop"
+
+
+def _lost(world: World, process: Process) -> bool:
+    """Whether its keeper died between the mark and the signal: a second one must not be risked, so it was never asked."""
+    here = (process.pid, process.start)
+    return any(what == f"signal {int(TERM)}" and tuple(values) == here for what, values in world.deaths_before)

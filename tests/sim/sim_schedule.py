@@ -1,0 +1,114 @@
+"""From a seed to a schedule: which story, which faults; and what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from unittest import mock
+
+from sim_faults import ARGUMENTS, DELAYS, KINDS, Fault
+from sim_promises import broken
+from sim_stories import STORIES, Story, begin, tell
+from sim_world import Endless, World
+
+from deployer.host import ports, supervise, swap
+
+SYSTEMATIC = 1_000_000
+"""Seeds from here on walk through story × kind of fault × effect in order; below, everything is drawn."""
+REACH = 110
+"""Effects of the longest story without faults, about."""
+
+
+@dataclass(frozen=True)
+class Result:
+    seed: int
+    story: Story
+    faults: tuple[Fault, ...]
+    problems: tuple[str, ...]
+    trace: str
+    effects: int
+    seconds: float
+    struck: tuple[tuple[str, str], ...]
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.trace.encode()).hexdigest()
+
+
+def drawn(seed: int) -> tuple[Story, list[Fault]]:
+    """The story and the faults of *seed*."""
+    dice = random.Random(seed * 7919 + 17)
+    if seed >= SYSTEMATIC:
+        return _systematic(seed - SYSTEMATIC, dice)
+    story = dice.choice(STORIES)
+    return story, [_fault(dice, dice.choice(list(KINDS)), dice.randint(1, REACH)) for _ in range(dice.randint(1, 4))]
+
+
+def _systematic(number: int, dice: random.Random) -> tuple[Story, list[Fault]]:
+    number, story = divmod(number, len(STORIES))
+    at, kind = divmod(number, len(KINDS))
+    return STORIES[story], [_fault(dice, list(KINDS)[kind], at % REACH + 1, delayed=False)]
+
+
+def _fault(dice: random.Random, kind: str, at: int, delayed: bool = True) -> Fault:
+    delay = dice.choice(DELAYS) if delayed else 0.0
+    return Fault(kind, at, delay, dice.choice(ARGUMENTS.get(kind, (0.0,))))
+
+
+def play(seed: int, keep_trace: bool = True) -> Result:
+    """Run the schedule of *seed* and ask for the promises."""
+    story, faults = drawn(seed)
+    world = World(seed, faults)
+    problems: list[str] = []
+    with in_this_world(world):
+        host = begin(world, story)
+        started = world.time
+        try:
+            tell(host, story)
+        except Endless as error:
+            problems.append(f"it ends: {error}")
+        problems += broken(world, story)
+    trace = world.trace() if keep_trace or problems else ""
+    struck = tuple((where, fault.kind) for where, fault in world.struck)
+    return Result(seed, story, tuple(faults), tuple(problems), trace, world.effects, world.time - started, struck)
+
+
+class _Ids:
+    """What uuid4 gives: the next number."""
+
+    def __init__(self, world: World) -> None:
+        world.ids += 1
+        self.hex = f"i{world.ids}"
+
+
+class _Notes:
+    """Where the engine's complaints go: into the trace."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            self._world.note("stderr", text.strip())
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
+@contextmanager
+def in_this_world(world: World) -> Iterator[None]:
+    """
+    The few things that the engine has from elsewhere: ids, ports of this machine, how often progress is shown (which is
+    stored nowhere, and would be most of the work of an eleven-minute drain), stderr.
+    """
+    with (
+        mock.patch.object(supervise, "uuid4", lambda: _Ids(world)),
+        mock.patch.object(ports, "ports_of", lambda pids: set()),
+        mock.patch.object(swap, "PROGRESS_EVERY", 300.0),
+        redirect_stderr(_Notes(world)),  # type: ignore[type-var]
+    ):
+        yield

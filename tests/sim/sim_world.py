@@ -1,0 +1,259 @@
+"""
+The simulated world: one clock, one kernel, one disk, the parts of the engine that live, and what will go wrong.
+
+Single-threaded and without real time: time passes only in `pass_time`, to the next thing that is due. Before every effect the
+part that makes it calls `effect`: there it may die, be overtaken, or find that something else has happened meanwhile.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sim_disk import Disk
+from sim_kernel import Kernel, Process
+from sim_settings import CEILING
+
+from deployer.host.clock import Clock
+
+if TYPE_CHECKING:
+    from sim_faults import Fault
+    from sim_keeper import SimKeeper
+
+EFFECTS_AT_MOST = 2000
+TURNS_AT_MOST = 20000
+ENDS_WITHIN = 40_000.0
+"""Virtual seconds: the longest drain is 660 s, and a person may look in only after an hour, some times."""
+
+
+class Died(BaseException):
+    """A part of the engine was killed right here. Whatever it tries afterwards raises this again and has no effect."""
+
+
+class Endless(BaseException):
+    """The schedule does not come to an end."""
+
+
+@dataclass(eq=False)
+class Life:
+    """One incarnation of a part of the engine: a keeper, a runner, an agent."""
+
+    name: str
+    role: str
+    process: Process
+    alive: bool = True
+
+
+@dataclass(eq=False)
+class World:
+    """Everything that one schedule can touch. The same *seed* and *faults* make the same world do the same things."""
+
+    seed: int
+    faults: list[Fault] = field(default_factory=list)
+    interleave: bool = True
+
+    def __post_init__(self) -> None:
+        self.dice = random.Random(self.seed)
+        self.time = 10_000.0
+        self.kernel = Kernel(lambda: self.time, self._on_exit, self._on_child)
+        self.disk = Disk()
+        self.clock = SimClock(self)
+        self.keeper: SimKeeper | None = None
+        self.engine: Life | None = None
+        """Who holds the deploy lock: the agent until the commit, the runner from there on."""
+        self.effects = 0
+        self.turns = 0
+        self.waiting = sorted(self.faults, key=lambda fault: fault.at)
+        self.timed: list[tuple[float, Fault]] = []
+        self.struck: list[tuple[str, Fault]] = []
+        self.lines: list[tuple[int, float, str, str, Sequence[Any]]] = []
+        self.deaths_before: list[tuple[str, Sequence[Any]]] = []
+        """What a keeper was about to do when it died: windows in which nobody can know what has been done."""
+        self.asked: dict[str, tuple[float, float]] = {}
+        """Instance → when it was first to drain, and the ceiling of that."""
+        self.born_broken: list[str] = []
+        self.ids = 0
+        self.lives = 0
+        self.reboots = 0
+        self.mishaps: set[str] = set()
+        self._spells = 0
+
+    # Lives -----------------------------------------------------------------------------------------------------------
+
+    def born(self, role: str) -> Life:
+        self.lives += 1
+        process = self.kernel.spawn(role)
+        process.environ = b"DEPLOYER_ENGINE=" + role.encode()
+        process.reaps_orphans = role == "keeper"
+        return Life(f"{role}#{self.lives}", role, process)
+
+    def must_live(self, life: Life) -> None:
+        if not life.alive:
+            raise Died(life.name)
+
+    def kill(self, life: Life | None) -> None:
+        """As kill -9 does: its transaction is rolled back, its children are orphans, it does nothing any more."""
+        if life is not None and life.alive:
+            self.note("kernel", f"{life.name} dies")
+            self.end(life)
+
+    def end(self, life: Life) -> None:
+        life.alive = False
+        if life is self.writing:
+            self.disk.roll_back()
+        self.kernel.exit(life.process, -9)
+        if self.engine is life:
+            self.engine = None
+        if self.keeper is not None:
+            self.keeper.somebody_left()
+
+    # Effects ---------------------------------------------------------------------------------------------------------
+
+    def effect(self, life: Life, what: str, values: Sequence[Any] = ()) -> None:
+        """*life* is about to do *what*: from outside it is not done yet. Raises Died where it does not come to it."""
+        self.must_live(life)
+        self.effects += 1
+        if self.effects > EFFECTS_AT_MOST:
+            raise Endless(f"more than {EFFECTS_AT_MOST} effects")
+        self.writing: Life | None = life
+        while self.waiting and self.waiting[0].at <= self.effects:
+            self._strike(life, self.waiting.pop(0), what, values)
+        self.writing = None
+        if self.interleave and life.role != "keeper" and not self.disk.db.in_transaction and self.dice.random() < 0.15:
+            self.let_keeper()
+        self.must_live(life)
+        self.lines.append((self.effects, self.time, life.name, what, values))
+
+    def _strike(self, life: Life, fault: Fault, what: str, values: Sequence[Any]) -> None:
+        if fault.delay:
+            self.timed.append((self.time + fault.delay, fault))
+            self.timed.sort(key=lambda one: one[0])
+            return
+        self.struck.append((f"{life.role}: {what}", fault))
+        keeper = self.keeper.life if self.keeper is not None else None
+        was_alive = keeper is not None and keeper.alive
+        self.note("fault", f"{fault.kind} {fault.arg}")
+        fault.strike(self, life)
+        if keeper is life and was_alive and not life.alive:
+            self.deaths_before.append((what, values))
+
+    def detail(self, life: Life, what: str, values: Sequence[Any]) -> None:
+        """A part of an effect to come: only for who reads the trace."""
+        self.lines.append((self.effects, self.time, life.name, what, values))
+
+    def note(self, who: str, text: str) -> None:
+        self.lines.append((self.effects, self.time, who, text, ()))
+
+    # Time ------------------------------------------------------------------------------------------------------------
+
+    def at(self, monotonic: float) -> float:
+        """The world's second of what a part of the engine calls *monotonic*; never a rounding error too early."""
+        return monotonic + self.kernel.booted + 1e-9
+
+    def pass_time(self, until: float, stop: Callable[[], bool] = lambda: False) -> None:
+        """Let the world go on until *until* (world seconds) or until *stop*: processes, the keeper, faults of their time."""
+        while not stop():
+            if self.let_keeper():
+                continue
+            if self.time >= until:
+                return
+            due = [at for at in (until, self._next_due()) if at is not None]
+            if min(due) == float("inf"):
+                raise Endless("nothing will ever happen again")
+            self._move(min(due))
+
+    def skip(self, seconds: float) -> None:
+        """Time in which only processes go on: whoever calls this sleeps or is not scheduled, and it is not the only one."""
+        until = self.time + seconds
+        while self.time < until:
+            due = self.kernel.next_event()
+            self._move(until if due is None else min(until, due))
+
+    def let_keeper(self) -> bool:
+        """Whether the keeper had something to do and did it."""
+        keeper = self.keeper
+        if keeper is None or keeper.busy or not keeper.life.alive or not keeper.runnable():
+            return False
+        self.turns += 1
+        if self.turns > TURNS_AT_MOST:
+            raise Endless("the keeper spins")
+        keeper.turn()
+        return True
+
+    def _next_due(self) -> float | None:
+        due = [self.kernel.next_event(), self.timed[0][0] if self.timed else None]
+        if self.keeper is not None and self.keeper.life.alive:
+            due.append(self.keeper.next_due())
+        return min((at for at in due if at is not None), default=None)
+
+    def _move(self, to: float) -> None:
+        self._spells += 1
+        self.time = max(self.time, to)
+        if self.time > 10_000.0 + ENDS_WITHIN or self._spells > TURNS_AT_MOST:
+            raise Endless(f"not ended after {self.time - 10_000.0:.0f} s")
+        self.kernel.happen()
+        while self.timed and self.timed[0][0] <= self.time:
+            fault = self.timed.pop(0)[1]
+            self.struck.append(("time passes", fault))
+            self.note("fault", f"{fault.kind} {fault.arg}")
+            fault.strike(self, None)
+
+    writing: Life | None = None
+
+    # What the kernel tells -------------------------------------------------------------------------------------------
+
+    def _on_exit(self, process: Process) -> None:
+        self.note("kernel", f"{process.name} {process.pid} exits: {process.code}")
+        if process.main and process.instance is not None and process.code != 0:
+            # A crash: what the main process leaves behind is asked to stop from now on.
+            self.asked.setdefault(process.instance, (self.time, CEILING))
+
+    def _on_child(self, parent: Process) -> None:
+        if self.keeper is not None and self.keeper.life.process is parent:
+            self.keeper.woken = True
+
+    # What the judge knows --------------------------------------------------------------------------------------------
+
+    def living(self) -> dict[str, list[Process]]:
+        """Instance → its living processes, by ancestry."""
+        found: dict[str, list[Process]] = {}
+        for process in self.kernel.table.values():
+            if process.alive and process.instance is not None:
+                found.setdefault(process.instance, []).append(process)
+        return found
+
+    def asks(self, ceiling: float, except_for: str | None = None) -> None:
+        """The supervisor was asked to drain what runs: from here on the ceiling counts."""
+        for instance in self.living():
+            if instance != except_for:
+                at, before = self.asked.get(instance, (self.time, float("inf")))
+                self.asked[instance] = (at, min(before, self.time - at + ceiling))
+
+    def trace(self) -> str:
+        return "\n".join(
+            f"{number:4} {at - 10_000:10.3f} {who:10} {what[:110]} {_shown(values)}".rstrip()
+            for number, at, who, what, values in self.lines
+        )
+
+
+def _shown(values: Sequence[Any]) -> str:
+    texts = (str(value) for value in values)
+    return " | ".join(text if len(text) <= 60 else text[:57] + "..." for text in texts)
+
+
+class SimClock(Clock):
+    """The world's time since this boot."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def now(self) -> float:
+        return self._world.time - self._world.kernel.booted
+
+    def wall(self) -> float:
+        return 1.7e9 + self._world.time
+
+    def sleep(self, seconds: float) -> None:
+        self._world.skip(seconds)
