@@ -13,6 +13,8 @@ ENGINE = {
     *("push", "deploy", "plan", "rollback", "start", "stop", "restart", "attach", "abort", "drain"),
     *("status", "doctor", "releases", "history", "logs"),
 }
+INTERRUPTED = 130
+"""`deployer.errors.Interrupted.code`, without its import."""
 GARBAGE_AFTER = 50_000
 """Objects between two looks for garbage. A start makes many, all to stay: Python's 700 costs it a tenth of its time."""
 
@@ -23,17 +25,24 @@ def main() -> None:
         sys.stdout.write(f"deployer {__version__}\n")
         return
     gc.set_threshold(GARBAGE_AFTER)
+    try:
+        _run()
+    except KeyboardInterrupt:  # while it was still starting: nobody has asked for anything yet
+        sys.stderr.write("error: interrupted\n  state: nothing was changed by this call\n")
+        _leave(INTERRUPTED)
+    except SystemExit as end:
+        _leave(end.code)
+        raise
+
+
+def _run() -> None:
     if wants_engine(sys.argv[1:]):
         from deployer.link.local import start_ahead
 
         start_ahead()
     from deployer.cli.app import main as run
 
-    try:
-        run()
-    except SystemExit as end:
-        _leave(end.code)
-        raise
+    run()
 
 
 def wants_engine(arguments: list[str]) -> bool:

@@ -59,7 +59,7 @@ def play(app: App, seed: int) -> Story:
     story.told.append(f"push {'broken' if broken else 'good'}")
     people = [app.start("push", "--json")]
     for _ in range(chance.randint(1, 4)):
-        time.sleep(chance.random() * 0.8)
+        time.sleep(0.15 + chance.random() * 0.8)
         what = chance.choice([*KINDS, "kill runner", "kill keeper", "kill client", "kill agent", "interrupt client"])
         story.told.append(what)
         if what.startswith(("kill", "interrupt")):

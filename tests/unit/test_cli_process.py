@@ -195,3 +195,27 @@ def test_help_stays_within_its_budget() -> None:
     subprocess.run([sys.executable, "-c", code], env=ENV, stdout=subprocess.DEVNULL, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5  # the promise is 0.25; CI is slow
+
+
+def test_interrupt_while_the_command_still_imports_has_no_traceback() -> None:
+    code = """
+import sys, time
+class Slow:
+    def find_spec(self, name, *rest):
+        if name == "deployer.cli.app":
+            print("importing", flush=True)
+            time.sleep(30)
+sys.meta_path.insert(0, Slow())
+sys.argv = ["deployer", "init"]
+from deployer.entry import main
+main()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err == "error: interrupted\n  state: nothing was changed by this call\n"
