@@ -16,9 +16,8 @@ import time
 from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional
 
 from deployer.errors import DeployerError, LinkError, PreflightError
-from deployer.host import disk, engine, envfile, following, lock, observe, runner, spawn, units, unix
+from deployer.host import disk, engine, envfile, explaining, following, history, lock, observe, runner, spawn, units, unix
 from deployer.host.deploy import Request
-from deployer.host.journal import timestamp
 from deployer.host.paths import HostPaths, resolve
 from deployer.host.planner import Planner
 from deployer.host.process import Processes, require_linux
@@ -64,6 +63,7 @@ class Agent:
             "follow": self._follow,
             "releases": self._releases,
             "history": self._history,
+            "explain": self._explain,
             "logs": self._logs,
             "verify": self._verify,
         }
@@ -161,14 +161,12 @@ class Agent:
             observer.close()
 
     def _history(self, params: Params) -> List[Params]:
-        if not self._paths.state.exists():
-            return []
-        state = State(self._paths.state)
-        try:
-            rows = state.rows("SELECT * FROM deploys ORDER BY started_at DESC LIMIT ?", int(params.get("limit") or 50))
-        finally:
-            state.close()
-        return [_past(row) for row in rows]
+        return history.past(self._paths, int(params.get("limit") or 50))
+
+    def _explain(self, params: Params) -> Params:
+        return explaining.explain(
+            self._paths, params.get("deploy"), lambda: self._look(params["target"], params["settings"])[0]
+        )
 
     def _verify(self, params: Params) -> List[str]:
         """What is not as it was staged in a release that may be rolled back to; empty when it is whole."""
@@ -190,12 +188,14 @@ class Agent:
 
     def _open(self, params: Params) -> Params:
         self._opened = params
+        opened = params["opened"] = {"at": time.time()}
         with disk.disk_errors("the deploy could not be prepared", str(self._paths.root)):
             self._paths.prepare_private()
         who = {name: params[name] for name in ("deploy", "kind", "who")}
         self._acquire(who)
         try:
             self._finish_interrupted(who)
+            opened.update(locked_at=time.time(), behind=self._lock.behind if self._lock else {})
             return self._preflight(params)
         except BaseException:
             self._let_go()
@@ -391,16 +391,6 @@ def _manifest(data: Any) -> Manifest:
         return Manifest.from_json(data)
     except ValueError as error:
         raise PreflightError("the manifest was refused", cause=str(error), state="nothing was changed") from error
-
-
-def _past(row: Params) -> Params:
-    result = json.loads(row["result"]) if row["result"] else {}
-    names = ("kind", "who", "started_at", "ended_at", "status", "exit_code", "release", "previous", "step")
-    return {
-        "deploy": row["id"], **{name: row[name] for name in names},
-        **{name: row[name] and timestamp(row[name]) for name in ("started_at", "ended_at")},
-        **{name: result.get(name) for name in ("verdict", "waited_s", "lost", "gap_ms", "error")},
-    }  # fmt: skip
 
 
 def _os_error(error: OSError) -> DeployerError:

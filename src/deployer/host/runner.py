@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 from deployer.errors import DeployerError, DownError, FailedError, GateError, LockedError
-from deployer.host import gates, lock, pruning, spawn, steps, swap, unix
+from deployer.host import gates, lock, log_tails, pruning, spawn, steps, swap, unix
 from deployer.host.clock import Clock
 from deployer.host.deploy import Deploy, Request
 from deployer.host.journal import Journal
@@ -179,6 +179,8 @@ class Runner:
 
     def _finish(self, outcome: Outcome) -> None:
         deploy = self._deploy
+        if deploy.request.instance and deploy.request.steps:
+            log_tails.keep(deploy, deploy.request.instance)
         running = deploy.state.row(
             "SELECT release FROM instances WHERE id=(SELECT value FROM meta WHERE key='desired')"
         )
@@ -201,6 +203,7 @@ def start(paths: HostPaths, request: Request, manifest: Optional[Manifest], serv
     code = 1
     try:
         _detach(paths)
+        log_tails.sign_in(request.deploy, "begins")
         _serve(_build(paths, request, manifest), server)
         code = 0
     except BaseException:
@@ -220,6 +223,7 @@ def main(argv: List[str]) -> int:
     _quiet_signals()
     row = _unfinished(state, argv[1])  # again: its runner may have ended it before it let go of the lock
     if row is not None:
+        log_tails.sign_in(row["id"], "resumes")
         deploy = _build(paths, Request.from_json(json.loads(row["request"])), None)
         _remember(deploy)
         if len(deploy.journal.told("resumed")) >= RESUMES:
