@@ -11,7 +11,7 @@ from deployer import __version__
 # The commands that ask this machine's engine. To be wrong about one costs time and nothing else.
 ENGINE = {
     *("push", "deploy", "plan", "rollback", "start", "stop", "restart", "attach", "abort", "drain"),
-    *("status", "doctor", "releases", "history", "logs"),
+    *("status", "doctor", "releases", "history", "explain", "logs"),
 }
 GARBAGE_AFTER = 50_000
 """Objects between two looks for garbage. A start makes many, all to stay: Python's 700 costs it a tenth of its time."""

@@ -7,7 +7,6 @@ runner, which is tied to nobody.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import select
@@ -16,7 +15,20 @@ import time
 from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional
 
 from deployer.errors import DeployerError, LinkError, PreflightError
-from deployer.host import disk, engine, envfile, explaining, following, history, lock, observe, runner, spawn, units, unix
+from deployer.host import (
+    disk,
+    engine,
+    envfile,
+    explaining,
+    following,
+    history,
+    lock,
+    observe,
+    runner,
+    spawn,
+    units,
+    unix,
+)
 from deployer.host.deploy import Request
 from deployer.host.paths import HostPaths, resolve
 from deployer.host.planner import Planner

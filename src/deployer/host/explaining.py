@@ -79,7 +79,8 @@ def _record(paths: HostPaths, state: State, row: Row, look: Look) -> Record:
             name, CRASH,
         ),
         instances=state.rows(
-            "SELECT * FROM instances WHERE deploy=? OR id IN (SELECT instance FROM drains WHERE deploy=?) ORDER BY created_at, rowid",
+            "SELECT * FROM instances WHERE deploy=? OR id IN (SELECT instance FROM drains WHERE deploy=?) "
+            "ORDER BY created_at, rowid",
             name, name,
         ),
         now=time.time(),

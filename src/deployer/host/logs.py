@@ -55,9 +55,7 @@ def rotate(path: Path, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> bool:
     return True
 
 
-def tail(
-    path: Path, lines: int, offset: int = 0, limit: int = 256 * 1024, until: Optional[int] = None
-) -> List[str]:
+def tail(path: Path, lines: int, offset: int = 0, limit: int = 256 * 1024, until: Optional[int] = None) -> List[str]:
     """The last *lines* lines of *path* after *offset* bytes and before *until*, reading at most *limit* bytes."""
     found = tail_bytes(path, lines, offset, limit, until)[0]
     return [line.decode("utf-8", "replace").rstrip("\r\n") for line in lines_of(found)]

@@ -74,8 +74,10 @@ class _Line:
     def __init__(self, record: Record) -> None:
         self._record = record
         self._request = record.request
-        self._commands = {row["pid"]: _command(row) for row in record.instances if row["pid"]}
         self._verdicts = {event.get("instance"): event for event in record.events if event["event"] == "drain.finished"}
+        self._commands = {row["pid"]: _command(row) for row in record.instances if row["pid"]}
+        killed = [one for event in self._verdicts.values() for one in event.get("killed") or []]
+        self._commands.update({one["pid"]: _short(str(one["command"])) for one in killed if "command" in one})
 
     def asked(self) -> Iterator[Entry]:
         """Who asked, the wait for the lock, and what the client did until it handed over."""
@@ -111,7 +113,7 @@ class _Line:
             yield self._entry(row["asked_at"], "drain", _order(row), end=end, waited_for=waited_for, part=part)
             if verdict and end is not None:
                 event = self._verdicts.get(row["instance"], {})
-                yield self._entry(told.moment(event, end), "verdict", told.verdict({**verdict, **event}))
+                yield self._entry(end, "verdict", told.verdict({**verdict, **event}))
 
     def signals(self) -> Iterator[Entry]:
         """Each signal; one entry for all those by which a tree was killed."""
@@ -121,7 +123,7 @@ class _Line:
                 killed.setdefault(row["instance"], []).append(row)
                 continue
             sent = "" if row["sent_at"] else " (intended; whether it was sent is not known)"
-            text = f"{row['signal']} to {self._process(row['pid'])}{sent}"
+            text = f"{row['signal']} to pid {row['pid']}{sent}"
             yield self._entry(row["sent_at"] or row["intended_at"], "signal", text)
         for rows in killed.values():
             text = "SIGKILL to " + ", ".join(self._process(row["pid"]) for row in rows)
@@ -162,7 +164,9 @@ class _Line:
             cause = str(error.get("cause") or "").splitlines()
             yield {**self._entry(end, "end", told.end(deploy, result)), "detail": cause}
         else:
-            nobody = "" if self._record.running else "; no runner is at it: the keeper or the next command goes on with it"
+            nobody = (
+                "" if self._record.running else "; no runner is at it: the keeper or the next command goes on with it"
+            )
             yield self._entry(self._record.now, "now", f"at {deploy['step']}{nobody}")
 
     def _entry(
@@ -221,7 +225,9 @@ class _Line:
         return back if back is not None and back >= begun else self._record.end
 
     def _reverting(self) -> Optional[float]:
-        return next((told.moment(event, 0.0) for event in self._record.events if event["event"] == "revert.started"), None)
+        return next(
+            (told.moment(event, 0.0) for event in self._record.events if event["event"] == "revert.started"), None
+        )
 
     def _reverted(self) -> Optional[float]:
         ends = [told.moment(event, 0.0) for event in self._record.events if event["event"] == "revert.finished"]
@@ -252,5 +258,8 @@ def _finish(tasks: List[Dict[str, Any]]) -> str:
 
 
 def _command(row: Row) -> str:
-    words = " ".join(json.loads(row["spec"] or "{}").get("argv") or [])
+    return _short(" ".join(json.loads(row["spec"] or "{}").get("argv") or []))
+
+
+def _short(words: str) -> str:
     return words if len(words) <= 60 else words[:59] + "…"

@@ -82,7 +82,9 @@ def moment(event: Event, otherwise: float) -> float:
 
 def _every(event: Event) -> str:
     fields = {name: value for name, value in event.items() if name not in _STAMPED}
-    return ", ".join(f"{name} {value if isinstance(value, str) else json.dumps(value)}" for name, value in fields.items())
+    return ", ".join(
+        f"{name} {value if isinstance(value, str) else json.dumps(value)}" for name, value in fields.items()
+    )
 
 
 def _last_call_ended(event: Event) -> Tuple[str, str]:
@@ -92,7 +94,9 @@ def _last_call_ended(event: Event) -> Tuple[str, str]:
 def _reverted(event: Event) -> Tuple[str, str]:
     if not event.get("release"):
         return "revert", "nothing ran before: there is nothing to go back to"
-    return "revert", f"{event['release']} serves again" if event.get("ok") else f"{event['release']} did not start either"
+    return "revert", f"{event['release']} serves again" if event.get(
+        "ok"
+    ) else f"{event['release']} did not start either"
 
 
 _WORDS: Dict[str, Callable[[Event], Tuple[str, str]]] = {

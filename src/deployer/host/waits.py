@@ -53,7 +53,9 @@ def _words(entries: List[Entry], name: str) -> str:
 
 def _covered(entries: List[Entry], name: str) -> float:
     """The seconds in which something of *name* went on: two at once count once."""
-    return round(_union((one["at_s"], one["at_s"] + (one["took_s"] or 0.0)) for one in entries if one["part"] == name), 3)
+    return round(
+        _union((one["at_s"], one["at_s"] + (one["took_s"] or 0.0)) for one in entries if one["part"] == name), 3
+    )
 
 
 def _union(spans: Iterable[Tuple[float, float]]) -> float:
