@@ -112,7 +112,7 @@ def test_explain_of_what_is_not_there_says_where_to_look(app: App) -> None:
 
 def test_wait_for_the_lock_is_told_with_its_holder(app: App) -> None:
     app.push()
-    task = app.task(2)
+    task = app.task(5)
     holder = app.start("restart", "--json")
     wait_until(lambda: signals(app), what="the drain has begun")
     app.release("v2")

@@ -58,9 +58,10 @@ def test_nobody_else_s_lines_are_shown_for_an_adopted_or_an_unknown_process(path
 
 
 def deploy(paths: HostPaths, state: State) -> Any:
-    request = SimpleNamespace(instance="new")
+    """A deploy that drained an adopted process and `old`, and started `new`."""
+    request, verdicts = SimpleNamespace(instance="new"), [{"instance": name} for name in ("adopted", "old", "new")]
     journal = Journal(state, "d1", "local", lambda data: data)
-    return SimpleNamespace(paths=paths, state=state, journal=journal, request=request)
+    return SimpleNamespace(paths=paths, state=state, journal=journal, request=request, verdicts=verdicts)
 
 
 def test_kept_tail_has_no_secret_of_its_own_release_and_stays_when_the_log_has_gone(paths: HostPaths) -> None:
@@ -68,8 +69,9 @@ def test_kept_tail_has_no_secret_of_its_own_release_and_stays_when_the_log_has_g
     paths.secrets_of("r-old").write_text(json.dumps({"TOKEN": "old-hush"}))
     printed_by(state, paths, "old", 1.0, "my token is old-hush", "x" * 1000)
     printed_by(state, paths, "new", 2.0, "hello")
-    for name in ("old", "new", "old"):
-        log_tails.keep(deploy(paths, state), name)
+    printed_by(state, paths, "adopted", 0.5, adopted=1)
+    for _ in range(2):
+        log_tails.keep(deploy(paths, state))
     paths.app_log.unlink()
     assert log_tails.kept(state, "d1") == {"old": ["my token is ***", "x" * log_tails.LONGEST_LINE], "new": ["hello"]}
     rows = state.rows("SELECT * FROM journal")
@@ -82,8 +84,9 @@ def test_output_whose_secrets_are_damaged_is_not_kept_and_stops_nothing(
     state = State(paths.state)
     paths.secrets_of("r-old").write_text("{")
     printed_by(state, paths, "old", 1.0, "token")
-    log_tails.keep(deploy(paths, state), "old")
-    assert log_tails.kept(state, "d1") == {} and "was not kept" in capsys.readouterr().err
+    printed_by(state, paths, "new", 2.0, "hello")
+    log_tails.keep(deploy(paths, state))
+    assert log_tails.kept(state, "d1") == {"new": ["hello"]} and "was not kept" in capsys.readouterr().err
 
 
 def test_engine_lines_of_the_time_of_the_deploy_with_their_tracebacks(paths: HostPaths) -> None:

@@ -15,20 +15,7 @@ import time
 from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional
 
 from deployer.errors import DeployerError, LinkError, PreflightError
-from deployer.host import (
-    disk,
-    engine,
-    envfile,
-    explaining,
-    following,
-    history,
-    lock,
-    observe,
-    runner,
-    spawn,
-    units,
-    unix,
-)
+from deployer.host import disk, engine, envfile, following, lock, observe, runner, spawn, units, unix
 from deployer.host.deploy import Request
 from deployer.host.paths import HostPaths, resolve
 from deployer.host.planner import Planner
@@ -173,9 +160,13 @@ class Agent:
             observer.close()
 
     def _history(self, params: Params) -> List[Params]:
+        from deployer.host import history
+
         return history.past(self._paths, int(params.get("limit") or 50))
 
     def _explain(self, params: Params) -> Params:
+        from deployer.host import explaining  # no push needs it, and every push would pay for it
+
         return explaining.explain(
             self._paths, params.get("deploy"), lambda: self._look(params["target"], params["settings"])[0]
         )

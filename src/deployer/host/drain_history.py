@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from statistics import median
 from typing import Any, Dict, List, Optional
 
 from deployer.durations import show, usual
@@ -40,7 +39,7 @@ def past(state: State) -> Optional[Past]:
     longest = max(drains, key=lambda one: (one["waited_s"], one["verdict"] == "killed"))
     found: Past = {
         "count": len(drains),
-        "median_s": round(median(one["waited_s"] for one in drains), 3),
+        "median_s": _median([one["waited_s"] for one in drains]),
         "longest_s": longest["waited_s"],
         "at_least": longest["verdict"] == "killed",
         "killed": sum(one["verdict"] == "killed" for one in drains),
@@ -75,6 +74,12 @@ def warning(found: Optional[Past], ceiling: float) -> Optional[str]:
     else:
         seen = f"the ceiling of {limit} is shorter than the longest drain seen, {longest}"
     return f"{seen}; raise drain.ceiling, or let the app finish or save its work sooner"
+
+
+def _median(values: List[float]) -> float:
+    # The standard library's own costs every start of the engine 10 ms.
+    ordered, half = sorted(values), len(values) // 2
+    return ordered[half] if len(ordered) % 2 else round((ordered[half - 1] + ordered[half]) / 2, 3)
 
 
 def _text(found: Past) -> str:

@@ -99,15 +99,15 @@ def _logs(paths: HostPaths, state: State, record: Record) -> Dict[str, List[str]
     drained = [drain["instance"] for drain in record.drains if drain["instance"] != new]
     kept = log_tails.kept(state, record.deploy["id"])
     if record.end is None:  # what is not written down yet is still to be read
-        live = {"old": _live(paths, state, drained[-1] if drained else None), "new": _live(paths, state, new)}
+        live = {"old": _live(paths, state, drained), "new": _live(paths, state, [new] if new else [])}
         kept = {**live, **kept}
     engine = log_tails.engine(paths, record.start, record.end)
     return {"old": kept.get("old", []), "new": kept.get("new", []), "engine": engine}
 
 
-def _live(paths: HostPaths, state: State, instance: Optional[str]) -> List[str]:
+def _live(paths: HostPaths, state: State, instances: List[str]) -> List[str]:
     try:
-        return (log_tails.printed(paths, state, instance) or []) if instance else []
+        return log_tails.first(paths, state, instances) or []
     except DeployerError:
         return []
 

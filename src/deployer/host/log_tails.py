@@ -29,16 +29,24 @@ ENGINE_LINES = 60
 Lines = List[str]
 
 
-def keep(deploy: Deploy, instance: str) -> None:
-    """Write down the end of what *instance* has printed, once. Never raises: no log is worth a deploy."""
-    role = "new" if instance == deploy.request.instance else "old"
-    try:
-        if not deploy.journal.has("log", role):
-            tail = printed(deploy.paths, deploy.state, instance)
-            if tail is not None:
-                deploy.journal.note("log", role, tail=tail)
-    except (DeployerError, OSError) as error:
-        sys.stderr.write(f"the end of the {role} log was not kept: {error}\n")
+def keep(deploy: Deploy) -> None:
+    """Write down the end of what the drained release and the new one have printed, once. Never raises: no log is worth a deploy."""
+    new = deploy.request.instance
+    drained = [str(verdict["instance"]) for verdict in deploy.verdicts]
+    for role, names in (("old", [name for name in drained if name != new]), ("new", [new] if new else [])):
+        try:
+            if not deploy.journal.has("log", role):
+                tail = first(deploy.paths, deploy.state, names)
+                if tail is not None:
+                    deploy.journal.note("log", role, tail=tail)
+        except (DeployerError, OSError) as error:
+            sys.stderr.write(f"the end of the {role} log was not kept: {error}\n")
+
+
+def first(paths: HostPaths, state: State, instances: List[str]) -> Optional[Lines]:
+    """What `printed` says of the first of *instances* that has printed into our log."""
+    tails = (printed(paths, state, name) for name in instances)
+    return next((tail for tail in tails if tail is not None), None)
 
 
 def printed(paths: HostPaths, state: State, instance: str) -> Optional[Lines]:

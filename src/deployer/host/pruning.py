@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Set
 
-from deployer.host import disk, drain_history
+from deployer.host import disk, drain_history, log_tails
 from deployer.host.deploy import Deploy
 from deployer.host.drain import CRASH
 from deployer.host.releases import Releases
@@ -25,6 +25,7 @@ who pushes at every commit.
 
 def prune(deploy: Deploy) -> None:
     """Remove old releases, never one in use or the newest good one to roll back to."""
+    log_tails.keep(deploy)  # while the secrets that must not be in it are still known
     releases = Releases(deploy.paths.root)
     rows = deploy.state.rows("SELECT id, state FROM releases ORDER BY created_at DESC, id DESC")
     good = [row["id"] for row in rows if row["state"] == "good"]

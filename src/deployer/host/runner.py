@@ -179,8 +179,7 @@ class Runner:
 
     def _finish(self, outcome: Outcome) -> None:
         deploy = self._deploy
-        if deploy.request.instance and deploy.request.steps:
-            log_tails.keep(deploy, deploy.request.instance)
+        log_tails.keep(deploy)
         running = deploy.state.row(
             "SELECT release FROM instances WHERE id=(SELECT value FROM meta WHERE key='desired')"
         )

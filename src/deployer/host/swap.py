@@ -7,7 +7,7 @@ import signal
 from typing import Any, Dict, List, Optional
 
 from deployer.host import adopt as adoption
-from deployer.host import disk, drain_history, log_tails, logs, observe, ports, program, quiet, units
+from deployer.host import disk, drain_history, logs, observe, ports, program, quiet, units
 from deployer.host.deploy import Deploy, spec_of
 from deployer.host.hooks import LastCall
 from deployer.host.ready import NotReady, Proof, Prover
@@ -219,7 +219,6 @@ def _tell_verdict(deploy: Deploy, old: str, watch: Watch) -> bool:
     deploy.lost += verdict["lost"]
     pid = (deploy.state.row("SELECT pid FROM instances WHERE id=?", old) or {}).get("pid")
     deploy.journal.event("drain.finished", pid=pid, **verdict)
-    log_tails.keep(deploy, old)
     return True
 
 
