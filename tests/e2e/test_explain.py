@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 from app import App, Result, wait_until
@@ -33,11 +34,12 @@ def pushed(app: App, version: str, seconds: float, name: str = "callClaude", **m
 def test_explain_names_the_task_that_was_waited_for_and_keeps_both_logs(app: App) -> None:
     app.push()
     old = app.get()["pid"]
-    result = pushed(app, "v2", 2)
+    result = pushed(app, "v2", 4)
     told = explained(app)
     assert told["deploy"]["deploy"] == result.event("push.finished")["deploy"]
     (drain,) = entries(told, "drain")
-    assert drain["took_s"] > 1 and drain["waited_for"].startswith(f"pid {old} (")
+    assert drain["took_s"] == result.event("drain.finished")["waited_s"] > 0.5
+    assert drain["waited_for"].startswith(f"pid {old} (")
     assert " to finish: callClaude (" in drain["waited_for"]
     assert [entry["text"] for entry in entries(told, "signal")] == [f"SIGTERM to pid {old}"]
     assert told["waits"]["parts"][0]["what"] == "drain"
@@ -142,7 +144,7 @@ def test_plan_and_push_say_what_the_drains_before_took(app: App) -> None:
 
 def test_ceiling_that_is_close_to_the_longest_drain_is_warned_of_before_the_signal(app: App) -> None:
     app.push()
-    waited = pushed(app, "v2", 1.5).event("drain.finished")["waited_s"]
+    waited = pushed(app, "v2", 3).event("drain.finished")["waited_s"]
     app.configure(drain=f'ceiling = "{waited * 1.1:.3f}s"')
     app.release("v3")
     close = "longest drain seen"
@@ -168,3 +170,38 @@ def test_drain_that_was_killed_is_warned_of_the_next_time(app: App) -> None:
     app.release("v3")
     result = app.push(check=5)
     assert "work may be lost again" in result.event("warning")["text"]
+
+
+def test_drain_of_a_release_that_never_got_ready_is_expected_to_take_nothing_and_counts_for_nothing(app: App) -> None:
+    health = f'url = "{app.url}/health"\ninterval = "50ms"\nready_within = "500ms"'
+    app.configure(health=health)
+    app.push()
+    pushed(app, "v2", 0.5)
+    app.release("v3")
+    app.configure(args=["--health", "never-ready"], health=health)
+    result = app.push(check=1)
+    drains = [event["expected"] for event in result.events if event["event"] == "drain.started"]
+    assert drains[0]["count"] == 1 and drains[1] is None
+    assert app.status()["drains"]["count"] == 2
+    told = explained(app)
+    assert len(entries(told, "drain")) == 2 and not entries(told, "exit")
+    (past, *_) = app.run("history", "--json", check=0).event("history")["hosts"][0]["deploys"]
+    assert [drain["verdict"] for drain in past["drains"]] == ["clean", "clean"]
+
+
+def test_push_forgets_what_was_recorded_of_very_old_deploys(app: App) -> None:
+    app.push()
+    database = sqlite3.connect(app.host / ".deployer" / "state.db", timeout=10)
+    with database:
+        for number in range(600):
+            database.execute(
+                "INSERT INTO deploys (id, kind, started_at, ended_at) VALUES (?, 'push', ?, ?)",
+                [f"d{number}", number, number],
+            )
+            database.execute("INSERT INTO journal VALUES (?, 1, 'stage', 'begin', '{}', ?)", [f"d{number}", number])
+    database.close()
+    pushed(app, "v2", 0.2)
+    left = {row["deploy"] for row in rows(app, "SELECT DISTINCT deploy FROM journal")}
+    # 500 ended ones before the push began to forget, and the push itself.
+    assert len(left) == 501 and "d599" in left and "d0" not in left
+    assert app.run("explain", check=0).out

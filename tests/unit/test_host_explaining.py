@@ -240,11 +240,35 @@ def test_deploy_under_way_tells_what_it_waits_for_now(story: Story) -> None:
 
 def test_ended_deploy_asks_nobody(story: Story) -> None:
     clean(story)
+    story.drain("given up", 273.0, None)
 
     def never() -> dict[str, Any]:
         raise AssertionError("looked")
 
     assert explain(story.paths, None, never)["timeline"]
+
+
+def test_step_that_was_resumed_began_when_it_was_first_tried(story: Story) -> None:
+    story.deploy()
+    story.step("ready", 1.0)
+    story.step("ready", 4.0, 5.0)
+    story.end(6.0)
+    assert line(story.told(), "ready")[:2] == (1.0, 4.0)
+
+
+def test_only_what_started_and_went_during_the_deploy_is_its_own(story: Story) -> None:
+    story.deploy()
+    story.instance("new", 9120, 1.0, deploy=story.name, release=NEW, ended_at=NOW + 2.0)
+    story.drain("new", 1.5, 0.5)  # it was asked to: that is a drain, and no exit
+    story.instance("back", 9121, 2.0, deploy=story.name, ended_at=NOW + 90.0)
+    story.end(3.0)
+    story.instance("restarted", 9122, 91.0, deploy=story.name, state="running")
+    told = story.told()
+    assert [one["text"] for one in told["timeline"] if one["what"] == "start"] == [
+        "pid 9120 runs r2",
+        "pid 9121 runs r1",
+    ]
+    assert not [one for one in told["timeline"] if one["what"] == "exit"]
 
 
 def test_deploy_of_an_older_version_has_a_timeline_too(story: Story) -> None:
