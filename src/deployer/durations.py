@@ -38,3 +38,14 @@ def show(seconds: float) -> str:
         return f"{minutes}m{rest:02d}s" if rest else f"{minutes}m"
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if minutes else f"{hours}h"
+
+
+def usual(median: float, longest: float, count: int, at_least: bool = False) -> str:
+    """
+    What to expect of something that took so long before: "usually 42s, longest 3m10s"; "12s last time" where that is all.
+
+    *at_least*: the longest one did not end by itself, so nobody knows how long it would have taken.
+    """
+    if count == 1:
+        return f"{'more than ' if at_least else ''}{show(longest)} last time"
+    return f"usually {show(median)}, longest {'more than ' if at_least else ''}{show(longest)}"

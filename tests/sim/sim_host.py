@@ -143,7 +143,7 @@ class Host:
             "SELECT 1 FROM instances WHERE state='promised' AND id=(SELECT value FROM meta WHERE key='desired')",
         )
         keeper = self.world.keeper
-        kept = keeper is not None and keeper.life.alive or not rows("SELECT 1 FROM meta WHERE key='desired'")
+        kept = (keeper is not None and keeper.life.alive) or not rows("SELECT 1 FROM meta WHERE key='desired'")
         return kept and not self.world.disk.refuses and not any(rows(sql) for sql in under_way)
 
     # One deploy ------------------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ class World:
             "deployer.rollout.commands": {
                 "logs": self.logs,
                 **{name: recorded(name) for name in ("rollback", "lifecycle", "attach")},
-                **{name: shown(name) for name in ("status", "releases", "history", "rollback_check")},
+                **{name: shown(name) for name in ("status", "releases", "history", "explain", "rollback_check")},
             },
         }
         for name, members in modules.items():
@@ -174,3 +174,39 @@ def ended(at: float, status: str, code: int, release: str = NEW, gap_ms: float |
         event("host.finished", at, status=status, gap_ms=gap_ms, release=release, exit_code=code, error=error),
         event("push.finished", at, status=status, exit_code=code, hosts=hosts),
     ]
+
+
+def explained() -> dict[str, Any]:
+    """What a host says of a push whose drain took 4m12s of 4m31s."""
+    deploy = {"deploy": "20261121T201500Z-push-9f3c", "kind": "push", "status": "done", "exit_code": 0}
+    times = {"started_at": "2026-11-21T20:15:00.000Z", "ended_at": "2026-11-21T20:19:31.000Z"}
+    entries = [
+        entry(0.0, "asked", "push by root@dev"),
+        entry(1.3, "install", "", 12.0, "install: npm ci"),
+        entry(13.3, "drain", "SIGTERM, ceiling 11m", 252.0, "pid 8812 (node api.js) to finish: callClaude (4m12s)"),
+        entry(265.3, "verdict", "clean exit after 4m12s, nothing lost"),
+        entry(266.0, "ready", "", 0.8, "2 good answers in a row from pid 9120"),
+        {**entry(271.0, "end", "done, exit code 0"), "detail": ["first\x1b[2J", "second"]},
+    ]
+    parts = [{"what": "drain", "took_s": 252.0, "text": "waiting for the old process's work"}]
+    return {
+        "host": "local",
+        "deploy": {**deploy, **times, "release": NEW, "previous": OLD, "who": "root@dev", "drains": []},
+        "timeline": entries,
+        "waits": {
+            "total_s": 271.0,
+            "parts": parts,
+            "summary": "4m31s in all: 4m12s waiting for the old process's work",
+        },
+        "logs": {
+            "old": ["SIGTERM \x1b]0;owned\x07received"],
+            "new": [],
+            "engine": ["2026-11-21T20:15:00Z runner begins"],
+        },
+    }
+
+
+def entry(at: float, what: str, text: str, took: float | None = None, waited_for: str | None = None) -> dict[str, Any]:
+    """An entry of a timeline."""
+    stamp = {"time": "2026-11-21T20:15:00.000Z", "at_s": at, "what": what, "text": text}
+    return {**stamp, "took_s": took, "waited_for": waited_for, "part": None, "so_far": False, "detail": []}

@@ -68,7 +68,7 @@ def test_status_of_a_host_without_anything(world: World, capsys: Capture) -> Non
     assert "process   not running" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["status", "releases", "history", "doctor", "plan"])
+@pytest.mark.parametrize("name", ["status", "releases", "history", "explain", "doctor", "plan"])
 def test_showing_under_json_is_one_object_with_the_name_of_the_command(
     world: World, capsys: Capture, name: str
 ) -> None:
@@ -163,6 +163,51 @@ def test_rollback_takes_a_word_for_a_target_if_one_has_that_name(
     assert world.asked("rollback")[1:3] == (target, release)
 
 
+@pytest.mark.parametrize(
+    ("words", "target", "deploy"),
+    [
+        ([], "local", None),
+        (["production"], "production", None),
+        (["20261121T20"], "local", "20261121T20"),
+        (["production", "d1"], "production", "d1"),
+    ],
+)
+def test_explain_takes_a_word_for_a_target_if_one_has_that_name(
+    world: World, words: list[str], target: str, deploy: str | None
+) -> None:
+    world.shows["explain"] = {"hosts": []}
+    assert deployer("explain", *words) == 0
+    assert world.asked("explain") == ("explain", target, deploy)
+
+
+def test_explain_of_an_unknown_target_and_a_deploy_is_refused(world: World) -> None:
+    assert deployer("explain", "nowhere", "d1") == 2
+
+
+def test_history_shows_each_drain_and_how_to_see_more(world: World, capsys: Capture) -> None:
+    drains = [{"verdict": "clean", "waited_s": 4.0}, {"verdict": "killed", "waited_s": 30.0}]
+    deploy = {
+        "deploy": "d7",
+        "kind": "push",
+        "status": "reverted",
+        "exit_code": 1,
+        "verdict": "clean",
+        "drains": drains,
+    }
+    world.shows["history"] = {"hosts": [{"host": "local", "deploys": [deploy]}]}
+    assert deployer("history") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "clean 4s, killed 30s" in lines[1]
+    assert lines[2:] == ["", "hint: deployer explain local d7"]
+
+
+def test_status_says_what_a_drain_takes(world: World, capsys: Capture) -> None:
+    facts = {**FACTS, "under_way": None, "drains": {"text": "usually 42s, longest 3m10s (last 14 drains)"}}
+    world.shows["status"] = {"hosts": [{"host": "local", "facts": facts, "error": None}]}
+    assert deployer("status") == 0
+    assert "  drains    usually 42s, longest 3m10s (last 14 drains)\n" in capsys.readouterr().out
+
+
 def test_rollback_with_an_unknown_target_and_a_release_is_refused(world: World) -> None:
     assert deployer("rollback", "nowhere", OLD) == 2
 
@@ -237,6 +282,6 @@ def test_help_lists_what_exists_and_nothing_else(capsys: Capture) -> None:
     assert deployer("--help") == 0
     listed = capsys.readouterr().out.split("Commands:\n")[1]
     names = [line.split()[0] for line in listed.splitlines()]
-    expected = "doctor plan push status attach abort drain rollback releases history logs start stop restart"
+    expected = "doctor plan push status attach abort drain rollback releases history explain logs start stop restart"
     assert names == expected.split()
     assert "..." not in listed

@@ -60,6 +60,31 @@ next   deployer rollback local
     )
 
 
+def test_drain_says_what_the_ones_before_it_took(world: World, capsys: Capture) -> None:
+    world.events = clean_push()
+    started = next(event for event in world.events if event["event"] == "drain.started")
+    started["expected"] = {"count": 14, "median_s": 42.0, "longest_s": 190.0, "at_least": False}
+    assert deployer("push") == 0
+    words = "of 11m · callClaude 4m12s · 1 task · pid 8812 · usually 42s, longest 3m10s"
+    assert f"local  drain   ...    0.5s    {words}" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(("events", "code"), [(killed_push, 5), (reverted_push, 1)])
+def test_what_went_wrong_on_a_host_can_be_explained(
+    world: World, capsys: Capture, events: Callable[[], list[dict[str, Any]]], code: int
+) -> None:
+    world.events, world.ends = events(), lambda: code
+    next(event for event in world.events if event["event"] == "host.finished")["seq"] = 9
+    assert deployer("push") == code
+    assert capsys.readouterr().out.splitlines()[-1] == "next   deployer explain local d1"
+
+
+def test_push_that_never_got_to_a_host_has_nothing_to_explain(world: World, capsys: Capture) -> None:
+    world.events, world.ends = [*until_drain()[:2], *ended(2, "failed", 7, release=OLD)], lambda: 7
+    assert deployer("push") == 7
+    assert "explain" not in capsys.readouterr().out
+
+
 def test_killed_drain_names_the_process_and_the_lost_task(world: World, capsys: Capture) -> None:
     world.events, world.ends = killed_push(), lambda: 5
     assert deployer("push") == 5

@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from cli_fakes import clean_push, event, killed_push, progress, reverted_push
+from cli_fakes import clean_push, event, explained, killed_push, progress, reverted_push, until_drain
 from jsonschema import Draft202012Validator
 
 from deployer.cli.render.json import encode, stamped
@@ -28,6 +28,8 @@ SAMPLES = [
     stamped("push.finished", {"deploy": None, "status": "failed", "exit_code": 2, "hosts": []}),
     stamped("status", {"hosts": []}),
     stamped("logs", {"lines": ["one"]}),
+    stamped("explain", {"hosts": [explained()]}),
+    {**until_drain()[-1], "expected": {"count": 2, "median_s": 1.5, "longest_s": 3.0, "at_least": True}},
     stamped("doctor", {"checks": [], "ladder": "", "exit_code": 0}),
 ]
 
@@ -93,6 +95,9 @@ def test_event_without_a_promised_field_is_refused(name: str, field: str) -> Non
         {**clean_push()[-1], "status": "great"},
         {**clean_push()[-1], "hosts": [{"host": "local"}]},
         {**clean_push()[0], "v": 2},
+        stamped("explain", {"hosts": [{**explained(), "timeline": [{"what": "drain"}]}]}),
+        stamped("explain", {"hosts": [{**explained(), "logs": {"old": [], "new": []}}]}),
+        {**until_drain()[-1], "expected": {"count": 2}},
         {**clean_push()[0], "time": "2026-11-21T20:00:00+01:00"},
     ],
 )

@@ -9,7 +9,6 @@ import typer
 from deployer.cli.follow import Following, follow
 from deployer.cli.options import Ceiling, Detach, WaitLock
 from deployer.cli.session import Emit, Session
-from deployer.errors import UsageError
 
 if TYPE_CHECKING:
     from deployer.config.load import Config
@@ -38,7 +37,7 @@ def rollback(
     chosen: list[str | None] = [release]
 
     def load() -> Config:
-        config, chosen[0] = _resolve(session, target, release, ceiling)
+        config, chosen[0] = session.load_either(target, release, ceiling)
         return config
 
     if check:
@@ -54,26 +53,6 @@ def rollback(
         return rollback(config, chosen[0], options, emit)
 
     return follow(session, Following("push", load, action, detach))
-
-
-def _resolve(
-    session: Session, first: str | None, second: str | None, ceiling: float | None
-) -> tuple[Config, str | None]:
-    """The config, and the release: one word alone is a target if one has that name, else a release."""
-    if first is None or second is not None:
-        return session.load(first, ceiling), second
-    try:
-        return session.load(first, ceiling), None
-    except UsageError as not_a_target:
-        return _without_target(session, ceiling, not_a_target), first
-
-
-def _without_target(session: Session, ceiling: float | None, not_a_target: UsageError) -> Config:
-    try:
-        return session.load(None, ceiling)
-    except UsageError:
-        # A broken file was told by the first error too; and where no target is the default, it knows the names.
-        raise not_a_target from None
 
 
 def _check(session: Session, config: Config, chosen: list[str | None]) -> int:

@@ -13,7 +13,7 @@ from deployer.cli.output import Output
 from deployer.cli.render.errors import bug, error_text, warning_text
 from deployer.cli.render.json import JsonView, encode, stamped
 from deployer.cli.render.paint import Paint, colours_wanted
-from deployer.errors import DeployerError, FailedError, Interrupted
+from deployer.errors import DeployerError, FailedError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from deployer.config.load import Config
@@ -91,6 +91,24 @@ class Session:
         for warning in config.warnings:
             self.voice.warning(str(warning))
         return config
+
+    def load_either(
+        self, first: str | None, second: str | None, ceiling: float | None = None
+    ) -> tuple[Config, str | None]:
+        """The config, and the other word: one word alone is a target if one has that name, else it is the other one."""
+        if first is None or second is not None:
+            return self.load(first, ceiling), second
+        try:
+            return self.load(first, ceiling), None
+        except UsageError as not_a_target:
+            return self._without_target(ceiling, not_a_target), first
+
+    def _without_target(self, ceiling: float | None, not_a_target: UsageError) -> Config:
+        try:
+            return self.load(None, ceiling)
+        except UsageError:
+            # A broken file was told by the first error too; and where no target is the default, it knows the names.
+            raise not_a_target from None
 
     def run(self, action: Callable[[], int]) -> int:
         """The exit code of *action*, which shows something or follows a deploy."""

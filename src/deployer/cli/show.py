@@ -1,4 +1,4 @@
-"""The commands that only show something: status, releases, history, logs, doctor."""
+"""The commands that only show something: status, releases, history, explain, logs, doctor."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ from deployer.cli.session import Session
 
 Follow = Annotated[bool, typer.Option("-f", "--follow", help="Go on as the app writes.")]
 LineCount = Annotated[int, typer.Option("-n", "--lines", min=0, metavar="N", help="So many of the last lines.")]
+First = Annotated[
+    str | None, typer.Argument(metavar="[TARGET]", show_default=False, help="A target, or else a deploy.")
+]
+Second = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[DEPLOY]",
+        show_default=False,
+        help="As `history` names it; its beginning is enough (default: the last).",
+    ),
+]
 
 
 def status(ctx: typer.Context, target: TargetArgument = None) -> int:
@@ -52,8 +63,25 @@ def history(ctx: typer.Context, target: TargetArgument = None) -> int:
         from deployer.cli.render.tables import history_lines
         from deployer.rollout.commands import history
 
-        data = history(session.load(target))
-        session.show("history", data, lambda: history_lines(data, session.paint))
+        config = session.load(target)
+        data = history(config)
+        session.show("history", data, lambda: history_lines(data, config.target_name, session.paint))
+        return 0
+
+    return session.run(action)
+
+
+def explain(ctx: typer.Context, target: First = None, deploy: Second = None) -> int:
+    """One deploy as a timeline: what waited for what, and both logs."""
+    session = Session(ctx.obj)
+
+    def action() -> int:
+        from deployer.cli.render.explain import explain_lines
+        from deployer.rollout.commands import explain
+
+        config, name = session.load_either(target, deploy)
+        data = explain(config, name)
+        session.show("explain", data, lambda: explain_lines(data, session.paint))
         return 0
 
     return session.run(action)

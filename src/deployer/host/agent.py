@@ -7,7 +7,6 @@ runner, which is tied to nobody.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import select
@@ -19,7 +18,6 @@ from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional
 from deployer.errors import DeployerError, FailedError, LinkError, PreflightError
 from deployer.host import asking, disk, engine, envfile, following, lock, observe, runner, spawn, units, unix, waiting
 from deployer.host.deploy import Request, record
-from deployer.host.journal import timestamp
 from deployer.host.paths import HostPaths, resolve
 from deployer.host.planner import Planner
 from deployer.host.process import Processes, require_linux
@@ -75,6 +73,7 @@ class Agent:
             "control": self._control,
             "releases": self._releases,
             "history": self._history,
+            "explain": self._explain,
             "logs": self._logs,
             "verify": self._verify,
         }
@@ -209,14 +208,16 @@ class Agent:
             observer.close()
 
     def _history(self, params: Params) -> List[Params]:
-        if not self._paths.state.exists():
-            return []
-        state = State(self._paths.state)
-        try:
-            rows = state.rows("SELECT * FROM deploys ORDER BY started_at DESC LIMIT ?", int(params.get("limit") or 50))
-        finally:
-            state.close()
-        return [_past(row) for row in rows]
+        from deployer.host import history
+
+        return history.past(self._paths, int(params.get("limit") or 50))
+
+    def _explain(self, params: Params) -> Params:
+        from deployer.host import explaining  # no push needs it, and every push would pay for it
+
+        return explaining.explain(
+            self._paths, params.get("deploy"), lambda: self._look(params["target"], params["settings"])[0]
+        )
 
     def _verify(self, params: Params) -> List[str]:
         """What is not as it was staged in a release that may be rolled back to; empty when it is whole."""
@@ -238,12 +239,14 @@ class Agent:
 
     def _open(self, params: Params) -> Params:
         self._opened = params
+        opened = params["opened"] = {"at": time.time()}
         with disk.disk_errors("prepare the deploy", str(self._paths.root)):
             self._paths.prepare_private()
         who = {name: params[name] for name in ("deploy", "kind", "who")}
         self._acquire(who)
         try:
             self._finish_interrupted(who)
+            opened.update(locked_at=time.time(), behind=self._lock.behind if self._lock else {})
             return self._preflight(params)
         except BaseException:
             self._let_go()
@@ -465,16 +468,6 @@ def _manifest(data: Any) -> Manifest:
         return Manifest.from_json(data)
     except ValueError as error:
         raise PreflightError("the manifest was refused", cause=str(error), state="nothing was changed") from error
-
-
-def _past(row: Params) -> Params:
-    result = json.loads(row["result"]) if row["result"] else {}
-    names = ("kind", "who", "started_at", "ended_at", "status", "exit_code", "release", "previous", "step")
-    return {
-        "deploy": row["id"], **{name: row[name] for name in names},
-        **{name: row[name] and timestamp(row[name]) for name in ("started_at", "ended_at")},
-        **{name: result.get(name) for name in ("verdict", "waited_s", "lost", "gap_ms", "error")},
-    }  # fmt: skip
 
 
 def _os_error(error: OSError) -> DeployerError:

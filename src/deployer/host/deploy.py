@@ -27,7 +27,8 @@ class Request:
 
     `settings` are those of the release that shall run, `drain` the config's, `previous` the instance that serves now
     (`spec`, `settings`), `instance` the id that the new one will have, `steps` the plan. `spec` tells how to start what has
-    no release of ours: an adopted service.
+    no release of ours: an adopted service. `opened` tells what came before the commit: `at` when it was asked for,
+    `locked_at` when the lock was had, `behind` whom it was waited for (seconds since 1970).
     """
 
     deploy: str
@@ -45,6 +46,7 @@ class Request:
     bytes_sent: int = 0
     adopt: Optional[Dict[str, Any]] = None
     spec: Optional[Dict[str, Any]] = None
+    opened: Optional[Dict[str, Any]] = None
 
     @staticmethod
     def from_json(data: Dict[str, Any]) -> "Request":

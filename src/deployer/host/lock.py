@@ -22,11 +22,16 @@ NAMED_WITHIN = 0.5
 
 
 class DeployLock:
-    """Held from `acquire` until every process that inherited it by fork has gone or let go."""
+    """
+    Held from `acquire` until every process that inherited it by fork has gone or let go.
+
+    `behind` is who held it where it had to be waited for, as in `holder`.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd = -1
+        self.behind: Dict[str, Any] = {}
 
     def acquire(
         self, who: Dict[str, Any], wait: float, client: Optional[int] = None, look: Callable[[], None] = lambda: None
@@ -63,6 +68,7 @@ class DeployLock:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
             except BlockingIOError:
+                self.behind = self.behind or holder(self._path)
                 if time.monotonic() >= deadline or _closed(client):
                     return False
                 look()

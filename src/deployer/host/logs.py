@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import BinaryIO, List, Tuple
+from typing import BinaryIO, List, Optional, Tuple
 
 MAX_BYTES = 10 * 1024 * 1024
 KEPT = 5
@@ -55,17 +55,20 @@ def rotate(path: Path, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> bool:
     return True
 
 
-def tail(path: Path, lines: int, offset: int = 0, limit: int = 256 * 1024) -> List[str]:
-    """The last *lines* lines of *path* after *offset* bytes, reading at most *limit* bytes."""
-    found = tail_bytes(path, lines, offset, limit)[0]
+def tail(path: Path, lines: int, offset: int = 0, limit: int = 256 * 1024, until: Optional[int] = None) -> List[str]:
+    """The last *lines* lines of *path* after *offset* bytes and before *until*, reading at most *limit* bytes."""
+    found = tail_bytes(path, lines, offset, limit, until)[0]
     return [line.decode("utf-8", "replace").rstrip("\r\n") for line in lines_of(found)]
 
 
-def tail_bytes(path: Path, lines: int, offset: int = 0, limit: int = 256 * 1024) -> Tuple[bytes, int]:
+def tail_bytes(
+    path: Path, lines: int, offset: int = 0, limit: int = 256 * 1024, until: Optional[int] = None
+) -> Tuple[bytes, int]:
     """The last *lines* lines of *path* as they are, an unfinished last one too, and the position after them."""
     try:
         with open(path, "rb") as file:
             end = file.seek(0, os.SEEK_END)
+            end = end if until is None else min(end, until)
             start = max(offset if offset <= end else 0, end - limit)  # beyond the end: rotated meanwhile
             file.seek(start)
             data = file.read(end - start)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from deployer.errors import DeployerError, PreflightError
-from deployer.host import adopt, health, lock, ports, waiting
+from deployer.host import adopt, drain_history, health, lock, ports, waiting
 from deployer.host.deploy import settings_of
 from deployer.host.health import Answer
 from deployer.host.instance import Instance, alive_rows, from_row
@@ -58,6 +58,7 @@ class Observer:
             "last_good": self._state.meta("last_good") if self._state else None,
             "instance": running and self._describe(running, "running"),
             "draining": [self._describe(one, "draining") for one in draining],
+            "drains": self._drains(),
             "health": _health_json(self._ask(settings, asked)),
             "keeper": {"pid": self._keeper_says["pid"]} if self._keeper_says else None,
             "health_url": filled_url(settings, running) if settings["health"]["url"] else None,
@@ -111,6 +112,10 @@ class Observer:
 
     def _draining(self) -> List[Instance]:
         return [one for one in self._instances if self._is_draining(one) and self._members[one.id]]
+
+    def _drains(self) -> Optional[Dict[str, Any]]:
+        found = drain_history.past(self._state) if self._state is not None else None
+        return found and {**found, "warning": drain_history.warning(found, self._settings["drain"]["ceiling"])}
 
     def _is_draining(self, one: Instance) -> bool:
         assert self._state is not None

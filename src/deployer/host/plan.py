@@ -122,7 +122,8 @@ def _drain_text(facts: Facts, want: Want) -> str:
         return "nothing runs"
     count = len(facts["health"]["tasks"])
     work = f", {count} task{'s' if count != 1 else ''} in progress" if count else ""
-    return f"{want.drain['signal']} to pid {running['pid']}{work}, wait up to {show(want.drain['ceiling'])}"
+    expected = f", {facts['drains']['text']}" if facts.get("drains") else ""
+    return f"{want.drain['signal']} to pid {running['pid']}{work}, wait up to {show(want.drain['ceiling'])}{expected}"
 
 
 def _ready_text(health: Dict[str, Any]) -> str:

@@ -54,6 +54,7 @@ class Planner:
             release_hash=digest, instance=None if kind == "stop" else new_instance_id(), previous=self._previous(),
             previous_release=facts["current"], steps=[{"step": step.name, "what": step.what} for step in steps],
             bytes_sent=self._received, adopt=facts["adopt"], spec=self._foreign_spec(release),
+            opened=params.get("opened"),
         )  # fmt: skip
 
     def _release(self, kind: str) -> Optional[str]:

@@ -1,11 +1,13 @@
-"""After the swap: what is no longer needed goes, never what is in use or good to roll back to."""
+"""After the swap: what is no longer needed goes, never what is in use, good to roll back to, or still asked about."""
 
 from __future__ import annotations
 
 from typing import Set
 
-from deployer.host import disk
+from deployer.host import disk, drain_history, log_tails
 from deployer.host.deploy import Deploy
+from deployer.host.drain import CRASH
+from deployer.host.state import State
 from deployer.host.store import Store
 
 ENGINES_KEPT = 3
@@ -13,9 +15,16 @@ ENGINES_KEPT = 3
 OUTPUTS_KEPT = 20
 """Deploys whose install and check output is kept."""
 
+RECORDS_KEPT = 500
+"""
+Ended deploys, and instances without one, whose record is kept: years for who pushes daily, a few megabytes of state.db for
+who pushes at every commit.
+"""
+
 
 def prune(deploy: Deploy) -> None:
     """Remove old releases, never one in use or the newest good one to roll back to."""
+    log_tails.keep(deploy)  # while the secrets that must not be in it are still known
     releases = deploy.releases
     releases.forget_way_back()
     rows = deploy.state.rows("SELECT id, state FROM releases ORDER BY created_at DESC, id DESC")
@@ -28,11 +37,59 @@ def prune(deploy: Deploy) -> None:
     for release in removed:
         deploy.state.execute("DELETE FROM releases WHERE id=?", release)
         deploy.paths.secrets_of(release).unlink(missing_ok=True)
+    prune_records(deploy.state)
     _prune_private(deploy)
     if removed:
         kept = [manifest for manifest in map(releases.manifest, releases.listing()) if manifest is not None]
         Store(deploy.paths.store).collect(kept)
         deploy.journal.event("prune.finished", removed=removed)
+
+
+def prune_records(state: State, kept: int = RECORDS_KEPT) -> None:
+    """
+    Forget what was recorded of deploys beyond the *kept* newest ended ones, all of it or nothing.
+
+    Never an instance that lives, is wanted, or is the last that proved itself (it may be the one to start again); never a
+    drain that tells what to expect of the next; never the last good deploy of a release that is here (a rollback asks it).
+    """
+    with state.transaction():
+        state.execute("CREATE TEMP TABLE IF NOT EXISTS gone (deploy TEXT PRIMARY KEY)")
+        state.execute("DELETE FROM gone")
+        state.execute(
+            "INSERT INTO gone SELECT id FROM deploys WHERE ended_at IS NOT NULL ORDER BY started_at DESC, rowid DESC "
+            "LIMIT -1 OFFSET ?", kept,
+        )  # fmt: skip
+        for table in ("events", "journal"):
+            state.execute(f"DELETE FROM {table} WHERE deploy IN gone")
+        _prune_drains(state)
+        _prune_instances(state, kept)
+        state.execute("DELETE FROM signals WHERE instance NOT IN (SELECT id FROM instances)")
+        state.execute(
+            "DELETE FROM deploys WHERE id IN gone AND id NOT IN (SELECT id FROM (SELECT id, max(started_at) FROM deploys "
+            "WHERE status='done' AND kind IN ('push','rollback') AND release IN (SELECT id FROM releases) GROUP BY release))"
+        )
+
+
+def _prune_drains(state: State) -> None:
+    counted = drain_history.counted(state)
+    marks = ",".join("?" * len(counted))
+    state.execute(
+        f"DELETE FROM drains WHERE verdict IS NOT NULL AND instance NOT IN ({marks}) AND "
+        "(deploy IN gone OR deploy NOT IN (SELECT id FROM deploys))", *counted,
+    )  # fmt: skip
+
+
+def _prune_instances(state: State, kept: int) -> None:
+    """Ended instances of forgotten deploys; of the others, those beyond the newest: a crash loop makes many under one deploy."""
+    state.execute(
+        "DELETE FROM instances WHERE state='ended' AND id IS NOT (SELECT value FROM meta WHERE key='desired') "
+        "AND id IS NOT (SELECT id FROM instances WHERE confirmed=1 ORDER BY created_at DESC, rowid DESC LIMIT 1) "
+        "AND id NOT IN (SELECT instance FROM drains WHERE who IS NOT ?) "
+        "AND (deploy IN gone OR deploy NOT IN (SELECT id FROM deploys) "
+        "OR id NOT IN (SELECT id FROM instances ORDER BY created_at DESC, rowid DESC LIMIT ?))",
+        CRASH, kept,
+    )  # fmt: skip
+    state.execute("DELETE FROM drains WHERE verdict IS NOT NULL AND instance NOT IN (SELECT id FROM instances)")
 
 
 def _prune_private(deploy: Deploy) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from deployer.errors import DeployerError, DownError, FailedError, GateError, LockedError
-from deployer.host import gates, lock, pruning, spawn, steps, swap, unix
+from deployer.host import gates, lock, log_tails, pruning, spawn, steps, swap, unix
 from deployer.host.clock import Clock
 from deployer.host.control import Asked, Control
 from deployer.host.deploy import Deploy, Request
@@ -239,6 +239,7 @@ class Runner:
 
     def _result(self, outcome: Outcome) -> Dict[str, Any]:
         deploy = self._deploy
+        log_tails.keep(deploy)
         running = deploy.state.row(
             "SELECT release FROM instances WHERE id=(SELECT value FROM meta WHERE key='desired')"
         )
@@ -270,6 +271,7 @@ def start(paths: HostPaths, request: Request, manifest: Optional[Manifest], serv
     code = 1
     try:
         _detach(paths)
+        log_tails.sign_in(request.deploy, "begins")
         _serve(_build(paths, request, manifest), server)
         code = 0
     except BaseException:
@@ -297,6 +299,7 @@ def main(argv: List[str]) -> int:
     _quiet_signals()
     row = _unfinished(state, argv[1])  # again: its runner may have ended it before it let go of the lock
     if row is not None:
+        log_tails.sign_in(row["id"], "resumes")
         deploy = _build(paths, Request.from_json(json.loads(row["request"])), None)
         if not take_up(deploy):
             return 1

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional
 
 from deployer.errors import DeployerError, PreflightError
 from deployer.host import adopt as adoption
-from deployer.host import logs, observe, ports, program, quiet, units
+from deployer.host import drain_history, logs, observe, ports, program, quiet, units
 from deployer.host.deploy import Deploy, spec_of
 from deployer.host.heed import Attentive, aborted_by
 from deployer.host.hooks import LastCall
@@ -221,11 +221,14 @@ def _tell_drain(deploy: Deploy, old: Dict[str, Any], order: DrainOrder) -> None:
         return
     row = deploy.state.row("SELECT ceiling FROM drains WHERE instance=?", old["id"])
     ceiling = row["ceiling"] if row else order.ceiling
+    known = None if deploy.journal.has("revert", "begin") else drain_history.past(deploy.state)
     deploy.journal.event(
-        "drain.started", pid=old["pid"], ceiling_s=ceiling, command=old["command"], signal=order.signal
-    )
+        "drain.started", pid=old["pid"], ceiling_s=ceiling, command=old["command"], signal=order.signal,
+        expected=drain_history.expected(known),
+    )  # fmt: skip
     if not deploy.journal.has("revert", "begin"):
         _warn_of_the_deaf(deploy, old, order)
+        _warn_of_the_ceiling(deploy, drain_history.warning(known, ceiling))
 
 
 def _warn_of_the_deaf(deploy: Deploy, old: Dict[str, Any], order: DrainOrder) -> None:
@@ -235,6 +238,11 @@ def _warn_of_the_deaf(deploy: Deploy, old: Dict[str, Any], order: DrainOrder) ->
             "warning",
             text=f"pid {old['pid']} has no handler for {order.signal}: it dies of it at once, with whatever it is working on",
         )
+
+
+def _warn_of_the_ceiling(deploy: Deploy, text: Optional[str]) -> None:
+    if text and not any(event["text"] == text for event in deploy.journal.told("warning")):
+        deploy.journal.event("warning", text=text)
 
 
 def _tell_verdict(deploy: Deploy, old: str, watch: Watch, running: bool) -> bool:
@@ -250,6 +258,7 @@ def _tell_verdict(deploy: Deploy, old: str, watch: Watch, running: bool) -> bool
         watch.lost() if verdict["verdict"] == "killed" or (verdict["verdict"] == "exited" and died) else []
     )
     verdict["instance"] = old
+    verdict["tasks"] = watch.worked()
     deploy.verdicts.append(verdict)
     deploy.lost += verdict["lost"]
     pid = (deploy.state.row("SELECT pid FROM instances WHERE id=?", old) or {}).get("pid")

@@ -28,6 +28,8 @@ class Watch:
         self.last_good_at: Optional[float] = None
         self.answer: Answer = health.NO_URL
         self.last_with_work: Optional[Answer] = None
+        self._worked: Dict[str, Dict[str, Any]] = {}
+        self._unnamed = 0
         self.probes = 0
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         if url:
@@ -41,10 +43,11 @@ class Watch:
         answer = self.last_with_work
         if answer is None:
             return []
-        if answer.tasks:
-            return answer.tasks
-        count = min(answer.busy, health.TASKS_LIMIT) if not isinstance(answer.busy, bool) and answer.busy else 1
-        return [{"id": None, "name": "(a task without a name)", "started_at": None, "age_s": None}] * count
+        return answer.tasks or _unnamed(_count(answer))
+
+    def worked(self) -> List[Dict[str, Any]]:
+        """Every task that any answer has named, as it was last seen, the first seen first; else as many as there were."""
+        return list(self._worked.values()) or _unnamed(self._unnamed)
 
     def heard(self) -> Optional[bool]:
         """Whether the app shows that it got the signal; None where that cannot be said (yet)."""
@@ -63,8 +66,27 @@ class Watch:
                 return
             self.probes += 1
             self.answer = answer
+            self._remember(answer)
             if answer.speaks_of_work():
                 self.last_with_work = answer if answer.working() else None
             if answer.good:
                 self.last_good_at = now
             self._stop.wait(OFTEN if now - self.started < OFTEN_FOR else SELDOM)
+
+    def _remember(self, answer: Answer) -> None:
+        self._unnamed = max(self._unnamed, _count(answer))
+        for task in answer.tasks:
+            name = str(task.get("id") or task.get("name"))
+            if name in self._worked or len(self._worked) < health.TASKS_LIMIT:
+                self._worked = {**self._worked, name: task}  # a new one: `worked` is asked from another thread
+
+
+def _count(answer: Answer) -> int:
+    """How many tasks *answer* speaks of without a name, one where it only says that it is busy."""
+    if answer.tasks or not answer.busy:
+        return 0
+    return 1 if isinstance(answer.busy, bool) else min(answer.busy, health.TASKS_LIMIT)
+
+
+def _unnamed(count: int) -> List[Dict[str, Any]]:
+    return [{"id": None, "name": "(a task without a name)", "started_at": None, "age_s": None}] * count

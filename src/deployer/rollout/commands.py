@@ -133,6 +133,13 @@ def history(config: Config) -> dict[str, Any]:
         return {"hosts": [{"host": session.host, "deploys": session.call("history", **look(config))}]}
 
 
+def explain(config: Config, deploy: str | None) -> dict[str, Any]:
+    """One deploy on each host as a timeline: the one whose name begins with *deploy*, else the last."""
+    require_available(config)
+    with connect(config) as session:
+        return {"hosts": [{"host": session.host, **session.call("explain", deploy=deploy, **look(config))}]}
+
+
 def logs(config: Config, lines: int, follow: bool, write: Callable[[bytes], None]) -> int:
     """The end of the app's output, and with *follow* what comes after it, given to *write*; the exit code."""
     with connect(config) as session:

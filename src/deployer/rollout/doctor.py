@@ -67,6 +67,7 @@ def _host(report: Report, config: Config, facts: dict[str, Any]) -> None:
         report.note("ports", True, "no stranger on the service's ports")
     _env_file(report, config, facts)
     _process(report, config, facts)
+    _drains(report, facts["drains"])
     _health(report, config, facts)
     if facts["under_way"]:
         under_way = facts["under_way"]
@@ -87,6 +88,12 @@ def _signal(report: Report, config: Config, running: dict[str, Any]) -> None:
             f"pid {running['pid']} has no handler for {name}: it dies of it at once, with whatever it is working on"
         )
         report.note("drain", None, detail, f"let the app catch {name}, finish its work and exit")
+
+
+def _drains(report: Report, drains: dict[str, Any] | None) -> None:
+    if drains:
+        warning = drains["warning"]
+        report.note("ceiling", None if warning else True, warning or f"it leaves room: {drains['text']}")
 
 
 def _disk(report: Report, disk: dict[str, Any]) -> None:

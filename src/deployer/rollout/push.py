@@ -253,11 +253,16 @@ def plan(config: Config, options: PushOptions) -> dict[str, Any]:
             **asked,
         )
         warnings += [problem["title"] for problem in facts["problems"]]
+        drains = facts["drains"]
+        if drains and drains["warning"] and facts["instance"] and found["steps"]:
+            warnings.append(drains["warning"])
     steps = [*_build_steps(config, options), *found["steps"]]
     if not found["steps"]:
         steps = []
     return {
-        "hosts": [{"host": session.host, "release": found["release"], "steps": steps, "warnings": []}],
+        "hosts": [
+            {"host": session.host, "release": found["release"], "steps": steps, "warnings": [], "drains": drains}
+        ],
         "warnings": warnings,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from deployer import durations
 from deployer.cli.render import text
 from deployer.cli.render.lines import Line
 
@@ -16,7 +17,7 @@ def in_progress(event: Mapping[str, Any], pid: object = None, later: float = 0.0
     tasks = event.get("tasks") or []
     first = text.task(tasks[0], later) if tasks else _busy(event.get("busy"), event.get("health"))
     count = text.plural(len(tasks), "task") if tasks else None
-    return text.joined(first, count, f"pid {pid}" if pid else None, _deaf(event))
+    return text.joined(first, count, f"pid {pid}" if pid else None, _deaf(event), _usual(event.get("expected")))
 
 
 def finished(event: Mapping[str, Any]) -> Line:
@@ -38,6 +39,14 @@ def _busy(busy: object, health: object) -> str | None:
 def _deaf(event: Mapping[str, Any]) -> str | None:
     quiet = event.get("heard") is False and (event.get("elapsed_s") or 0) > _HEARD_AFTER_S
     return "no sign that it heard the signal" if quiet else None
+
+
+def _usual(expected: Any) -> str | None:
+    """What the drains before this one took: "usually 42s, longest 3m10s"."""
+    if not isinstance(expected, Mapping) or not expected.get("count"):
+        return None
+    numbers = (float(expected.get("median_s") or 0), float(expected.get("longest_s") or 0), int(expected["count"]))
+    return durations.usual(*numbers, at_least=bool(expected.get("at_least")))
 
 
 def _clean(event: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ class HumanView:
         self._steps = Steps()
         self._course = Course(target=view.target)
         self._draining: dict[str, object] = {}
+        self._expected: dict[str, object] = {}
         self._progress = LiveProgress(out, layout) if out.is_terminal else Progress(out.line, layout)
 
     def event(self, event: Mapping[str, Any]) -> None:
@@ -56,9 +57,9 @@ class HumanView:
         if begins(event):
             self._started(event)
         elif name == "drain.started":
-            self._draining[host] = event.get("pid")
+            self._draining[host], self._expected[host] = event.get("pid"), event.get("expected")
         elif name in ("drain.progress", "drain.waiting"):
-            self._progress.show(event, self._draining.get(host))
+            self._progress.show({**event, "expected": self._expected.get(host)}, self._draining.get(host))
         elif name == "drain.finished":
             self._progress.end(host)
         self._say(self._steps.line(event), event)

@@ -8,6 +8,7 @@ from typing import Any
 
 from deployer.cli.render import text
 from deployer.cli.render.lines import Layout
+from deployer.model import EXIT_KILLED
 
 _DONE = {
     ("push", "done"): "{who} on {release}",
@@ -35,12 +36,15 @@ class Course:
     started: object = None
     gaps: list[float] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    on_record: str = ""
 
     def note(self, event: Mapping[str, Any]) -> None:
         if begins(event):
             self.kind, self.started = str(event.get("kind") or "push"), event.get("time")
         if isinstance(event.get("gap_ms"), int | float):
             self.gaps.append(event["gap_ms"])
+        if event.get("event") == "host.finished" and event.get("seq"):  # numbered by the host: it has it on record
+            self.on_record = str(event.get("deploy") or "")
 
 
 def begins(event: Mapping[str, Any]) -> bool:
@@ -62,13 +66,20 @@ def result_lines(event: Mapping[str, Any], course: Course, layout: Layout) -> li
     if event.get("kind") == "abort" and status in _ABORTED:
         return [layout.headed("done", _ABORTED[status].format(who=_names(hosts), release=_release(hosts)))]
     if status not in ("done", "unchanged"):
-        return [layout.headed("down" if status == "down" else "fail", _failure(status, course.kind, hosts))]
+        fail = layout.headed("down" if status == "down" else "fail", _failure(status, course.kind, hosts))
+        return [fail, *_explain(course, layout)]
     lines = [layout.headed("done", text.joined(_success(status, event, course), *_costs(status, event, course)))]
     if (
         status == "done" and course.kind in ("push", "deploy") and course.gaps
     ):  # something was replaced: it can come back
         lines.append(layout.headed("next", f"deployer rollback {course.target}".rstrip()))
-    return lines
+    return lines + (_explain(course, layout) if event.get("exit_code") == EXIT_KILLED else [])
+
+
+def _explain(course: Course, layout: Layout) -> list[str]:
+    """How to see what went wrong; nothing where the deploy never got to a host."""
+    command = " ".join(word for word in ("deployer explain", course.target, course.on_record) if word)
+    return [layout.headed("next", command)] if course.on_record else []
 
 
 def _success(status: str, event: Mapping[str, Any], course: Course) -> str:
@@ -82,7 +93,7 @@ def _success(status: str, event: Mapping[str, Any], course: Course) -> str:
 def _costs(status: str, event: Mapping[str, Any], course: Course) -> list[str]:
     gap = max(course.gaps, default=None) if status == "done" and course.kind != "stop" else None
     costs = [] if gap is None else [f"gap {gap:.0f} ms" if gap < 1000 else f"gap {text.took(gap / 1000)}"]
-    return [*costs, "a process had to be killed at the ceiling"] if event.get("exit_code") == 5 else costs
+    return [*costs, "a process had to be killed at the ceiling"] if event.get("exit_code") == EXIT_KILLED else costs
 
 
 def _failure(status: str, kind: str, hosts: list[Any]) -> str:

@@ -38,6 +38,7 @@ def _rows(facts: Mapping[str, Any], now: str) -> list[Row]:
     rows += [("crashes", _crashes(facts["crashes"]))] if facts.get("crashes") else []
     rows += [("restart", f"in {text.took(facts['restart_in_s'])}")] if facts.get("restart_in_s") else []
     rows += _health(facts.get("health") or {}) if facts.get("instance") or draining else []
+    rows += [("drains", str(facts["drains"]["text"]))] if facts.get("drains") else []
     rows += [("deploy", _under_way(facts["under_way"], now))] if facts.get("under_way") else []
     rows += [("waiting", _waiting(who)) for who in facts.get("waiting") or []]
     rows += [("draining", _generation(item)) for item in draining]

@@ -15,10 +15,14 @@ def release_lines(data: Mapping[str, Any], paint: Paint) -> list[str]:
     return _hosts(data, "releases", head, _release, paint)
 
 
-def history_lines(data: Mapping[str, Any], paint: Paint) -> list[str]:
-    """The deploys of each host: what was done, by whom, and how the drain ended."""
+def history_lines(data: Mapping[str, Any], target: str, paint: Paint) -> list[str]:
+    """The deploys of each host: what was done, by whom, how each drain ended; and how to see one of them in detail."""
     head = ["DEPLOY", "STARTED", "KIND", "RELEASE", "STATUS", "EXIT", "TOOK", "DRAIN", "WHO"]
-    return _hosts(data, "deploys", head, _deploy, paint)
+    lines = _hosts(data, "deploys", head, _deploy, paint)
+    names = [
+        text.one_line(item.get("deploy"), 80) for host in data.get("hosts") or [] for item in host.get("deploys") or []
+    ]
+    return [*lines, "", f"{paint('hint:', 'strong')} deployer explain {target} {names[0]}"] if names else lines
 
 
 def _hosts(data: Mapping[str, Any], key: str, head: list[str], row: Any, paint: Paint) -> list[str]:
@@ -51,17 +55,20 @@ def _release(item: Mapping[str, Any]) -> list[str]:
 
 def _deploy(item: Mapping[str, Any]) -> list[str]:
     spent = text.took(text.between(item.get("started_at"), item.get("ended_at")))
-    waited = text.took(item.get("waited_s"))
-    drain = " ".join(str(part) for part in (item.get("verdict"), waited) if part)
+    drains = item.get("drains") or [item]
     plain = [_cell(item, key) for key in ("kind", "release", "status", "exit_code")]
     return [
         _cell(item, "deploy"),
         _when(item.get("started_at")),
         *plain,
         spent or "-",
-        drain or "-",
+        ", ".join(filter(None, map(_drain, drains))) or "-",
         _cell(item, "who"),
     ]
+
+
+def _drain(one: Mapping[str, Any]) -> str:
+    return " ".join(str(part) for part in (one.get("verdict"), text.took(one.get("waited_s"))) if part)
 
 
 def _cell(item: Mapping[str, Any], key: str) -> str:
