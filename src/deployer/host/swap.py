@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace as changed
 from typing import Any, Dict, List, Optional
 
 from deployer.host import adopt as adoption
@@ -93,15 +94,18 @@ def revert(deploy: Deploy, reason: str) -> bool:
     if deploy.request.release and deploy.request.kind in ("push", "rollback"):
         deploy.state.execute("UPDATE releases SET state='failed' WHERE id=? AND state!='good'", deploy.request.release)
     spec = _previous_spec(deploy, instance) if previous else None
-    order = DrainOrder(
-        deploy.request.drain["signal"], deploy.request.drain["signal_to"],
-        min(deploy.request.drain["ceiling"], deploy.request.drain["revert_ceiling"]),
-    )  # fmt: skip
-    _hand_over(deploy, spec, order, None)
+    _hand_over(deploy, spec, _order_of_revert(deploy), None)
     ok = spec is not None and _came_back(deploy, spec)
     deploy.journal.event("revert.finished", release=spec.release if spec else None, ok=ok, gap_ms=deploy.gap_ms)
     deploy.journal.done("revert", ok=ok)
     return ok
+
+
+def _order_of_revert(deploy: Deploy) -> DrainOrder:
+    order = deploy.request.drain_order
+    if deploy.state.row("SELECT 1 FROM instances WHERE id=?", deploy.request.instance) is None:
+        return order  # the new one was never promised: what drains is the old one, with work in progress
+    return changed(order, ceiling=min(order.ceiling, float(deploy.request.drain["revert_ceiling"])))
 
 
 def _came_back(deploy: Deploy, spec: Spec) -> bool:
