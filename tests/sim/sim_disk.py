@@ -41,6 +41,7 @@ class Disk:
     refuses: int = 0
     """How many more writes it refuses."""
     refused: int = 0
+    marks_refused: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.roll_back()
@@ -79,6 +80,7 @@ class SimState(State):
     def mark(self, name: str) -> None:
         self._effect("mark", (name,))
         if not self._disk.write():
+            self._disk.marks_refused.add(name)
             raise OSError(28, "No space left on device")
         self._disk.marks.add(name)
 
