@@ -19,29 +19,34 @@ from deployer.host.releases import Releases
 from deployer.host.state import _SCHEMA, Row, State
 
 PATHS = HostPaths(Path("/simulated"))
+TABLES = ("meta", "releases", "deploys", "journal", "events", "instances", "drains", "signals")
 Effect = Callable[[str, Sequence[Any]], None]
 
 
 @functools.cache
-def _empty() -> bytes:
-    made = sqlite3.connect(":memory:", isolation_level=None)
+def _connection() -> sqlite3.Connection:
+    """One for every world in turn: its prepared statements are half of what a schedule costs."""
+    made = sqlite3.connect(":memory:", isolation_level=None, cached_statements=400)
     made.executescript(_SCHEMA)
-    return made.serialize()
+    made.row_factory = sqlite3.Row
+    return made
 
 
 @dataclass(eq=False)
 class Disk:
-    db: sqlite3.Connection = field(default_factory=lambda: sqlite3.connect(":memory:", isolation_level=None))
+    db: sqlite3.Connection = field(default_factory=_connection)
     marks: set[str] = field(default_factory=set)
     releases: set[str] = field(default_factory=set)
     current: str | None = None
     refuses: int = 0
     """How many more writes it refuses."""
     refused: int = 0
+    marks_refused: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.db.deserialize(_empty())
-        self.db.row_factory = sqlite3.Row
+        self.roll_back()
+        for table in TABLES:
+            self.db.execute(f"DELETE FROM {table}")
 
     def write(self) -> bool:
         """Whether there is room for one more write."""
@@ -75,6 +80,7 @@ class SimState(State):
     def mark(self, name: str) -> None:
         self._effect("mark", (name,))
         if not self._disk.write():
+            self._disk.marks_refused.add(name)
             raise OSError(28, "No space left on device")
         self._disk.marks.add(name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 from collections.abc import Iterator
@@ -14,12 +15,12 @@ from sim_promises import broken
 from sim_stories import STORIES, Story, begin, tell
 from sim_world import Endless, World
 
-from deployer.host import ports, supervise, swap
+from deployer.host import ports, ready, supervise, swap
 
 SYSTEMATIC = 1_000_000
-"""Seeds from here on walk through story × kind of fault × effect in order; below, everything is drawn."""
-REACH = 110
-"""Effects of the longest story without faults, about."""
+"""Seeds from here on walk through story × effect × kind of fault in order; below, everything is drawn."""
+BEYOND = 1.3
+"""Faults are drawn so far beyond the end of a story without faults: what follows a fault has effects of its own."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,28 @@ def drawn(seed: int) -> tuple[Story, list[Fault]]:
     if seed >= SYSTEMATIC:
         return _systematic(seed - SYSTEMATIC, dice)
     story = dice.choice(STORIES)
-    return story, [_fault(dice, dice.choice(list(KINDS)), dice.randint(1, REACH)) for _ in range(dice.randint(1, 4))]
+    reach = int(length(story) * BEYOND)
+    return story, [_fault(dice, dice.choice(list(KINDS)), dice.randint(1, reach)) for _ in range(dice.randint(1, 4))]
+
+
+@functools.cache
+def length(story: Story) -> int:
+    """The effects of *story* when nothing goes wrong."""
+    world = World(0, interleave=False)
+    with in_this_world(world):
+        tell(begin(world, story), story)
+    return world.effects
+
+
+@functools.cache
+def systematic() -> list[tuple[Story, str, int]]:
+    """Every effect of every story, with every kind of fault right before it."""
+    return [(story, kind, at) for story in STORIES for at in range(1, length(story) + 1) for kind in KINDS]
 
 
 def _systematic(number: int, dice: random.Random) -> tuple[Story, list[Fault]]:
-    number, story = divmod(number, len(STORIES))
-    at, kind = divmod(number, len(KINDS))
-    return STORIES[story], [_fault(dice, list(KINDS)[kind], at % REACH + 1, delayed=False)]
+    story, kind, at = systematic()[number]
+    return story, [_fault(dice, kind, at, delayed=False)]
 
 
 def _fault(dice: random.Random, kind: str, at: int, delayed: bool = True) -> Fault:
@@ -102,13 +118,14 @@ class _Notes:
 @contextmanager
 def in_this_world(world: World) -> Iterator[None]:
     """
-    The few things that the engine has from elsewhere: ids, ports of this machine, how often progress is shown (which is
-    stored nowhere, and would be most of the work of an eleven-minute drain), stderr.
+    The few things that the engine has from elsewhere: ids, ports of this machine, stderr; and how often it looks while
+    nothing happens (progress is stored nowhere), which would be most of the work of a schedule.
     """
     with (
         mock.patch.object(supervise, "uuid4", lambda: _Ids(world)),
         mock.patch.object(ports, "ports_of", lambda pids: set()),
         mock.patch.object(swap, "PROGRESS_EVERY", 300.0),
+        mock.patch.object(ready, "FIRST_DELAY", 0.3),
         redirect_stderr(_Notes(world)),  # type: ignore[type-var]
     ):
         yield

@@ -118,22 +118,28 @@ class Drain:
             return
         self._signalled.add(key)
         mark = self._mark(*key)
+        if self._state.marked(
+            mark
+        ):  # by a keeper that died of it: it may have gone out, and the disk refused the line of it
+            return
         # Written down before it is sent: a keeper that comes back must neither send it twice nor wait for what was never sent.
         self._try(lambda: self._record(stat, self._signal.name))
         self._try(lambda: self._state.mark(mark))
         sent = handle.send(self._signal)
         if sent and stat.state in "Tt":
             handle.send(signals.SIGCONT)  # a stopped process cannot hear the request otherwise
-        if sent:
-            self._try(lambda: self._sent(stat, self._signal.name))
-        self._state.unmark(mark)
+        # Refused, the mark stays: it is all that tells the next keeper.
+        if not sent or self._try(lambda: self._sent(stat, self._signal.name)):
+            self._state.unmark(mark)
 
-    def _try(self, write: Callable[[], None]) -> None:
+    def _try(self, write: Callable[[], None]) -> bool:
         # A full disk must not keep the signal back: without it, all that is left for the process is SIGKILL at the ceiling.
         try:
             write()
         except (DeployerError, OSError) as error:
             sys.stderr.write(f"drain of {self.instance.id}: not written down: {error}\n")
+            return False
+        return True
 
     def _force(self, members: List[Stat]) -> None:
         if self._forced_at is None:
@@ -176,7 +182,7 @@ class Drain:
     def _mark(self, pid: int, start: int) -> str:
         return f"signal-{self.instance.id}-{pid}-{start}"
 
-    def _record(self, stat: Stat, signal: str) -> None:
+    def _record(self, stat: Stat, signal: str, sent: bool = False) -> None:
         self._state.replace(
             "signals",
             instance=self.instance.id,
@@ -184,14 +190,11 @@ class Drain:
             start=stat.start,
             signal=signal,
             intended_at=self._clock.wall(),
-            sent_at=None,
+            sent_at=self._clock.wall() if sent else None,
         )
 
     def _sent(self, stat: Stat, signal: str) -> None:
-        self._state.execute(
-            "UPDATE signals SET sent_at=? WHERE instance=? AND pid=? AND start=? AND signal=?",
-            self._clock.wall(), self.instance.id, stat.pid, stat.start, signal,
-        )  # fmt: skip
+        self._record(stat, signal, sent=True)  # whole: the line before it may have been refused
 
 
 def order(state: State, clock: Clock, instance: Instance, deploy: str, who: str, how: DrainOrder) -> None:

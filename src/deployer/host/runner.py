@@ -221,6 +221,9 @@ class Runner:
             if deploy.request.kind == "stop" or self._journal.has("ready", "done"):
                 raise error
             return self._revert(NotReady(error.title))
+        if self._journal.has("quiet", "begin") and deploy.request.previous:
+            # It takes no new work any more: only a fresh start of the old release serves again.
+            return self._revert(NotReady(error.title))
         try:
             if self._journal.has("switch", "begin"):
                 swap.flip_back(deploy)

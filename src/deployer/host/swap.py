@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace as changed
 from typing import Any, Dict, List, Optional
 
 from deployer.errors import DeployerError, PreflightError
@@ -102,19 +103,18 @@ def revert(deploy: Deploy, reason: str) -> bool:
     spec = _previous_spec(deploy, instance) if previous else None
     # A release that was never started leaves the old one draining, which has its last call; one that was has nothing to save.
     started = deploy.state.row("SELECT 1 FROM instances WHERE id=? AND pid IS NOT NULL", failed)
-    _hand_over(deploy, spec, _order_back(deploy), None if started else LastCall(deploy))
+    _hand_over(deploy, spec, _order_of_revert(deploy), None if started else LastCall(deploy))
     ok = spec is not None and _came_back(deploy, spec)
     deploy.journal.event("revert.finished", release=spec.release if spec else None, ok=ok, gap_ms=deploy.gap_ms)
     deploy.journal.done("revert", ok=ok)
     return ok
 
 
-def _order_back(deploy: Deploy) -> DrainOrder:
-    """How what runs is asked to stop for a revert."""
-    drain = deploy.request.drain
-    if not handed_over(deploy):  # what runs is the old release, which was only made quiet: it has work to finish
-        return deploy.request.drain_order
-    return DrainOrder(drain["signal"], drain["signal_to"], min(drain["ceiling"], drain["revert_ceiling"]))
+def _order_of_revert(deploy: Deploy) -> DrainOrder:
+    order = deploy.request.drain_order
+    if deploy.state.row("SELECT 1 FROM instances WHERE id=?", deploy.request.instance) is None:
+        return order  # the new one was never promised: what drains is the old one, with work in progress
+    return changed(order, ceiling=min(order.ceiling, float(deploy.request.drain["revert_ceiling"])))
 
 
 def handed_over(deploy: Deploy) -> bool:
