@@ -64,3 +64,17 @@ def test_holder_that_has_not_written_its_name_yet_is_waited_for(tmp_path: Path) 
         lock.DeployLock(path).acquire({}, 0)
     assert "push this one by you" in str(caught.value.cause)
     held.release()
+
+
+def test_who_was_waited_for_is_known_and_is_never_one_who_has_gone_or_ourselves(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for pid, behind in ((os.getppid(), "theirs"), (gone.pid, None), (os.getpid(), None)):
+        held = lock.DeployLock(path)
+        held.acquire({"deploy": "theirs", "pid": pid}, 0)
+        threading.Timer(0.1, held.release).start()
+        mine = lock.DeployLock(path)
+        mine.acquire({"deploy": "mine", "pid": os.getpid()}, 10)
+        assert mine.behind.get("deploy") == behind
+        mine.release()

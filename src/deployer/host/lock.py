@@ -68,7 +68,7 @@ class DeployLock:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
             except BlockingIOError:
-                self.behind = self.behind or holder(self._path)
+                self.behind = self.behind or _other(self._path)
                 if time.monotonic() >= deadline or _closed(client):
                     return False
                 look()
@@ -116,6 +116,12 @@ def _current_holder(path: Path) -> Dict[str, Any]:
         if _lives(by.get("pid")) or time.monotonic() >= deadline:
             return by
         time.sleep(LOOK_EVERY)
+
+
+def _other(path: Path) -> Dict[str, Any]:
+    """The living holder; nobody where somebody only looks: then the last one's name stands there, or our own."""
+    by = holder(path)
+    return by if by.get("pid") != os.getpid() and _lives(by.get("pid")) else {}
 
 
 def _lives(pid: Any) -> bool:
