@@ -76,7 +76,11 @@ def _fault(dice: random.Random, kind: str, at: int, delayed: bool = True) -> Fau
 
 def play(seed: int, keep_trace: bool = True) -> Result:
     """Run the schedule of *seed* and ask for the promises."""
-    story, faults = drawn(seed)
+    return enact(seed, *drawn(seed), keep_trace)
+
+
+def enact(seed: int, story: Story, faults: list[Fault], keep_trace: bool = True) -> Result:
+    """Run *story* with *faults*; *seed* decides about everything else: who is overtaken, when somebody looks."""
     world = World(seed, faults)
     problems: list[str] = []
     with in_this_world(world):

@@ -57,7 +57,7 @@ class World:
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
         self.time = 10_000.0
-        self.kernel = Kernel(lambda: self.time, self._on_exit, self._on_child)
+        self.kernel = Kernel(lambda: self.time, self._on_exit, self._on_child, booted=self.time)
         self.disk = Disk()
         self.clock = SimClock(self)
         self.keeper: SimKeeper | None = None
@@ -65,7 +65,8 @@ class World:
         """Who holds the deploy lock: the agent until the commit, the runner from there on."""
         self.effects = 0
         self.turns = 0
-        self.waiting = sorted(self.faults, key=lambda fault: fault.at)
+        self.waiting = sorted((fault for fault in self.faults if fault.text is None), key=lambda fault: fault.at)
+        self.named = [fault for fault in self.faults if fault.text is not None]
         self.timed: list[tuple[float, Fault]] = []
         self.struck: list[tuple[str, Fault]] = []
         self.lines: list[tuple[int, float, str, str, Sequence[Any]]] = []
@@ -120,6 +121,9 @@ class World:
         self.writing: Life | None = life
         while self.waiting and self.waiting[0].at <= self.effects:
             self._strike(life, self.waiting.pop(0), what, values)
+        for fault in [fault for fault in self.named if str(fault.text) in f"{life.role}: {what} {_joined(values)}"]:
+            self.named.remove(fault)
+            self._strike(life, fault, what, values)
         self.writing = None
         if self.interleave and life.role != "keeper" and not self.disk.db.in_transaction and self.dice.random() < 0.15:
             self.let_keeper()
@@ -238,6 +242,10 @@ class World:
             f"{number:4} {at - 10_000:10.3f} {who:10} {what[:110]} {_shown(values)}".rstrip()
             for number, at, who, what, values in self.lines
         )
+
+
+def _joined(values: Sequence[Any]) -> str:
+    return " | ".join(map(str, values))
 
 
 def _shown(values: Sequence[Any]) -> str:
