@@ -42,7 +42,8 @@ def one(seed: int) -> int:
 
 
 def many(first: int, last: int) -> int:
-    started, failed, struck, effects = time.perf_counter(), 0, set(), 0
+    struck: set[tuple[str, str]] = set()
+    started, failed, effects = time.perf_counter(), 0, 0
     for seed in range(first, last + 1):
         result = play(seed, keep_trace=False)
         struck.update(result.struck)
@@ -52,7 +53,9 @@ def many(first: int, last: int) -> int:
             print(f"seed {seed}: {result.story.name}: {result.problems[0]}")
     took = time.perf_counter() - started
     count = last + 1 - first
-    print(f"{count} schedules, {failed} failed, {effects} effects, {len(struck)} pairs of effect and fault, {took:.1f} s")
+    print(
+        f"{count} schedules, {failed} failed, {effects} effects, {len(struck)} pairs of effect and fault, {took:.1f} s"
+    )
     return 1 if failed else 0
 
 

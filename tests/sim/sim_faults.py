@@ -46,7 +46,9 @@ def _reboot(world: World, life: Life | None, arg: float) -> None:
     _all_die(world, life, arg)
     world.kernel.reboot()
     world.reboots += 1
-    for _ in range(world.dice.choice((0, 3))):  # with the numbers and ticks of those before: only the boot tells them apart
+    for _ in range(
+        world.dice.choice((0, 3))
+    ):  # with the numbers and ticks of those before: only the boot tells them apart
         world.kernel.stranger()
 
 

@@ -143,7 +143,7 @@ class Host:
             "SELECT 1 FROM instances WHERE state='promised' AND id=(SELECT value FROM meta WHERE key='desired')",
         )
         keeper = self.world.keeper
-        kept = keeper is not None and keeper.life.alive or not rows("SELECT 1 FROM meta WHERE key='desired'")
+        kept = (keeper is not None and keeper.life.alive) or not rows("SELECT 1 FROM meta WHERE key='desired'")
         return kept and not self.world.disk.refuses and not any(rows(sql) for sql in under_way)
 
     # One deploy ------------------------------------------------------------------------------------------------------
@@ -164,7 +164,9 @@ class Host:
 
     def _state(self, life: Life) -> SimState:
         world = self.world
-        return SimState(world.disk, partial(world.effect, life), partial(world.must_live, life), partial(world.detail, life))
+        return SimState(
+            world.disk, partial(world.effect, life), partial(world.must_live, life), partial(world.detail, life)
+        )
 
     def _build(self, life: Life, request: Request) -> Deploy:
         world, state = self.world, self._state(life)
@@ -181,7 +183,9 @@ class Host:
         world, rows = self.world, self.world.disk.rows
         living = world.living()
         running = [
-            row for row in rows("SELECT * FROM instances WHERE state='running' ORDER BY created_at") if living.get(row["id"])
+            row
+            for row in rows("SELECT * FROM instances WHERE state='running' ORDER BY created_at")
+            if living.get(row["id"])
         ]
         serving = running[-1] if running else None
         meta = {row["key"]: row["value"] for row in rows("SELECT * FROM meta")}

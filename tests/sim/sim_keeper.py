@@ -29,7 +29,9 @@ class SimKeeper:
     def __init__(self, world: World) -> None:
         self._world = world
         self.life = life = world.born("keeper")
-        self._state = SimState(world.disk, partial(world.effect, life), partial(world.must_live, life), partial(world.detail, life))
+        self._state = SimState(
+            world.disk, partial(world.effect, life), partial(world.must_live, life), partial(world.detail, life)
+        )
         say = partial(world.note, life.name)
         self.core = Core(PATHS, self._state, SimProcesses(world, life), world.clock, {}, say, _no_socket)
         self.woken = True
@@ -67,7 +69,7 @@ class SimKeeper:
         return now >= self.next_due() or any(self._exited(number) for number in self.core.watched())
 
     def next_due(self) -> float:
-        """When it takes a turn even if nothing happens (world seconds). Its idle look every 15 s is left out: it must not be needed."""
+        """When it takes a turn even if nothing happens (world seconds). No look every 15 s: none must be needed."""
         if self._retry_at is not None:
             return self._retry_at
         core = self.core.next_deadline()
@@ -116,7 +118,9 @@ class SimKeeper:
         if self._world.time < self._resume_at or self._has_runner():
             return
         self._resume_at = self._world.time + ROTATE_EVERY
-        row = self._state.row("SELECT id FROM deploys WHERE ended_at IS NULL AND step IS NOT NULL ORDER BY started_at DESC")
+        row = self._state.row(
+            "SELECT id FROM deploys WHERE ended_at IS NULL AND step IS NOT NULL ORDER BY started_at DESC"
+        )
         if row is None:
             self._resume_at = float("inf")  # until somebody leaves: else only the time between looks would pass
         elif self._world.engine is None and self._resumed.get(row["id"], 0) < RESUMES:

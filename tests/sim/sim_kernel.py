@@ -93,7 +93,9 @@ class Kernel:
 
     # Processes -------------------------------------------------------------------------------------------------------
 
-    def spawn(self, name: str, parent: Process | None = None, pid: int | None = None, sid: int | None = None) -> Process:
+    def spawn(
+        self, name: str, parent: Process | None = None, pid: int | None = None, sid: int | None = None
+    ) -> Process:
         """A new process, in a session of its own unless *sid* names one; a child of init where no parent is given."""
         number = self._free_number() if pid is None else pid
         start = int((self.now() - self.booted) * 100)

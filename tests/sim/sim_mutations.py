@@ -15,7 +15,7 @@ from unittest import mock
 
 from deployer.host import drain, runner, supervise, swap
 from deployer.host.drain import Drain
-from deployer.host.instance import Instance
+from deployer.host.instance import Instance, from_row
 from deployer.host.process import Processes, Stat
 from deployer.host.state import State
 from deployer.host.supervise import Core
@@ -87,12 +87,12 @@ def _identity_by_pid_only() -> AbstractContextManager[Any]:
 
 
 def _boot_ignored() -> AbstractContextManager[Any]:
-    original = supervise.from_row
+    original = from_row
 
-    def from_row(row: Any, processes: Processes, clock: Any = None) -> Instance:
+    def of_this_boot(row: Any, processes: Processes, clock: Any = None) -> Instance:
         return original(dict(row, boot=processes.boot), processes, clock)
 
-    return mock.patch.object(supervise, "from_row", from_row)
+    return mock.patch.object(supervise, "from_row", of_this_boot)
 
 
 def _force_at_resume() -> AbstractContextManager[Any]:

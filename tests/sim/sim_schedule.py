@@ -18,7 +18,7 @@ from sim_world import Endless, World
 from deployer.host import ports, ready, supervise, swap
 
 SYSTEMATIC = 1_000_000
-"""Seeds from here on walk through story × effect × kind of fault in order; below, everything is drawn."""
+"""Seeds from here on walk through every effect of every story, kind of fault by kind; below, everything is drawn."""
 BEYOND = 1.3
 """Faults are drawn so far beyond the end of a story without faults: what follows a fault has effects of its own."""
 
@@ -130,6 +130,6 @@ def in_this_world(world: World) -> Iterator[None]:
         mock.patch.object(ports, "ports_of", lambda pids: set()),
         mock.patch.object(swap, "PROGRESS_EVERY", 300.0),
         mock.patch.object(ready, "FIRST_DELAY", 0.3),
-        redirect_stderr(_Notes(world)),  # type: ignore[type-var]
+        redirect_stderr(_Notes(world)),
     ):
         yield

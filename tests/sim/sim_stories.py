@@ -87,7 +87,11 @@ def begin(world: World, story: Story) -> Host:
 def tell(host: Host, story: Story) -> None:
     """Everything that the story's person asks for, then what it takes until nothing is under way."""
     for command in story.commands:
-        host.command(command.kind, settings(command.program, "SIGUSR1" if command.quiet else None, command.check), command.release)
+        host.command(
+            command.kind,
+            settings(command.program, "SIGUSR1" if command.quiet else None, command.check),
+            command.release,
+        )
         if host.world.dice.random() < 0.5:
             host.settle()
         else:
@@ -101,7 +105,9 @@ def _serve(world: World, program: str) -> None:
     for at, release in ((100.0, OLDER), (200.0, OLD)):
         state.insert("releases", id=release, hash=release, state="good", created_at=at, settings=settings(program))
         world.disk.releases.add(release)
-    state.insert("deploys", id="d0", kind="push", started_at=200.0, ended_at=201.0, status="done", release=OLD, previous=OLDER)
+    state.insert(
+        "deploys", id="d0", kind="push", started_at=200.0, ended_at=201.0, status="done", release=OLD, previous=OLDER
+    )
     spec = spec_of(PATHS, OLD, settings(program), "i0")
     process = world.kernel.spawn(f"{OLD}/i0", keeper.life.process)
     process.main, process.instance, process.environ = True, "i0", b"DEPLOYER_INSTANCE=i0"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sim_disk import Disk
-from sim_kernel import Kernel, Process
+from sim_kernel import INIT, Kernel, Process
 from sim_settings import CEILING
 
 from deployer.host.clock import Clock
@@ -166,6 +166,7 @@ class World:
             due = [at for at in (until, self._next_due()) if at is not None]
             if min(due) == float("inf"):
                 raise Endless("nothing will ever happen again")
+            self._spells += 1
             self._move(min(due))
 
     def skip(self, seconds: float) -> None:
@@ -193,7 +194,6 @@ class World:
         return min((at for at in due if at is not None), default=None)
 
     def _move(self, to: float) -> None:
-        self._spells += 1
         self.time = max(self.time, to)
         if self.time > 10_000.0 + ENDS_WITHIN or self._spells > TURNS_AT_MOST:
             raise Endless(f"not ended after {self.time - 10_000.0:.0f} s")
@@ -210,8 +210,9 @@ class World:
 
     def _on_exit(self, process: Process) -> None:
         self.note("kernel", f"{process.name} {process.pid} exits: {process.code}")
-        if process.main and process.instance is not None and process.code != 0:
-            # A crash: what the main process leaves behind is asked to stop from now on.
+        told = process.ppid != INIT  # else its keeper has died, and the next one cannot know how it ended
+        if process.main and process.instance is not None and (process.code != 0 or not told):
+            # A crash, as far as anybody can know: what the main process leaves behind is asked to stop from now on.
             self.asked.setdefault(process.instance, (self.time, CEILING))
 
     def _on_child(self, parent: Process) -> None:

@@ -21,7 +21,9 @@ def test_same_seed_is_the_same_story_to_the_byte(seed: int) -> None:
 
 def test_another_process_with_another_hash_seed_replays_it_to_the_byte() -> None:
     told = [
-        subprocess.run([sys.executable, str(REPLAY), "5"], env={**os.environ, "PYTHONHASHSEED": salt}, capture_output=True)
+        subprocess.run(
+            [sys.executable, str(REPLAY), "5"], env={**os.environ, "PYTHONHASHSEED": salt}, capture_output=True
+        )
         for salt in ("1", "2")
     ]
     assert told[0].stdout == told[1].stdout and len(told[0].stdout) > 1000

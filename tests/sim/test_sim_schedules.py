@@ -25,5 +25,8 @@ def test_promises_hold_whatever_strikes_before_any_effect(chunk: int) -> None:
 
 def _all_hold(seeds: range) -> None:
     failed = [result for result in (play(seed, keep_trace=False) for seed in seeds) if result.problems]
-    told = [f"PYTHONPATH=src:tests python tests/sim/replay.py {one.seed}  # {one.story.name}: {one.problems}" for one in failed]
+    told = [
+        f"PYTHONPATH=src:tests python tests/sim/replay.py {one.seed}  # {one.story.name}: {one.problems}"
+        for one in failed
+    ]
     assert not failed, "\n".join(told[:10])

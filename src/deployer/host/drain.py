@@ -112,7 +112,9 @@ class Drain:
             return
         self._signalled.add(key)
         mark = self._mark(*key)
-        if self._state.marked(mark):  # by a keeper that died of it: it may have gone out, and the disk refused the line of it
+        if self._state.marked(
+            mark
+        ):  # by a keeper that died of it: it may have gone out, and the disk refused the line of it
             return
         # Written down before it is sent: a keeper that comes back must neither send it twice nor wait for what was never sent.
         self._try(lambda: self._record(stat, self._signal.name))
