@@ -129,7 +129,8 @@ class SimProcesses(Processes):
             raise StartError("run '/bin/sh': No such file or directory")
 
     def _slowly(self, child: Process, spec: Spec) -> None:
-        self._exec(child, spec)
+        if child.alive:  # no reboot came between
+            self._exec(child, spec)
 
     def _exec(self, child: Process, spec: Spec) -> bool:
         program = PROGRAMS[spec.argv[2]]

@@ -90,6 +90,8 @@ def enact(seed: int, story: Story, faults: list[Fault], keep_trace: bool = True)
             tell(host, story)
         except Endless as error:
             problems.append(f"it ends: {error}")
+        except Exception as error:  # nothing of the engine may let one out
+            problems.append(f"it fails well: {error!r}")
         problems += broken(world, story)
     trace = world.trace() if keep_trace or problems else ""
     struck = tuple((where, fault.kind) for where, fault in world.struck)
