@@ -66,6 +66,8 @@ def _runs(world: World) -> Iterator[str]:
     last = rows("SELECT * FROM deploys ORDER BY rowid DESC LIMIT 1")
     if sorted(living) != [row["id"]]:
         yield f"{row['id']} should run, and {sorted(living)} does"
+    if any(process.quiet for process in living.get(row["id"], [])):
+        yield f"{row['id']} was asked to take no new work, and serves on"
     if world.disk.current != row["release"]:
         yield f"current is {world.disk.current}, and {row['release']} serves"
     good = rows("SELECT value FROM meta WHERE key='last_good'")
