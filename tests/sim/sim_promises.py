@@ -136,19 +136,18 @@ def _record(world: World) -> Iterator[str]:
             yield f"{row['instance']} has no verdict"
             continue
         verdict = json.loads(row["verdict"])
-        if (verdict["verdict"] == "killed") != (row["instance"] in killed) and not (
-            row["forced"] and _unknowable(world)
-        ):
+        wrong = (verdict["verdict"] == "killed") != (row["instance"] in killed)
+        if wrong and not _unknowable(world, bool(row["forced"])):
             yield f"{row['instance']} has the verdict {verdict['verdict']}, and was killed: {row['instance'] in killed}"
 
 
-def _unknowable(world: World) -> bool:
+def _unknowable(world: World, forced: bool) -> bool:
     """
     Whether a keeper died or the disk refused a line: between "it will be killed", the signal and "it was", no successor can
     know how far the one before came, and says killed. Where neither happened, the verdict is exact.
     """
     deadly = ("keeper dies", "all die", "reboot")
-    return world.disk.refused > 0 or any(fault.kind in deadly for _, fault in world.struck)
+    return world.disk.refused > 0 or (forced and any(fault.kind in deadly for _, fault in world.struck))
 
 
 def _asked(world: World) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from sim_mutations import MUTATIONS, Mutation
-from sim_schedule import Result, play
+from sim_schedule import Result, drawn, play
 
 SEARCHED = 400
 """Seeds looked through from a mutation's own on: a change of the engine moves the effects, and with them the right seed."""
@@ -22,6 +22,7 @@ def test_planted_bug_is_caught(mutation: Mutation) -> None:
 
 def _caught(mutation: Mutation) -> Iterator[Result]:
     for seed in range(mutation.seed, mutation.seed + SEARCHED):
+        drawn(seed)  # before it is planted: how far faults reach is measured on the sound engine
         with mutation.plant():
             result = play(seed, keep_trace=False)
         if any(problem.startswith(mutation.promise) for problem in result.problems):
