@@ -11,12 +11,17 @@ from sim_world import Life, World
 
 @dataclass(frozen=True)
 class Fault:
-    """*kind* strikes before effect number *at*, or *delay* seconds after it; *arg* says how hard."""
+    """
+    *kind* strikes before effect number *at*, or *delay* seconds after it; *arg* says how hard.
+
+    With *text*, before the first effect that contains it, as the trace shows it: `role: what | values`.
+    """
 
     kind: str
-    at: int
+    at: int = 0
     delay: float = 0.0
     arg: float = 0.0
+    text: str | None = None
 
     def strike(self, world: World, life: Life | None) -> None:
         KINDS[self.kind](world, life, self.arg)
@@ -41,7 +46,9 @@ def _reboot(world: World, life: Life | None, arg: float) -> None:
     _all_die(world, life, arg)
     world.kernel.reboot()
     world.reboots += 1
-    if world.dice.random() < 0.5:
+    for _ in range(
+        world.dice.choice((0, 3))
+    ):  # with the numbers and ticks of those before: only the boot tells them apart
         world.kernel.stranger()
 
 

@@ -69,7 +69,7 @@ class SimKeeper:
         return now >= self.next_due() or any(self._exited(number) for number in self.core.watched())
 
     def next_due(self) -> float:
-        """When it takes a turn even if nothing happens (world seconds). Its idle look every 15 s is left out: it must not be needed."""
+        """When it takes a turn even if nothing happens (world seconds). No look every 15 s: none must be needed."""
         if self._retry_at is not None:
             return self._retry_at
         core = self.core.next_deadline()

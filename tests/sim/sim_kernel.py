@@ -34,6 +34,8 @@ class Process:
     code: int | None = None
     """How it ended; None while it lives. A zombie has a code and is still in the table."""
     on_signal: Callable[[int], None] | None = None
+    quiet: bool = False
+    """It was asked to take no new work, and will not take any for as long as it lives."""
 
     @property
     def alive(self) -> bool:

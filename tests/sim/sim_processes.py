@@ -99,9 +99,8 @@ class SimProcesses(Processes):
     ) -> None:
         self._world.effect(self._life, "fork", (spec.id, spec.release))
         child = self._kernel.spawn(f"{spec.release}/{spec.id}", self._life.process)
-        child.environ, child.instance, child.main = self._life.process.environ, spec.id, True
-        # It is nobody's yet: until it is let go, it ends when its parent does or says no.
-        child.instance = None
+        # It is nobody's instance yet: until it is let go, it ends when its parent does or says no.
+        child.environ, child.main = self._life.process.environ, True
         self._announce(child, announce)
         self._let_go(child, spec)
 
@@ -123,11 +122,15 @@ class SimProcesses(Processes):
         try:
             self._world.effect(self._life, "exec", (child.pid,))
         except Died:
-            self._kernel.after(0.2, lambda: self._exec(child, spec))  # slow: whoever comes next finds it in between
+            self._kernel.after(0.2, lambda: self._slowly(child, spec))  # whoever comes next finds it in between
             raise
         if not self._exec(child, spec):
             self._kernel.bury(child)
             raise StartError("run '/bin/sh': No such file or directory")
+
+    def _slowly(self, child: Process, spec: Spec) -> None:
+        if child.alive:  # no reboot came between
+            self._exec(child, spec)
 
     def _exec(self, child: Process, spec: Spec) -> bool:
         program = PROGRAMS[spec.argv[2]]

@@ -74,6 +74,7 @@ def _main_hears(kernel: Kernel, main: Process, program: Program, signum: int) ->
 
 
 def _works_on(kernel: Kernel, process: Process, program: Program, signum: int) -> None:
+    process.quiet = process.quiet or signum == signal.SIGUSR1
     if signum == signal.SIGTERM and program.work is not None:
         kernel.after(program.work, lambda: _ends(kernel, process, program))
 

@@ -66,6 +66,8 @@ def _runs(world: World) -> Iterator[str]:
     last = rows("SELECT * FROM deploys ORDER BY rowid DESC LIMIT 1")
     if sorted(living) != [row["id"]]:
         yield f"{row['id']} should run, and {sorted(living)} does"
+    if any(process.quiet for process in living.get(row["id"], [])):
+        yield f"{row['id']} was asked to take no new work, and serves on"
     if world.disk.current != row["release"]:
         yield f"current is {world.disk.current}, and {row['release']} serves"
     good = rows("SELECT value FROM meta WHERE key='last_good'")
@@ -117,8 +119,9 @@ def _outcome(world: World, last: dict[str, object]) -> Iterator[str]:
     }
     if last["id"] == "d0":
         return
-    if serves != expected[str(last["status"])]:
-        yield f"{last['id']} ({last['kind']}) ended {last['status']}, and {serves} serves instead of {expected[str(last['status'])]}"
+    should = expected[str(last["status"])]
+    if serves != should:
+        yield f"{last['id']} ({last['kind']}) ended {last['status']}, and {serves} serves instead of {should}"
 
 
 def _record(world: World) -> Iterator[str]:
@@ -133,19 +136,18 @@ def _record(world: World) -> Iterator[str]:
             yield f"{row['instance']} has no verdict"
             continue
         verdict = json.loads(row["verdict"])
-        if (verdict["verdict"] == "killed") != (row["instance"] in killed) and not _unknowable(world, row["instance"]):
+        wrong = (verdict["verdict"] == "killed") != (row["instance"] in killed)
+        if wrong and not _unknowable(world, bool(row["forced"])):
             yield f"{row['instance']} has the verdict {verdict['verdict']}, and was killed: {row['instance'] in killed}"
 
 
-def _unknowable(world: World, instance: str) -> bool:
+def _unknowable(world: World, forced: bool) -> bool:
     """
-    Whether a keeper died, or the disk refused it, in the moment of force.
-
-    Between the line that it will and the signal, and between the signal and the line that it has, no successor can know.
+    Whether a keeper died or the disk refused a line: between "it will be killed", the signal and "it was", no successor can
+    know how far the one before came, and says killed. Where neither happened, the verdict is exact.
     """
-    return world.disk.refused > 0 or any(
-        what == "signal 9" or "forced" in what or "SIGKILL" in values for what, values in world.deaths_before
-    )
+    deadly = ("keeper dies", "all die", "reboot")
+    return world.disk.refused > 0 or (forced and any(fault.kind in deadly for _, fault in world.struck))
 
 
 def _asked(world: World) -> Iterator[str]:

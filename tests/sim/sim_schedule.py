@@ -18,7 +18,7 @@ from sim_world import Endless, World
 from deployer.host import ports, ready, supervise, swap
 
 SYSTEMATIC = 1_000_000
-"""Seeds from here on walk through story × effect × kind of fault in order; below, everything is drawn."""
+"""Seeds from here on walk through every effect of every story, kind of fault by kind; below, everything is drawn."""
 BEYOND = 1.3
 """Faults are drawn so far beyond the end of a story without faults: what follows a fault has effects of its own."""
 
@@ -76,7 +76,11 @@ def _fault(dice: random.Random, kind: str, at: int, delayed: bool = True) -> Fau
 
 def play(seed: int, keep_trace: bool = True) -> Result:
     """Run the schedule of *seed* and ask for the promises."""
-    story, faults = drawn(seed)
+    return enact(seed, *drawn(seed), keep_trace)
+
+
+def enact(seed: int, story: Story, faults: list[Fault], keep_trace: bool = True) -> Result:
+    """Run *story* with *faults*; *seed* decides about everything else: who is overtaken, when somebody looks."""
     world = World(seed, faults)
     problems: list[str] = []
     with in_this_world(world):
@@ -86,6 +90,8 @@ def play(seed: int, keep_trace: bool = True) -> Result:
             tell(host, story)
         except Endless as error:
             problems.append(f"it ends: {error}")
+        except Exception as error:  # nothing of the engine may let one out
+            problems.append(f"it fails well: {error!r}")
         problems += broken(world, story)
     trace = world.trace() if keep_trace or problems else ""
     struck = tuple((where, fault.kind) for where, fault in world.struck)
@@ -126,6 +132,6 @@ def in_this_world(world: World) -> Iterator[None]:
         mock.patch.object(ports, "ports_of", lambda pids: set()),
         mock.patch.object(swap, "PROGRESS_EVERY", 300.0),
         mock.patch.object(ready, "FIRST_DELAY", 0.3),
-        redirect_stderr(_Notes(world)),  # type: ignore[type-var]
+        redirect_stderr(_Notes(world)),
     ):
         yield

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sim_disk import Disk
-from sim_kernel import Kernel, Process
+from sim_kernel import INIT, Kernel, Process
 from sim_settings import CEILING
 
 from deployer.host.clock import Clock
@@ -57,7 +57,7 @@ class World:
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
         self.time = 10_000.0
-        self.kernel = Kernel(lambda: self.time, self._on_exit, self._on_child)
+        self.kernel = Kernel(lambda: self.time, self._on_exit, self._on_child, booted=self.time)
         self.disk = Disk()
         self.clock = SimClock(self)
         self.keeper: SimKeeper | None = None
@@ -65,7 +65,8 @@ class World:
         """Who holds the deploy lock: the agent until the commit, the runner from there on."""
         self.effects = 0
         self.turns = 0
-        self.waiting = sorted(self.faults, key=lambda fault: fault.at)
+        self.waiting = sorted((fault for fault in self.faults if fault.text is None), key=lambda fault: fault.at)
+        self.named = [fault for fault in self.faults if fault.text is not None]
         self.timed: list[tuple[float, Fault]] = []
         self.struck: list[tuple[str, Fault]] = []
         self.lines: list[tuple[int, float, str, str, Sequence[Any]]] = []
@@ -120,6 +121,9 @@ class World:
         self.writing: Life | None = life
         while self.waiting and self.waiting[0].at <= self.effects:
             self._strike(life, self.waiting.pop(0), what, values)
+        for fault in [fault for fault in self.named if str(fault.text) in f"{life.role}: {what} {_joined(values)}"]:
+            self.named.remove(fault)
+            self._strike(life, fault, what, values)
         self.writing = None
         if self.interleave and life.role != "keeper" and not self.disk.db.in_transaction and self.dice.random() < 0.15:
             self.let_keeper()
@@ -162,6 +166,7 @@ class World:
             due = [at for at in (until, self._next_due()) if at is not None]
             if min(due) == float("inf"):
                 raise Endless("nothing will ever happen again")
+            self._spells += 1
             self._move(min(due))
 
     def skip(self, seconds: float) -> None:
@@ -189,7 +194,6 @@ class World:
         return min((at for at in due if at is not None), default=None)
 
     def _move(self, to: float) -> None:
-        self._spells += 1
         self.time = max(self.time, to)
         if self.time > 10_000.0 + ENDS_WITHIN or self._spells > TURNS_AT_MOST:
             raise Endless(f"not ended after {self.time - 10_000.0:.0f} s")
@@ -206,8 +210,9 @@ class World:
 
     def _on_exit(self, process: Process) -> None:
         self.note("kernel", f"{process.name} {process.pid} exits: {process.code}")
-        if process.main and process.instance is not None and process.code != 0:
-            # A crash: what the main process leaves behind is asked to stop from now on.
+        told = process.ppid != INIT  # else its keeper has died, and the next one cannot know how it ended
+        if process.main and process.instance is not None and (process.code != 0 or not told):
+            # A crash, as far as anybody can know: what the main process leaves behind is asked to stop from now on.
             self.asked.setdefault(process.instance, (self.time, CEILING))
 
     def _on_child(self, parent: Process) -> None:
@@ -238,6 +243,10 @@ class World:
             f"{number:4} {at - 10_000:10.3f} {who:10} {what[:110]} {_shown(values)}".rstrip()
             for number, at, who, what, values in self.lines
         )
+
+
+def _joined(values: Sequence[Any]) -> str:
+    return " | ".join(map(str, values))
 
 
 def _shown(values: Sequence[Any]) -> str:

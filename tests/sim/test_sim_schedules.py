@@ -1,0 +1,32 @@
+"""Whatever dies whenever, in thousands of schedules of a simulated host: every promise holds at the end of each of them."""
+
+from __future__ import annotations
+
+import pytest
+from sim_schedule import SYSTEMATIC, play, systematic
+
+CHUNKS = 12
+DRAWN = 4200
+"""Schedules with one to four faults, drawn."""
+EVERY = 2
+"""Of the walk through every effect with every kind of fault, each how-manieth is taken (all of it: replay.py)."""
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_promises_hold_whatever_is_drawn(chunk: int) -> None:
+    _all_hold(range(chunk, DRAWN, CHUNKS))
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_promises_hold_whatever_strikes_before_any_effect(chunk: int) -> None:
+    assert len(systematic()) // EVERY + DRAWN >= 10_000
+    _all_hold(range(SYSTEMATIC + chunk * EVERY, SYSTEMATIC + len(systematic()), CHUNKS * EVERY))
+
+
+def _all_hold(seeds: range) -> None:
+    failed = [result for result in (play(seed, keep_trace=False) for seed in seeds) if result.problems]
+    told = [
+        f"PYTHONPATH=src:tests python tests/sim/replay.py {one.seed}  # {one.story.name}: {one.problems}"
+        for one in failed
+    ]
+    assert not failed, "\n".join(told[:10])
