@@ -59,13 +59,9 @@ def failing(place: Path, engine: Path, role: str, call: str, every: int) -> Iter
         number = 1
         while True:
             made = traced.run(app, role, call, number)
+            told = [f"{role:7} {call:6} {number:3}  exit {made.code}  {made.serves} serves", *made.problems]
             with lock:
-                print(
-                    "\n    ".join(
-                        [f"{role:7} {call:6} {number:3}  exit {made.code}  {made.serves} serves", *made.problems]
-                    ),
-                    flush=True,
-                )
+                print("\n    ".join(told), flush=True)
             if not made.reached:
                 return
             yield made
