@@ -71,8 +71,6 @@ def test_record_that_cannot_be_used_is_named_by_every_command_and_left_as_it_is(
     app: App, spoil: Callable[[App], None]
 ) -> None:
     app.push()
-    app.release("v2")
-    app.push()
     before, signalled = running(app), len(app.lines("SIGNALS_FILE"))
     kill(keeper(app))
     kept = app.root / "kept"

@@ -18,7 +18,7 @@ from app import App
 
 SAMPLE = {
     "agent": [("fsync", 2), ("fsync", 14), ("rename", 1), ("rename", 3)],
-    "runner": [("fsync", 5), ("fsync", 16), ("rename", 1), ("rename", 3)],
+    "runner": [("fsync", 2), ("fsync", 9), ("fsync", 16), ("rename", 1)],
     "keeper": [("fsync", 1), ("fsync", 3), ("fsync", 6), ("fsync", 8)],
 }
 

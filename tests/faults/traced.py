@@ -1,8 +1,8 @@
 """
 A part of the engine whose N-th system call of a kind fails: strace injects the error, the code is the shipped one.
 
-The agent is started under strace by an engine whose link does that (a copy: nothing of it is in the shipped code); the runner is
-attached to when it has stopped at its first write; the keeper at any time.
+The agent is started under strace by an engine whose link does that (a copy: nothing of it is in the shipped code), and the runner
+that it forks is followed; the runner alone is attached to while its install waits for us; the keeper at any time.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from disks import all_well, missing, told_clearly
-from points import Point
 
 from app import App, Result, wait_until
 from evidence import faults, running
-from victims import keeper, unfinished
+from victims import keeper, runners, unfinished
 
 CALLS = {"fsync": "fsync,fdatasync,syncfs", "rename": "rename,renameat,renameat2"}
 ROLES = ("agent", "runner", "keeper")
@@ -107,12 +106,18 @@ def _push(app: App, role: str, strace: list[str], told: str) -> Result:
     if role == "keeper":
         with _attached(strace, keeper(app)):
             return _ended(app.start("push", "--json"))
-    point = Point(app, "runner", "BEGIN")
+    waiting, go = app.root / "waiting", app.root / "go"
+    for file in (waiting, go):
+        file.unlink(missing_ok=True)
+    app.configure(args=[], install=f'command = "touch {waiting}; until test -e {go}; do sleep 0.01; done"')
     pushing = app.start("push", "--json")
-    wait_until(lambda: point.reached, what="the runner stops at its first write")
-    with _attached(strace, point.pid):
-        point.go_on()
-        return _ended(pushing)
+    wait_until(waiting.exists, what="the runner runs the install")
+    # Not where it has stopped: strace loses threads that a SIGCONT wakes while it attaches.
+    with _attached(strace, runners(app)[0]):
+        go.touch()
+        result = _ended(pushing)
+    app.configure(args=[])
+    return result
 
 
 def _ended(pushing: subprocess.Popen[str]) -> Result:
@@ -130,11 +135,15 @@ def _attached(strace: list[str], pid: int) -> Iterator[None]:
     finally:
         if tracer.poll() is None:
             tracer.terminate()  # it lets go of whom it traces
-        tracer.wait()
+        try:
+            tracer.wait(10)
+        except subprocess.TimeoutExpired:
+            tracer.kill()
+            tracer.wait()
 
 
 def _traces(tracer: int, pid: int) -> bool:
-    """Whether *tracer* has every thread of *pid*, and waits: a SIGCONT that came in between would be lost on some of them."""
+    """Whether *tracer* has every thread of *pid*."""
     tasks = [f"/proc/{pid}/task/{task}/status" for task in os.listdir(f"/proc/{pid}/task")]
     waits = Path(f"/proc/{tracer}/wchan").read_text() == "do_wait"
     return waits and all(f"TracerPid:\t{tracer}\n" in Path(task).read_text() for task in tasks)
