@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 from app import App, alive, read, wait_until
@@ -55,6 +56,50 @@ def kill(pid: int, signum: int = signal.SIGKILL) -> None:
     os.kill(pid, signum)
     if signum == signal.SIGKILL:
         wait_until(lambda: not alive(pid), what=f"{pid} has gone")
+
+
+def power_cut(app: App, *others: int) -> list[int]:
+    """
+    What a power cut does, and the boot after it: *others*, the engine and the app die at once; the main processes that did.
+
+    What was never synced is lost: marks, the lock's text, logs, a piece of the engine's copy. Sockets of the dead stay behind.
+    The record is of another boot: its pids may be anybody's now.
+    """
+    mains = [int(line[2]) for line in app.lines("STARTS_FILE") if alive(int(line[2]))]
+    for pid in [*others, *keepers(app), *app.processes()]:
+        _kill_at_once(pid)
+    while left := app.processes():  # started a moment before its parent died
+        for pid in left:
+            _kill_at_once(pid)
+    private = app.host / ".deployer"
+    for lost in [*private.glob("mark-*"), private / "state.db-shm"]:
+        lost.unlink(missing_ok=True)
+    for torn in [
+        private / "lock",
+        private / "engine.log",
+        *sorted(private.glob("engine/*/deployer/host/state.py"))[:1],
+    ]:
+        if torn.exists():
+            os.truncate(torn, 0)
+    _another_boot(private / "state.db")
+    return mains
+
+
+def _kill_at_once(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _another_boot(path: Path) -> None:
+    with sqlite3.connect(path, timeout=10) as database:
+        database.execute("UPDATE instances SET boot='another' WHERE boot IS NOT NULL")
+        database.execute(
+            "UPDATE drains SET boot='another', asked_mono=asked_mono+1e6, deadline_mono=deadline_mono+1e6 "
+            "WHERE verdict IS NULL"
+        )
+    database.close()
 
 
 def instance_of(pid: int) -> str:

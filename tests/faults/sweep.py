@@ -3,6 +3,8 @@
 
 For each victim, for a good and for a broken release: the first run kills it after its first write to state.db, the next one
 after its second, until the push is over first. Each push finds a task in flight.
+
+With --disk: let every fsync and every rename of every part fail with EIO instead, one a push (strace injects it).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import traced
 from points import instrumented
 from scenario import VICTIMS, Run, describe, prepare, run
 
@@ -27,6 +30,8 @@ def main() -> int:
     options = parser().parse_args()
     with tempfile.TemporaryDirectory(prefix="deployer-faults-") as place:
         engine = instrumented(Path(place))
+        if options.disk:
+            return disk(Path(place), engine, options)
         jobs = [(victims, broken) for victims in options.victims for broken in (False, True)]
         with ThreadPoolExecutor(options.jobs) as pool:
             found = list(pool.map(lambda job: list(sweep(Path(place), engine, *job, every=options.every)), jobs))
@@ -34,6 +39,44 @@ def main() -> int:
     print(table(jobs, found))
     print(total(runs))
     return 1 if any(one.problems for one in runs) else 0
+
+
+def disk(place: Path, engine: Path, options: argparse.Namespace) -> int:
+    """Every call of every part fails once; the table of what that cost."""
+    traced.require_strace()
+    traced.traceable(engine)
+    jobs = [(role, call) for role in traced.ROLES for call in traced.CALLS]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        found = list(pool.map(lambda job: list(failing(place, engine, *job, every=options.every)), jobs))
+    print(disk_table(jobs, found))
+    return 1 if any(one.problems for some in found for one in some) else 0
+
+
+def failing(place: Path, engine: Path, role: str, call: str, every: int) -> Iterator[traced.Made]:
+    """Pushes in which the first *call* of *role* fails, then the next one, until it makes no more of them."""
+    with make_app(place / f"{role}-{call}") as app:
+        prepare(app, engine)
+        number = 1
+        while True:
+            made = traced.run(app, role, call, number)
+            told = [f"{role:7} {call:6} {number:3}  exit {made.code}  {made.serves} serves", *made.problems]
+            with lock:
+                print("\n    ".join(told), flush=True)
+            if not made.reached:
+                return
+            yield made
+            number += every
+
+
+def disk_table(jobs: list[tuple[str, str]], found: list[list[traced.Made]]) -> str:
+    lines = [("part", "call", "runs", "ended on", "exit codes", "problems")]
+    for (role, call), runs in zip(jobs, found, strict=True):
+        ends = ", ".join(f"{name} {count}" for name in ("old", "new") if (count := sum(r.serves == name for r in runs)))
+        codes = ", ".join(
+            f"{code}: {sum(r.code == code for r in runs)}" for code in sorted({r.code or 0 for r in runs})
+        )
+        lines.append((role, call, str(len(runs)), ends, codes, str(sum(bool(one.problems) for one in runs))))
+    return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], ("---",) * len(lines[0]), *lines[1:]))
 
 
 def sweep(place: Path, engine: Path, victims: str, broken: bool, every: int) -> Iterator[Run]:
@@ -77,6 +120,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
     made.add_argument("--every", type=int, default=1, metavar="N", help="try only every N-th moment")
     made.add_argument("--jobs", type=int, default=2, help="apps at once (2)")
+    made.add_argument("--disk", action="store_true", help="let fsyncs and renames fail, instead of killing anybody")
     made.add_argument("victims", nargs="*", default=VICTIMS, help=f"who dies: {', '.join(VICTIMS)}")
     return made
 

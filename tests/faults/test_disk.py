@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from app import App, make_app, wait_until
-from victims import instance_of, keeper, keepers, kill, rows, runners, signals_to_mains, unfinished
+from victims import instance_of, keeper, keepers, kill, power_cut, rows, runners, signals_to_mains, unfinished
 
 MEGABYTE = 1024 * 1024
 
@@ -159,7 +159,7 @@ def test_after_a_reboot_status_starts_the_current_release_again(app: App) -> Non
     app.release("v2")
     app.push()
     release, instance = app.current(), instance_of(app.get()["pid"])
-    reboot(app)
+    power_cut(app)
     status = app.status()
     assert status["instance"]["release"] == release
     assert instance_of(wait_until(lambda: app.get(), what="it serves")["pid"]) != instance
@@ -173,7 +173,7 @@ def test_after_a_reboot_a_failed_release_is_not_started_again(app: App) -> None:
     app.release("v2")
     app.push(check=1)
     starts = len(app.lines("STARTS_FILE"))
-    reboot(app)
+    power_cut(app)
     assert app.status()["instance"]["release"] == release
     assert wait_until(lambda: app.get(), what="it serves")["release"] == release
     assert len(app.lines("STARTS_FILE")) == starts + 1
@@ -182,7 +182,7 @@ def test_after_a_reboot_a_failed_release_is_not_started_again(app: App) -> None:
 def test_stopped_service_stays_stopped_after_a_reboot(app: App) -> None:
     app.push()
     app.run("stop", check=0)
-    reboot(app)
+    power_cut(app)
     assert app.status()["instance"] is None
     assert len(app.lines("STARTS_FILE")) == 1
 
@@ -193,7 +193,7 @@ def test_push_that_a_reboot_cut_off_is_brought_to_an_end(app: App) -> None:
     app.release("v2")
     pushing = app.start("push")
     wait_until(lambda: app.lines("SIGNALS_FILE"), what="the drain")
-    reboot(app, pushing.pid, *runners(app))
+    power_cut(app, pushing.pid, *runners(app))
     pushing.communicate()
     app.status()
     wait_until(lambda: not unfinished(app), within=30, what="the deploy is ended")
@@ -201,15 +201,3 @@ def test_push_that_a_reboot_cut_off_is_brought_to_an_end(app: App) -> None:
     last = rows(app, "SELECT * FROM deploys ORDER BY started_at DESC LIMIT 1")[0]
     assert (last["status"], last["release"]) == ("done", app.current())
     assert max(signals_to_mains(app).values()) == 1
-
-
-def reboot(app: App, *others: int) -> None:
-    """What a reboot does: everything dies at once, sockets of the dead stay behind, and the record is of another boot."""
-    for pid in [*others, *keepers(app), *app.processes()]:
-        try:
-            kill(pid)
-        except ProcessLookupError:
-            pass
-    change(app, "UPDATE instances SET boot='another'")
-    change(app, "UPDATE drains SET boot='another', asked_mono=asked_mono+1e6, deadline_mono=deadline_mono+1e6")
-    assert not keepers(app)

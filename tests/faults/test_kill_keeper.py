@@ -6,10 +6,14 @@ A short version of `scripts/faults`, which tries every moment: here the ones at 
 
 from __future__ import annotations
 
-from scenario import all_end_well, kill_quietly
+import subprocess
+import sys
 
-from app import App, wait_until
-from victims import agents, keepers, rows, runners, signals_to_mains, unfinished
+from scenario import all_end_well, kill_quietly
+from test_disk import change
+
+from app import App, read, wait_until
+from victims import agents, keepers, power_cut, rows, runners, signals_to_mains, unfinished
 
 HANDED_OVER = "INSERT INTO instances"
 SIGNALLING = "INSERT OR REPLACE INTO signals"
@@ -48,3 +52,29 @@ def test_when_everybody_dies_the_next_push_resolves_it_and_goes_on(served: App) 
     assert signals_to_mains(served)[str(old)] == 1 and not unfinished(served)
     ends = [row["status"] for row in rows(served, "SELECT status FROM deploys ORDER BY started_at")]
     assert ends == ["done", "done", "done"]
+
+
+def test_after_a_power_cut_status_brings_the_service_back_and_the_push_to_its_end(served: App) -> None:
+    writes = [("stage begin", False), ("install instance", True), ("switch done", False), ("drain.started", False)]
+    writes += [("drain.finished", False), ("start.finished", False), ("confirm done", False), ("revert begin", True)]
+    ends = ["failed", "failed", "failed", "failed|done", "done|reverted", "done|reverted", "done", "reverted"]
+    all_end_well(served, "power", writes, ends)
+
+
+def test_process_that_has_the_pid_of_one_of_the_dead_boot_is_left_alone(served: App) -> None:
+    power_cut(served)
+    script = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: print('signalled', flush=True)); print('up', flush=True)"
+    wait = "; [signal.pause() for _ in range(9)]"
+    innocent = subprocess.Popen([sys.executable, "-S", "-c", script + wait], stdout=subprocess.PIPE, text=True)
+    try:
+        assert innocent.stdout is not None and innocent.stdout.readline() == "up\n"
+        start = int(read(f"/proc/{innocent.pid}/stat").rpartition(b")")[2].split()[19])
+        change(served, f"UPDATE instances SET pid={innocent.pid}, start={start}")
+        assert served.status()["instance"]["pid"] != innocent.pid
+        served.release("v9")
+        served.push()
+        served.run("stop", check=0)
+        assert innocent.poll() is None
+    finally:
+        innocent.kill()
+        assert innocent.communicate()[0] == ""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+
+import pytest
 
 from deployer.host import engine
 from deployer.host.paths import HostPaths
@@ -26,3 +30,13 @@ def test_torn_copy_is_made_anew(tmp_path: Path) -> None:
     (copy / "errors.py").write_bytes(b"")
     (copy / "host" / "keeper.py").unlink()
     assert engine.digest(installed(tmp_path)) == engine.digest(engine.source())
+
+
+def test_copy_that_the_disk_refuses_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(OSError):
+        installed(tmp_path)
+    assert os.listdir(HostPaths(tmp_path).engines) == []

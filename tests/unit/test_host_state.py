@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deployer.errors import PreflightError
-from deployer.host.state import SCHEMA_VERSION, State
+from deployer.host.state import RESERVED, SCHEMA_VERSION, State
 
 
 def test_what_is_written_is_there_for_the_next_one(tmp_path: Path) -> None:
@@ -94,3 +94,30 @@ def test_mark_holds_until_it_is_taken_away(tmp_path: Path) -> None:
     state.unmark("here")
     state.unmark("here")
     assert not state.marked("here")
+
+
+def test_space_taken_ahead_is_used_for_what_is_written_and_changes_nothing_else(tmp_path: Path) -> None:
+    state = State(tmp_path / "state.db")
+    log = tmp_path / "state.db-wal"
+    if not state.reserve():
+        pytest.skip("this file system cannot take space ahead")
+    size, blocks = log.stat().st_size, log.stat().st_blocks
+    assert blocks * 512 >= RESERVED
+    for number in range(20):
+        state.set_meta("a", f"{number}" * 1000)
+    assert log.stat().st_size > size and log.stat().st_blocks == blocks
+    assert State(tmp_path / "state.db").meta("a") == "19" * 1000
+
+
+def test_emptied_file_is_damaged_where_there_was_a_record_and_new_where_there_was_none(tmp_path: Path) -> None:
+    path = tmp_path / ".deployer" / "state.db"
+    path.parent.mkdir()
+    path.touch()
+    State(path).close()
+    path.write_bytes(b"")
+    (tmp_path / "current").symlink_to("releases/gone")
+    with pytest.raises(PreflightError, match="it is empty"):
+        State(path)
+    assert path.read_bytes() == b""
+    path.unlink()  # put aside by a person: a new one may be begun
+    State(path).close()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -362,3 +363,32 @@ def test_staging_5000_files_does_not_take_long(host: Host) -> None:
     began = time.monotonic()
     assert host.releases.stage("r2", manifest, host.store).linked == 5000
     assert time.monotonic() - began < 5
+
+
+def test_flip_and_the_way_back_need_nothing_of_a_full_disk_once_they_are_prepared(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for release in ("r1", "r2"):
+        host.stage(release)
+    host.releases.flip("r1")
+    host.releases.prepare_flip("r2")
+    monkeypatch.setattr(os, "symlink", refused)
+    host.releases.flip("r2")
+    assert host.releases.current() == "r2"
+    host.releases.flip("r1")
+    assert host.releases.current() == "r1"
+
+
+def test_way_back_is_forgotten_and_never_taken_for_another_release(host: Host) -> None:
+    for release in ("r1", "r2"):
+        host.stage(release)
+    host.releases.flip("r1")
+    host.releases.flip("r2")
+    host.releases.forget_way_back()
+    assert not [name for name in os.listdir(host.path) if name.startswith(".current")]
+    host.releases.flip("r1")
+    assert host.releases.current() == "r1"
+
+
+def refused(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

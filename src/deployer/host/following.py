@@ -35,10 +35,12 @@ def deploy(paths: HostPaths, name: str, since: int, send: Send, client: int) -> 
     while True:
         connection = _runner(paths, name)
         if connection is not None:
-            since, ended = _relay(connection, since, send, client)
+            since, last = _relay(connection, since, send, client)
             alone = _Alone(paths, name)
-            if ended:
+            if last is not None and last["event"] == "host.finished":
                 return
+            if last is not None:
+                raise _stuck(name, str(last["text"]))
         since, ended = _from_record(paths, name, since, send)
         if ended:
             return
@@ -75,6 +77,15 @@ def _gone(name: str) -> Interrupted:
     )
 
 
+def _stuck(name: str, why: str) -> Interrupted:
+    return Interrupted(
+        f"deploy {name} cannot go on now",
+        cause=why,
+        state="what serves goes on serving; `deployer status` says what that is",
+        hint="mend the disk of the host (df -h; df -i; dmesg); the deploy then goes on by itself, or with `deployer status`",
+    )
+
+
 def _runner(paths: HostPaths, name: str) -> Optional[socket.socket]:
     if lock.free(paths.lock) or lock.holder(paths.lock).get("deploy") != name:
         return None
@@ -84,26 +95,33 @@ def _runner(paths: HostPaths, name: str) -> Optional[socket.socket]:
         return None
 
 
-def _relay(connection: socket.socket, since: int, send: Send, client: int) -> tuple[int, bool]:
-    """The number of the last event, and whether the end was among them: a disk that refuses it does not make it untrue."""
-    decoder, ended = frames.Decoder(), False
+def _relay(connection: socket.socket, since: int, send: Send, client: int) -> tuple[int, Optional[Dict[str, Any]]]:
+    """
+    The number of the last event, and the event after which there is nothing to wait for, if it came.
+
+    That is the end, though the disk may have refused to keep it, or a warning that was not kept: the disk refuses everything.
+    """
+    decoder, last = frames.Decoder(), None
     with connection:
         try:
             connection.sendall(frames.pack({"op": "follow", "since": since}))
             while True:
                 readable = select.select([connection.fileno(), client], [], [])[0]
                 if client in readable:
-                    return since, ended
+                    return since, last
                 data = connection.recv(65536)
                 if not data:
-                    return since, ended
+                    return since, last
                 for event in decoder.feed(data):
                     if isinstance(event, dict):
                         since = max(since, int(event.get("seq") or 0))
-                        ended = ended or event.get("event") == "host.finished"
+                        if event.get("event") == "host.finished" or (
+                            event.get("event") == "warning" and "seq" not in event
+                        ):
+                            last = event
                         send({"event": event})
         except OSError:
-            return since, ended
+            return since, last
 
 
 def _from_record(paths: HostPaths, name: str, since: int, send: Send) -> tuple[int, bool]:

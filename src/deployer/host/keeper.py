@@ -16,7 +16,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
 from deployer.errors import DeployerError
 from deployer.host import engine, logs, unix
@@ -67,6 +67,7 @@ class Keeper:
         self._core = core
         self._server = server
         self._state = state
+        self._record = _same_file(paths.state)
         self._lock = lock
         self._package = engine.digest(engine.source())
         self._connections: Dict[int, Connection] = {}
@@ -103,7 +104,7 @@ class Keeper:
     def _turn(self) -> bool:
         """Do what is due; False when there is nothing left to do for ever."""
         if not self._in_charge():
-            _say(f"{self._paths.private} was removed: leaving the app to whoever finds it")
+            _say(f"{self._paths.state} was removed or replaced: leaving the app to whoever finds it")
             return False
         self._core.reap()
         self._core.advance()
@@ -112,13 +113,10 @@ class Keeper:
         return not self._idle_long_enough()
 
     def _in_charge(self) -> bool:
-        # Without its record a keeper would restart an app that somebody else may have taken over meanwhile.
-        try:
-            there = os.stat(self._paths.keeper_lock)
-        except OSError:
-            return False
-        ours = os.fstat(self._lock)
-        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+        # Without its record, deleted or put aside, a keeper would restart an app that somebody else may have taken over.
+        return self._record == _same_file(self._paths.state) and _same_file(self._lock) == _same_file(
+            self._paths.keeper_lock
+        )
 
     def _idle_long_enough(self) -> bool:
         if self._connections or not self._core.idle():
@@ -154,7 +152,7 @@ class Keeper:
         for fd in [*readers, *exits]:
             poller.register(fd, select.POLLIN)
         for fd, _ in poller.poll(self._timeout_ms()):
-            if fd in readers:
+            if fd in readers and self._in_charge():
                 self._take(readers[fd])
 
     def _take(self, reader: Callable[[], None]) -> None:
@@ -300,6 +298,15 @@ class Keeper:
         argv = engine.argv(engine.source(), "resume", str(self._paths.root), row["id"])
         start_detached(argv, engine.environment("runner"), self._paths)
         self._resume_at = self._clock.now() + RESUME_AFTER * 2 ** (tries + 1)
+
+
+def _same_file(file: Union[Path, int]) -> Optional[Tuple[int, int]]:
+    """What tells one file from another; None for one that is not there."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def open_log(paths: HostPaths) -> int:

@@ -91,7 +91,19 @@ class Observer:
             members |= self._tree_of(adopted)
         if facts["keeper"]:
             members.add(facts["keeper"]["pid"])
-        return found + self._strangers(members)
+        return found + self._forgotten(members) + self._strangers(members)
+
+    def _forgotten(self, members: set[int]) -> List[DeployerError]:
+        """Processes that deployer once started here, and that a record which is gone knew: not to be started a second time."""
+        if self._had_instance() or not os.path.lexists(self._paths.root / "current"):
+            return []
+        inside = f"{os.path.realpath(self._paths.releases)}/"
+        found = [
+            pid
+            for pid in set(self._processes.table()) - members
+            if b"DEPLOYER_INSTANCE=" in self._processes.environ(pid) and f"{_cwd(pid)}/".startswith(inside)
+        ]
+        return [_unknown(found, self._processes)] if found else []
 
     def _had_instance(self) -> bool:
         # A push that failed at a gate has left a record, and yet nothing of ours has ever run: still to be adopted.
@@ -272,6 +284,22 @@ def _health_json(answer: Answer) -> Dict[str, Any]:
         "health": answer.health, "good": answer.good, "busy": answer.busy, "tasks": answer.tasks,
         "release": answer.release, "pid": answer.pid,
     }  # fmt: skip
+
+
+def _cwd(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return ""
+
+
+def _unknown(pids: List[int], processes: Processes) -> PreflightError:
+    return PreflightError(
+        "a process runs here that deployer has started, and its record does not know it",
+        cause="\n".join(f"pid {pid} {processes.command(pid, 120)}" for pid in sorted(pids)),
+        state="it was not touched, and nothing was changed",
+        hint="put state.db back where it was; or let the next push take the process over with [adopt] (pidfile, port or match)",
+    )
 
 
 def _stranger(port: int, owners: List[int], processes: Processes) -> PreflightError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Set
 
 from deployer.host import disk, drain_history, log_tails
@@ -12,6 +14,8 @@ from deployer.host.store import Store
 
 ENGINES_KEPT = 3
 """Copies of the engine that are kept: the last used is the one that the keeper runs."""
+LEFT_OVER_AFTER = 3600.0
+"""Seconds until half a copy of the engine belongs to nobody."""
 OUTPUTS_KEPT = 20
 """Deploys whose install and check output is kept."""
 
@@ -101,8 +105,16 @@ def _prune_private(deploy: Deploy) -> None:
     for old in sorted(deploy.paths.deploys.iterdir())[:-OUTPUTS_KEPT]:
         disk.remove_tree(str(old))
     engines = sorted(deploy.paths.engines.glob("[!.]*"), key=lambda path: path.stat().st_mtime)
-    for old in engines[:-ENGINES_KEPT]:
+    for old in engines[:-ENGINES_KEPT] + [path for path in deploy.paths.engines.glob(".*") if _is_left_over(path)]:
         disk.remove_tree(str(old))
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a copy that is being made has been so for too long: whoever made it was killed."""
+    try:
+        return path.stat().st_mtime < time.time() - LEFT_OVER_AFTER
+    except FileNotFoundError:
+        return False
 
 
 def _running(deploy: Deploy) -> Set[str]:

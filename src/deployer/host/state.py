@@ -54,6 +54,7 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        _require_not_emptied(path)
         try:
             self._db = sqlite3.connect(str(path), timeout=10.0, isolation_level=None)
             self._db.row_factory = sqlite3.Row
@@ -176,7 +177,27 @@ def _plain(values: Any) -> Sequence[Any]:
     return [json.dumps(value) if isinstance(value, (dict, list, tuple)) else value for value in values]
 
 
-def _broken(path: Path, error: sqlite3.Error) -> PreflightError:
+def _require_not_emptied(path: Path, within: float = 0.5) -> None:
+    """
+    Raise PreflightError for a file without content where there was a record: SQLite would begin a new one, unasked.
+
+    One that somebody makes at this moment is empty for milliseconds.
+    """
+    deadline = time.monotonic() + within
+    while _size(path) == 0 and (os.path.lexists(path.parent.parent / "current") or _size(Path(f"{path}-wal"))):
+        if time.monotonic() > deadline:
+            raise _broken(path, "it is empty")
+        time.sleep(0.01)
+
+
+def _size(path: Path) -> Optional[int]:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _broken(path: Path, error: object) -> PreflightError:
     return PreflightError(
         f"{path} cannot be read: {error}",
         cause="the record of releases and deploys is damaged, or the disk refuses it",
