@@ -38,6 +38,7 @@ class Disk:
     marks: set[str] = field(default_factory=set)
     releases: set[str] = field(default_factory=set)
     current: str | None = None
+    links: set[str | None] = field(default_factory=set)
     refuses: int = 0
     """How many more writes it refuses."""
     refused: int = 0
@@ -120,8 +121,19 @@ class SimReleases(Releases):
         self._change("stage files", release)
         self._disk.releases.add(release)
 
+    def prepare_flip(self, release_id: str) -> None:
+        self._change("prepare a flip", release_id)
+        self._disk.links = {self._disk.current, release_id}
+
+    def forget_way_back(self) -> None:
+        self._disk.links = set()
+
     def flip(self, release_id: str) -> None:
-        self._change("flip current", release_id)
+        if release_id in self._disk.links:
+            self._effect("flip current", (release_id,))  # a rename of what was made before: a full disk lets it pass
+        else:
+            self._change("flip current", release_id)
+            self._disk.links = {self._disk.current, release_id}
         assert release_id in self._disk.releases
         self._disk.current = release_id
 

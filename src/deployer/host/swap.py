@@ -94,7 +94,7 @@ def revert(deploy: Deploy, reason: str) -> bool:
     back = deploy.journal.data("revert", "begin") or {}
     if not back:
         deploy.journal.event("revert.started", reason=reason, log_tail=tail, aborted=aborted_by(deploy) is not None)
-    _flip_back_or_tell(deploy)
+    flip_back(deploy)
     previous = deploy.request.previous
     instance = back.get("instance") or new_instance_id()
     deploy.journal.begin("revert", instance=instance, reason=reason)
@@ -333,16 +333,15 @@ def _log_offset(deploy: Deploy, instance: Optional[str]) -> int:
     return int((row or {}).get("log_offset") or 0)
 
 
-def _flip_back_or_tell(deploy: Deploy) -> None:
-    # That the old release serves again matters more than the link that says so.
+def flip_back(deploy: Deploy) -> None:
+    """`current` is the release of before the push again; a warning where the disk refuses: that the old one serves matters more."""
     try:
-        flip_back(deploy)
+        _flip_back(deploy)
     except (DeployerError, OSError) as error:
         deploy.journal.event("warning", text=f"`current` still points at the new release: {error}")
 
 
-def flip_back(deploy: Deploy) -> None:
-    """`current` is the release of before the push again."""
+def _flip_back(deploy: Deploy) -> None:
     back = deploy.request.previous_release
     if deploy.request.kind not in ("push", "rollback"):
         return
