@@ -74,7 +74,7 @@ class Kernel:
     coveted: set[int] = field(default_factory=set)
     _due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _order: int = 0
-    _next_pid: int = 5000
+    last_pid: int = 5000
 
     def __post_init__(self) -> None:
         self.table[INIT] = Process(INIT, 0, INIT, 0, 0.0, "init")
@@ -107,10 +107,10 @@ class Kernel:
         return made
 
     def _free_number(self) -> int:
-        self._next_pid += 1
-        while self._next_pid in self.table or self._next_pid in self.coveted:
-            self._next_pid += 1
-        return self._next_pid
+        self.last_pid += 1
+        while self.last_pid in self.table or self.last_pid in self.coveted:
+            self.last_pid += 1
+        return self.last_pid
 
     def exit(self, process: Process, code: int) -> None:
         if not process.alive:
@@ -183,5 +183,5 @@ class Kernel:
         self.coveted.clear()
         self.boot += 1
         self.booted = self.now()
-        self._next_pid = 5000
+        self.last_pid = 5000
         self.table[INIT] = Process(INIT, 0, INIT, 0, self.now(), "init")

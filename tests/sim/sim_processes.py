@@ -71,6 +71,9 @@ class SimProcesses(Processes):
     def catches(self, pid: int, signum: int) -> bool | None:
         return True
 
+    def last_pid(self) -> int | None:
+        return self._kernel.last_pid
+
     def own_pid(self) -> int:
         return self._life.process.pid
 

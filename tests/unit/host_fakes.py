@@ -47,6 +47,8 @@ class FakeTable(Processes):
     descriptors: int = 1000
     forbidden: set[int] = field(default_factory=set)
     sent: list[tuple[int, int]] = field(default_factory=list)
+    last: int | None = 900
+    looked_at: list[int] = field(default_factory=list)
 
     def add(
         self, pid: int, ppid: int, sid: int = 0, start: int = 0, state: str = "S", environ: bytes = b""
@@ -62,11 +64,15 @@ class FakeTable(Processes):
             if line.stat.ppid == pid:
                 line.stat = line.stat._replace(ppid=orphans_to)
 
+    def last_pid(self) -> int | None:
+        return self.last
+
     def stat(self, pid: int) -> Stat | None:
         return self.lines[pid].stat if pid in self.lines else None
 
     def table(self, skip: AbstractSet[int] = frozenset()) -> dict[int, Stat]:
-        return {pid: line.stat for pid, line in self.lines.items() if pid not in skip}
+        self.looked_at = [pid for pid in self.lines if pid not in skip]
+        return {pid: self.lines[pid].stat for pid in self.looked_at}
 
     def environ(self, pid: int) -> bytes:
         return self.lines[pid].environ if pid in self.lines else b""

@@ -128,3 +128,39 @@ def test_orphan_in_the_middle_of_its_exec_is_looked_at_again() -> None:
     assert pids(tree) == [100]
     table.lines[101].environ = MARK
     assert pids(tree) == [100, 101]
+
+
+def test_strangers_are_passed_over_between_two_looks() -> None:
+    table, tree = service()
+    pids(tree), pids(tree), pids(tree)
+    assert 900 not in table.looked_at
+    assert 100 in table.looked_at
+
+
+def test_number_of_a_stranger_that_was_given_to_a_child_of_ours_is_looked_at_again() -> None:
+    table, tree = service()
+    for given in (880, 890, 895):
+        table.last = given
+        pids(tree)
+    table.remove(900)
+    table.add(900, 1, start=5000, environ=MARK)  # a daemon of the app: no parent, session or group tells whose it is
+    table.last = 905
+    assert pids(tree) == [100, 900]
+
+
+def test_number_given_out_after_the_numbers_began_anew_is_looked_at_again() -> None:
+    table, tree = service()
+    for given in (32000, 32500, 32700):
+        table.last = given
+        pids(tree)
+    table.remove(900)
+    table.add(900, 1, start=5000, environ=MARK)
+    table.last = 950
+    assert pids(tree) == [100, 900]
+
+
+def test_nobody_is_passed_over_where_the_kernel_does_not_tell_its_last_number() -> None:
+    table, tree = service()
+    table.last = None
+    pids(tree), pids(tree), pids(tree)
+    assert 900 in table.looked_at

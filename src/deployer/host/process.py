@@ -105,6 +105,13 @@ class Processes:
     def _pids(self) -> Set[int]:
         return {int(name) for name in os.listdir(self._proc) if name.isdigit()}
 
+    def last_pid(self) -> Optional[int]:
+        """The number that was given out last, in this namespace; None where the kernel does not say."""
+        try:
+            return int(_read(f"{self._proc}/sys/kernel/ns_last_pid"))
+        except (OSError, ValueError):
+            return None
+
     def identity(self, pid: int) -> Optional[Identity]:
         """Who *pid* is now, or None when it has exited."""
         stat = self.stat(pid)

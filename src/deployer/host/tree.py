@@ -13,7 +13,7 @@ ENGINE_MARK = b"DEPLOYER_ENGINE="
 INSTANCE_MARK = b"DEPLOYER_INSTANCE="
 """In the environment of everything that an instance started and that did not clear it."""
 STRANGERS_FOR = 5.0
-"""Seconds for which a stranger's pid is not looked at again. The fastest spawning known needs 27 s to use a number anew."""
+"""Seconds for which a stranger may be passed over: the fastest spawning known needs 27 s for all numbers to go round once."""
 
 
 class Tree:
@@ -37,6 +37,7 @@ class Tree:
         self._strangers: Set[Tuple[int, int]] = set()
         self.reaper: Optional[int] = None
         self._full_look_at = float("-inf")
+        self._numbers: Tuple[Optional[int], Optional[int]] = (None, None)
         self._looked_with: Optional[int] = None
 
     def refresh(self) -> List[Stat]:
@@ -53,10 +54,13 @@ class Tree:
 
     def _look(self) -> Dict[int, Stat]:
         # Most of the table is strangers, and reading it is most of the time between an exit and the next step. A stranger stays
-        # one for as long as its number cannot have gone round, so that a look soon after another passes them over.
-        now = self._clock.now()
-        if now - self._full_look_at < STRANGERS_FOR and self._looked_with == self.reaper:
-            return self._processes.table({pid for pid, _ in self._strangers if pid not in self._known})
+        # one until its number may have been given to somebody else, so that a look soon after another passes it over.
+        now, before, last = self._clock.now(), self._numbers[0], self._processes.last_pid()
+        self._numbers = (self._numbers[1], last)  # from the look before: a process may show in the table a moment late
+        fresh = now - self._full_look_at < STRANGERS_FOR and self._looked_with == self.reaper
+        if fresh and before is not None and last is not None:
+            passed = (pid for pid, _ in self._strangers if not _given_out(pid, before, last))
+            return self._processes.table({pid for pid in passed if pid not in self._known})
         self._full_look_at, self._looked_with = now, self.reaper
         table = self._processes.table()
         self._strangers = {(pid, start) for pid, start in self._strangers if pid in table and table[pid].start == start}
@@ -182,6 +186,11 @@ class Tree:
         handle = self._handles.pop(pid, None)
         if handle is not None:
             handle.close()
+
+
+def _given_out(pid: int, before: int, last: int) -> bool:
+    """Whether *pid* may have been given out after *before*, and up to *last*: numbers go up, and begin anew at the end."""
+    return before < pid <= last if before <= last else pid > before or pid <= last
 
 
 def is_engine(environ: bytes) -> bool:
