@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from sim_kernel import Process
 from sim_world import Life, World
+
+from deployer.host.control import ABORT, EXTEND, NOW, Asked
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,12 @@ def _deaf(world: World, life: Life | None, arg: float) -> None:
             process.on_signal = lambda signum: None
 
 
+def _asks(what: str, world: World, life: Life | None, arg: float) -> None:
+    """A person asks the deploy under way for something, as through asking.py; *arg*: the seconds of an extension."""
+    if world.control is not None and world.engine is not None:
+        world.asked_for.append((world.under_way, world.control.ask(Asked(what, "ada", arg))))
+
+
 def _living(world: World) -> list[Process]:
     return [process for members in world.living().values() for process in members]
 
@@ -111,11 +120,15 @@ KINDS: dict[str, Callable[[World, Life | None, float], None]] = {
     "wanted": _wanted,
     "stall": _stall,
     "deaf": _deaf,
+    "abort": partial(_asks, ABORT),
+    "extend": partial(_asks, EXTEND),
+    "now": partial(_asks, NOW),
 }
 ARGUMENTS: dict[str, tuple[float, ...]] = {
     "disk full": (1, 2, 3, 5, 9, 1000),
     "exit": (0.0, 1.0),
     "replaced": (0.0, 1.0),
     "stall": (0.05, 1.2, 30.0),
+    "extend": (5.0, 1000.0),
 }
 DELAYS = (0.0, 0.0, 0.0, 0.3, 2.5, 8.0, 100.0, 500.0)

@@ -20,7 +20,9 @@ from sim_world import Died, Life, World
 from deployer.errors import DeployerError, GateError
 from deployer.host import deploy as deploys
 from deployer.host.agent import RESUMED_AT_MOST
+from deployer.host.control import Control
 from deployer.host.deploy import Deploy, Request
+from deployer.host.heed import Attentive
 from deployer.host.journal import Journal
 from deployer.host.planner import Planner
 from deployer.host.runner import STEPS, Runner, StepFunction, take_up
@@ -174,8 +176,11 @@ class Host:
         if request.release and (request.kind != "push" or journal.has("stage", "done")):
             journal.common["release"] = request.release
         releases = SimReleases(world.disk, partial(world.effect, life))
+        control = world.control = Control()
+        world.under_way = request.deploy
+        supervisor = SimSupervisor(world, life, control)
         return Deploy(
-            request, PATHS, state, journal, SimSupervisor(world, life), world.clock, SimProcesses(world, life), releases
+            request, PATHS, state, journal, supervisor, world.clock, SimProcesses(world, life), releases, control
         )
 
     def _facts(self) -> dict[str, Any]:
@@ -212,7 +217,7 @@ def _stage(deploy: Deploy) -> None:
 
 
 def _check(deploy: Deploy) -> None:
-    deploy.supervisor.wait(deploy.clock.now() + 0.5)
+    Attentive(deploy, deploy.supervisor).wait(deploy.clock.now() + 0.5)
     if "bad" in str(deploy.request.release):
         raise GateError("check failed")
     deploy.journal.event("check.finished")

@@ -16,6 +16,7 @@ from unittest import mock
 from deployer.host import drain, runner, supervise, swap
 from deployer.host.drain import Drain
 from deployer.host.instance import Instance, from_row
+from deployer.host.journal import Journal
 from deployer.host.process import Processes, Stat
 from deployer.host.state import State
 from deployer.host.supervise import Core
@@ -124,7 +125,7 @@ def _drain_only_in_memory() -> AbstractContextManager[Any]:
 
 
 def _never_handed_over() -> AbstractContextManager[Any]:
-    return mock.patch.object(runner, "_handed_over", lambda deploy: False)
+    return mock.patch.object(swap, "handed_over", lambda deploy: False)
 
 
 def _current_not_flipped_back() -> AbstractContextManager[Any]:
@@ -222,23 +223,49 @@ def _killed_by_group() -> AbstractContextManager[Any]:
     return mock.patch.object(Drain, "advance", advance)
 
 
+def _abort_not_written_down() -> AbstractContextManager[Any]:
+    """An abort is known to the runner that was asked, and to nobody after it."""
+    original = Journal.note
+
+    def note(self: Journal, step: str, phase: str, **data: Any) -> None:
+        if (step, phase) != ("abort", "asked"):
+            original(self, step, phase, **data)
+
+    return mock.patch.object(Journal, "note", note)
+
+
+def _extension_only_in_memory() -> AbstractContextManager[Any]:
+    def move(self: Drain, deadline: float) -> bool:
+        self.deadline = deadline
+        return True
+
+    return mock.patch.object(Drain, "move_deadline", move)
+
+
+def _ended_before_it_is_asked() -> AbstractContextManager[Any]:
+    return mock.patch.object(Drain, "_unasked", lambda self, members: False)
+
+
 MUTATIONS = (
-    Mutation("signal recorded only after it was sent", 334, "one SIGTERM", _sent_before_it_is_recorded),
+    Mutation("signal recorded only after it was sent", 501, "one SIGTERM", _sent_before_it_is_recorded),
     Mutation("signal not recorded at all", 39, "one SIGTERM", _never_recorded),
     Mutation("the next keeper does not read `signals`", 39, "one SIGTERM", _signals_not_read),
-    Mutation("a process is its pid: start time ignored", 30, "no stranger", _identity_by_pid_only),
-    Mutation("an instance of another boot is taken for one of this", 16, "it runs", _boot_ignored),
+    Mutation("a process is its pid: start time ignored", 12, "no stranger", _identity_by_pid_only),
+    Mutation("an instance of another boot is taken for one of this", 27, "it runs", _boot_ignored),
     Mutation("SIGKILL when a keeper resumes a drain", 35, "force after the ceiling", _force_at_resume),
-    Mutation("the deadline wakes nobody", 4, "it ends", _deadline_forgotten),
-    Mutation("the ceiling of a revert for everyone", 4, "force after the ceiling", _ceiling_of_a_revert_for_everyone),
-    Mutation("the promise written down after the signal", 75, "record", _drain_only_in_memory),
-    Mutation("a resumed runner takes nothing for handed over", 8, "it runs", _never_handed_over),
+    Mutation("the deadline wakes nobody", 3, "it ends", _deadline_forgotten),
+    Mutation("the ceiling of a revert for everyone", 3, "force after the ceiling", _ceiling_of_a_revert_for_everyone),
+    Mutation("the promise written down after the signal", 2492, "record", _drain_only_in_memory),
+    Mutation("a resumed runner takes nothing for handed over", 12, "it runs", _never_handed_over),
     Mutation("revert leaves `current` on the failed release", 11, "it runs", _current_not_flipped_back),
     Mutation("a resumed runner skips `confirm`", 17, "it runs", _confirm_forgotten_by_a_resume),
-    Mutation("`desired` set only after the start", 16, "journal", _desired_after_the_start),
-    Mutation("new release started before the old one has gone", 4, "it runs", _started_before_the_old_one_has_gone),
-    Mutation("what a dead keeper started is started again", 4, "it runs", _second_start),
+    Mutation("`desired` set only after the start", 25, "journal", _desired_after_the_start),
+    Mutation("new release started before the old one has gone", 3, "it runs", _started_before_the_old_one_has_gone),
+    Mutation("what a dead keeper started is started again", 31, "it runs", _second_start),
     Mutation("a tree has gone when its main process has", 4, "it runs", _wrapper_counts_as_gone),
-    Mutation("asking twice is asking for two", 189, "force after the ceiling", _asked_twice_starts_two),
-    Mutation("SIGTERM again while it drains", 67, "one SIGTERM", _killed_by_group),
+    Mutation("asking twice is asking for two", 1097, "force after the ceiling", _asked_twice_starts_two),
+    Mutation("SIGTERM again while it drains", 447, "one SIGTERM", _killed_by_group),
+    Mutation("an abort is known only to the runner that was asked", 970, "abort", _abort_not_written_down),
+    Mutation("an extension is known only to the keeper that was asked", 1456, "force", _extension_only_in_memory),
+    Mutation("a drain ended as it begins kills without asking", 24, "asked first", _ended_before_it_is_asked),
 )

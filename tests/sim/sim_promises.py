@@ -11,6 +11,8 @@ from sim_kernel import Process
 from sim_stories import Story
 from sim_world import World
 
+from deployer.host.control import ABORT
+
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 SLACK = 0.001
 """Seconds: figures in the record are rounded to milliseconds."""
@@ -26,6 +28,7 @@ def broken(world: World, story: Story) -> list[str]:
         *(f"journal: {text}" for text in _journal(world, story)),
         *(f"record: {text}" for text in _record(world)),
         *(f"asked first: {text}" for text in _asked(world)),
+        *(f"abort: {text}" for text in _aborted(world)),
     ]
 
 
@@ -158,6 +161,17 @@ def _asked(world: World) -> Iterator[str]:
         if sent.signum != KILL or process in asked or not process.main or _lost(world, process):
             continue
         yield f"{process.name} (pid {process.pid}) was killed, and never asked to stop"
+
+
+def _aborted(world: World) -> Iterator[str]:
+    """An abort that was accepted is kept, whoever dies; nobody else's deploy is."""
+    accepted = {deploy for deploy, asked in world.asked_for if asked.what == ABORT and "ok" in asked.answer(0.0)}
+    for row in world.disk.rows("SELECT id, status FROM deploys WHERE id!='d0'"):
+        if row["id"] in accepted and row["status"] not in ("reverted", "failed", "down"):
+            yield f"{row['id']} was aborted, and ended {row['status']}"
+    for row in world.disk.rows("SELECT deploy FROM journal WHERE step='abort'"):
+        if row["deploy"] not in {deploy for deploy, asked in world.asked_for if asked.what == ABORT}:
+            yield f"nobody aborted {row['deploy']}"
 
 
 def _lost(world: World, process: Process) -> bool:

@@ -10,6 +10,7 @@ from sim_keeper import SimKeeper
 from sim_world import Died, Life, World
 
 from deployer.errors import DeployerError
+from deployer.host.control import Control
 from deployer.host.supervise import Core
 from deployer.host.supervisors.builtin import TRIES
 from deployer.model import DrainOrder, Identity, Spec
@@ -18,8 +19,9 @@ from deployer.model import DrainOrder, Identity, Spec
 class SimSupervisor:
     """*life*'s connection. A keeper that dies under a request is replaced by another, unasked."""
 
-    def __init__(self, world: World, life: Life) -> None:
+    def __init__(self, world: World, life: Life, control: Control) -> None:
         self._world = world
+        self._control = control
         self.life = life
         self.changed = False
         self._keeper: SimKeeper | None = None
@@ -41,15 +43,23 @@ class SimSupervisor:
         self._world.effect(self.life, "ask: confirm", (instance,))
         self._ask(lambda core: core.confirm(instance))
 
-    def move_deadline(self, instance: str, seconds: float | None) -> bool:
-        raise NotImplementedError("moving a deadline is not simulated")
+    def move_deadline(self, instance: str, deadline: float, who: str = "") -> bool:
+        world, at = self._world, self._world.at(deadline)
+        world.effect(self.life, "ask: move deadline", (instance, round(at - world.time, 3)))
+        before = sum(world.asked.get(instance, (at, 0.0)))
+        if at < before:  # from the moment of the request on, the keeper may use force
+            world.moves(instance, at)
+        moved: bool = self._ask(lambda core: core.move_deadline(instance, deadline, who))
+        if moved and at > before:
+            world.moves(instance, at)
+        return moved
 
     def wait(self, deadline: float) -> None:
         self._world.must_live(self.life)
         if self.changed:
             self.changed = False
             return
-        if self._keeper is not None:
+        if self._keeper is not None and not self._control.pending():
             self._world.pass_time(self._world.at(deadline), partial(self._woken, self._keeper))
             self.changed = False
         self._world.must_live(self.life)
@@ -60,7 +70,7 @@ class SimSupervisor:
             keeper.clients.remove(self)
 
     def _woken(self, keeper: SimKeeper) -> bool:
-        return self.changed or not self.life.alive or not keeper.life.alive
+        return self.changed or self._control.pending() or not self.life.alive or not keeper.life.alive
 
     def _ask(self, act: Callable[[Core], Any], looks: bool = False) -> Any:
         for _ in range(TRIES):

@@ -17,6 +17,7 @@ from sim_kernel import INIT, Kernel, Process
 from sim_settings import CEILING
 
 from deployer.host.clock import Clock
+from deployer.host.control import Asked, Control
 
 if TYPE_CHECKING:
     from sim_faults import Fault
@@ -74,6 +75,10 @@ class World:
         """What a keeper was about to do when it died: windows in which nobody can know what has been done."""
         self.asked: dict[str, tuple[float, float]] = {}
         """Instance → when it was first to drain, and the ceiling of that."""
+        self.control: Control | None = None
+        """Where people ask the deploy under way for something; its name is `under_way`."""
+        self.under_way = ""
+        self.asked_for: list[tuple[str, Asked]] = []
         self.born_broken: list[str] = []
         self.ids = 0
         self.lives = 0
@@ -237,6 +242,11 @@ class World:
                 proven = self.disk.rows("SELECT 1 FROM instances WHERE id=? AND confirmed=1", instance)
                 least = CEILING if proven else ceiling  # only a release that never proved itself may be hurried
                 self.asked[instance] = (at, min(before, self.time - at + least))
+
+    def moves(self, instance: str, deadline: float) -> None:
+        """A person has moved the ceiling of *instance*'s drain to *deadline*, which is the one that counts from here on."""
+        at, _ = self.asked.get(instance, (self.time, 0.0))
+        self.asked[instance] = (at, deadline - at)
 
     def trace(self) -> str:
         return "\n".join(

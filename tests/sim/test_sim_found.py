@@ -57,6 +57,14 @@ FOUND = (
         "push, deaf",
         (_f("disk full", "keeper: signal 15", 1), _f("keeper dies", "keeper: signal 15", 0.0, 8.0)),
     ),
+    Found(
+        "whoever is killed now was asked before", "push, working for minutes", (_f("now", "runner: answered: replace"),)
+    ),
+    Found(
+        "a zombie that takes the SIGKILL has not been killed",
+        "restart",
+        (_f("now", "runner: answered: replace"), _f("stall", "keeper: signal 9", 30.0)),
+    ),
     Found("what was made quiet is started afresh", "push, quiet", (_f("disk full", "runner: signal 10", 1),)),
 )
 

@@ -6,9 +6,9 @@ import pytest
 from sim_schedule import SYSTEMATIC, play, systematic
 
 CHUNKS = 12
-DRAWN = 4200
+DRAWN = 4800
 """Schedules with one to four faults, drawn."""
-EVERY = 2
+EVERY = 3
 """Of the walk through every effect with every kind of fault, each how-manieth is taken (all of it: replay.py)."""
 
 

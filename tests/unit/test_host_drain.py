@@ -133,6 +133,7 @@ def test_force_comes_at_the_ceiling_and_not_a_moment_before(tmp_path: Path) -> N
 
 def test_verdict_of_force_names_who_was_killed_and_after_how_long(tmp_path: Path) -> None:
     told = scene(tmp_path)
+    told.after(0)
     told.after(10)
     told.exits(100)
     told.code(-KILL)
@@ -142,6 +143,7 @@ def test_verdict_of_force_names_who_was_killed_and_after_how_long(tmp_path: Path
 
 def test_one_that_appears_while_others_are_killed_is_killed_too(tmp_path: Path) -> None:
     told = scene(tmp_path)
+    told.after(0)
     told.after(10)
     told.table.add(101, 100, sid=100)
     told.exits(100)
@@ -151,6 +153,7 @@ def test_one_that_appears_while_others_are_killed_is_killed_too(tmp_path: Path) 
 
 def test_nobody_survives_force_because_the_ceiling_was_lifted_too_late(tmp_path: Path) -> None:
     told = scene(tmp_path)
+    told.after(0)
     told.after(10)
     told.table.add(101, 100, sid=100)
     told.drain.move_deadline(told.clock.now() + 100)
@@ -160,12 +163,13 @@ def test_nobody_survives_force_because_the_ceiling_was_lifted_too_late(tmp_path:
 
 def test_one_that_cannot_be_killed_is_given_up_and_named(tmp_path: Path) -> None:
     told = scene(tmp_path)
+    told.after(0)
     told.table.forbidden.add(100)
     assert told.after(10) is None
     assert told.after(drain.STUCK_AFTER - 0.1) is None
     verdict = told.after(0.1)
     assert verdict is not None and verdict.verdict == "killed" and [one["pid"] for one in verdict.stuck] == [100]
-    assert told.table.sent == []
+    assert told.table.sent == [(100, TERM)]
 
 
 def test_moved_deadline_is_kept_by_the_next_keeper(tmp_path: Path) -> None:
@@ -173,6 +177,29 @@ def test_moved_deadline_is_kept_by_the_next_keeper(tmp_path: Path) -> None:
     told.drain.move_deadline(told.clock.now() + 60)
     assert told.after(30) is None and told.resumed().advance() is None
     assert told.table.sent == [(100, TERM)]
+
+
+def test_drain_that_is_ended_as_it_begins_asks_first_and_kills_after(tmp_path: Path) -> None:
+    told = scene(tmp_path)
+    told.drain.move_deadline(told.clock.now())
+    told.after(0)
+    assert told.table.sent == [(100, TERM)]
+    told.after(0)
+    assert told.table.sent == [(100, TERM), (100, KILL)]
+
+
+def test_one_that_nobody_can_ask_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    told = scene(tmp_path)
+    told.table.descriptors = 0
+    told.after(10)
+    assert told.drain.next_deadline() > told.clock.now(), "the keeper would turn round and round"
+
+
+def test_deadline_cannot_be_moved_once_force_was_used(tmp_path: Path) -> None:
+    told = scene(tmp_path)
+    told.after(0)
+    told.after(10)
+    assert not told.drain.move_deadline(told.clock.now() + 60)
 
 
 def test_stopped_process_is_woken_after_the_signal(tmp_path: Path) -> None:

@@ -72,6 +72,10 @@ class Control:
                 os.write(self._pipe[1], b"!")
         return asked
 
+    def pending(self) -> bool:
+        """Whether something waits to be taken up."""
+        return bool(self._asked)
+
     def take(self) -> Optional[Asked]:
         """The next request, or None when there is none."""
         with self._lock:

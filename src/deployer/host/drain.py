@@ -62,15 +62,22 @@ class Drain:
     def advance(self) -> Optional[Verdict]:
         """Do what is due now; the verdict once the whole tree has exited, else None."""
         members = self.instance.members()
-        if members and (self._forced_at is not None or self._clock.now() >= self.deadline):
+        if members and (self._forced_at is not None or (self._is_late() and not self._unasked(members))):
             self._force(members)
         elif members:
             self._ask(members)
         if not members:
             return self._verdict([])
         if self._forced_at is not None and self._clock.now() >= self._forced_at + STUCK_AFTER:
-            return self._verdict(members)
+            return self._verdict(self.instance.members())  # looked up again: we may have been held up since
         return None
+
+    def _is_late(self) -> bool:
+        return self._clock.now() >= self.deadline
+
+    def _unasked(self, members: List[Stat]) -> bool:
+        # A person may end the drain in the very moment in which it begins: asked first, killed after.
+        return not self._signalled and any(self.instance.tree.handle(stat.pid) for stat in members)
 
     def next_deadline(self) -> float:
         """When `advance` must be called even if no process has exited (monotonic seconds)."""
@@ -157,6 +164,9 @@ class Drain:
 
     def _verdict(self, stuck: List[Stat]) -> Verdict:
         code = self.instance.reap()
+        if code is not None and code != -signals.SIGKILL:  # a zombie takes a SIGKILL, too, and has not died of it
+            main = self.instance.main
+            self._killed.pop((main.pid, main.start), None)
         by_our_signal = code == -int(self._signal)
         if self._killed or stuck or self._forced_before:
             name = "killed"
