@@ -96,6 +96,11 @@ class Point:
         return self._reached.exists() and not self._armed.exists() and state(self.pid) == "T"
 
     @property
+    def passed(self) -> bool:
+        """Whether it stops, or is about to."""
+        return self._reached.exists()
+
+    @property
     def where(self) -> str:
         """What had been written last."""
         return self._reached.read_text().partition(" ")[2]

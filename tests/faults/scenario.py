@@ -103,9 +103,10 @@ def _kill(app: App, victims: str, point: Point, pushing: subprocess.Popen[str]) 
         second = Point(app, "resume", 1 + len(point.where) % 23)
         point.kill()
         wait_until(lambda: second.reached or not unfinished(app), within=ENDS_WITHIN, what="the second one stops")
-        if second.reached:
-            second.kill()
         second.disarm()
+        if second.passed:  # it may have come to its point just after the deploy was ended
+            wait_until(lambda: second.reached, what="the second one stands still")
+            second.kill()
     if victims not in ("agent", "client"):
         point.kill()
 

@@ -96,7 +96,7 @@ def revert(deploy: Deploy, reason: str) -> bool:
         deploy.journal.event("revert.started", reason=reason, log_tail=tail, aborted=aborted_by(deploy) is not None)
     flip_back(deploy)
     previous = deploy.request.previous
-    instance = back.get("instance") or new_instance_id()
+    instance = _who_comes_back(deploy, back.get("instance"))
     deploy.journal.begin("revert", instance=instance, reason=reason)
     if deploy.request.release and deploy.request.kind in ("push", "rollback"):
         deploy.state.execute("UPDATE releases SET state='failed' WHERE id=? AND state!='good'", deploy.request.release)
@@ -108,6 +108,21 @@ def revert(deploy: Deploy, reason: str) -> bool:
     deploy.journal.event("revert.finished", release=spec.release if spec else None, ok=ok, gap_ms=deploy.gap_ms)
     deploy.journal.done("revert", ok=ok)
     return ok
+
+
+def _who_comes_back(deploy: Deploy, asked: Optional[str]) -> str:
+    """
+    The instance of the old release that shall run: *asked* by a runner that died, or whoever has taken its place since.
+
+    One that was restarted meanwhile is not to be drained for a dead one; a start that a reboot undid proves nothing.
+    """
+    row = deploy.state.row("SELECT * FROM instances WHERE id=?", asked) if asked else None
+    if asked is None or row is None:
+        return asked or new_instance_id()
+    desired = deploy.supervisor.status()["desired"]
+    if desired and desired["id"] != asked and desired["release"] == row["release"]:
+        return str(desired["id"])
+    return asked if row["boot"] in (None, deploy.processes.boot) else new_instance_id()
 
 
 def _order_of_revert(deploy: Deploy) -> DrainOrder:
