@@ -19,7 +19,7 @@ from app import App, Result, wait_until
 from evidence import faults, running
 from victims import keepers, runners
 
-BEFORE_THE_SWAP = ("stage", "check", "replace")
+BEFORE_THE_SWAP = ("stage", "replace")
 
 
 def test_disk_that_gives_up_before_the_old_process_is_asked_to_stop_costs_nothing(tmp_path: Path, engine: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from disks import Disk, all_well, app_on_a_disk, looks_work, told_clearly
@@ -123,7 +124,7 @@ def test_full_disk_keeps_nobody_from_stopping_and_starting_the_service(tmp_path:
         all_well(app)
 
 
-def served(app: App, engine: Path) -> dict[str, object]:
+def served(app: App, engine: Path) -> dict[str, Any]:
     """The first release of *app* serves, run by the *engine* whose writes are points."""
     app.env["PYTHONPATH"] = str(engine)
     app.configure(args=[], **GATES)
