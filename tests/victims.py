@@ -102,6 +102,17 @@ def _another_boot(path: Path) -> None:
     database.close()
 
 
+def opened(pid: int) -> list[str]:
+    """What *pid* has open, as the links in /proc say it."""
+    return [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+
+
+def parent(pid: int) -> int:
+    """The parent of *pid*; 0 when it has gone."""
+    fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return int(fields[1]) if fields else 0
+
+
 def instance_of(pid: int) -> str:
     """The DEPLOYER_INSTANCE that *pid* was started as."""
     return environment_of(pid)["DEPLOYER_INSTANCE"]

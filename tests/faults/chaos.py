@@ -150,10 +150,3 @@ def chaos(count: int, seed: int, jobs: int) -> list[Story]:
     for worker in workers:
         worker.join()
     return stories
-
-
-if __name__ == "__main__":
-    import sys
-
-    made = chaos(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
-    print(len(made), "stories,", sum(bool(story.problems) for story in made), "with problems")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -11,13 +13,25 @@ from pathlib import Path
 from points import Point
 
 from app import App, alive, wait_until
-from victims import agents, keepers, kill, power_cut, rows, signals_to_mains, unfinished
+from victims import agents, keepers, kill, opened, parent, power_cut, rows, signals_to_mains, unfinished
 
 ENDS_WITHIN = 40.0
-VICTIMS = ("runner", "runner+resumed", "runner+client", "keeper", "agent", "client", "all", "power")
+VICTIMS = (
+    "runner",
+    "runner+resumed",
+    "runner+client",
+    "keeper",
+    "agent",
+    "client",
+    "all",
+    "power",
+    "abort",
+    "abort+runner",
+)
 """
 Who dies. `resumed`: the runner that goes on from the journal, too. `agent`: the client's end on the host. `all`: at once, but for
-the app. `power`: the app as well, and what was never synced is lost.
+the app. `power`: the app as well, and what was never synced is lost. `abort`: nobody, but a person wants the old release back;
+`abort+runner`: and the runner that was asked for it dies as soon as it has answered.
 """
 WITH_CLIENT = ("runner+client", "client", "all", "power")
 
@@ -40,6 +54,7 @@ class Run:
     tasks_lost: int = 0
     second_signals: int = 0
     dead: list[int] = field(default_factory=list)
+    aborted: int | None = None
     cut_at: float = 0.0
 
 
@@ -65,6 +80,8 @@ def run(app: App, victims: str, write: int | str, broken: bool, task: float = 1.
         made.reached, made.where = True, point.where
         if victims == "power":
             made.cut_at, made.dead = time.time(), power_cut(app, pushing.pid, point.pid)
+        elif victims.startswith("abort"):
+            made.aborted = _abort(app, victims, point)
         else:
             _kill(app, victims, point, pushing)
     point.disarm()
@@ -109,6 +126,35 @@ def _kill(app: App, victims: str, point: Point, pushing: subprocess.Popen[str]) 
             second.kill()
     if victims not in ("agent", "client"):
         point.kill()
+
+
+def _abort(app: App, victims: str, point: Point) -> int:
+    """Abort the push that stands still at *point*; the exit code of `deployer abort`."""
+    runner = point.pid
+    died = Point(app, "runner", "abort asked") if victims == "abort+runner" else None
+    aborting = app.start("abort", "--json", *(["--detach"] if died else []))
+    wait_until(lambda: _waits_for_an_answer(app, aborting.pid), within=ENDS_WITHIN, what="the runner was asked")
+    os.kill(runner, signal.SIGCONT)
+    if died:
+        wait_until(
+            lambda: died.reached or aborting.poll() is not None, within=ENDS_WITHIN, what="the abort is on record"
+        )
+        if died.reached:
+            died.kill()
+        died.disarm()
+    out, err = aborting.communicate(timeout=ENDS_WITHIN)
+    assert aborting.returncode in (0, 1), f"{out}{err}"
+    return aborting.returncode
+
+
+def _waits_for_an_answer(app: App, client: int) -> bool:
+    """Whether the engine of *client* has had a socket open for a while: it has asked the runner, which stands still."""
+    for _ in range(5):
+        mine = [pid for pid in agents(app) if parent(pid) == client]
+        if not mine or not any(name.startswith("socket:") for name in opened(mine[0])):
+            return False
+        time.sleep(0.04)
+    return True
 
 
 def kill_quietly(pid: int) -> None:
@@ -202,6 +248,9 @@ def _checks(
         f"a signal to a process of the dead boot: {after_death}": after_death,
         f"old process signalled, and it still serves: {signalled}": health["pid"] == before["pid"] and signalled,
         f"the client said {made.code}": made.code is not None and made.code not in codes,
+        f"abort said {made.aborted}, and the {made.serves} release serves": (
+            made.aborted is not None and "+" not in made.victims and (made.aborted == 0) != (made.serves == "old")
+        ),
         f"told as ended {len(ended)} times": len(ended) != 1,
         f"more keepers than one: {keepers(app)}": len(keepers(app)) > 1,
         f"exit code on record: {last['exit_code']}": made.code not in (None, last["exit_code"]),

@@ -4,6 +4,7 @@
 For each victim, for a good and for a broken release: the first run kills it after its first write to state.db, the next one
 after its second, until the push is over first. Each push finds a task in flight.
 
+With --chaos N: tell N random stories instead, of people and of faults.
 With --disk: let every fsync and every rename of every part fail with EIO instead, one a push (strace injects it).
 """
 
@@ -18,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import traced
+from chaos import Story, chaos
 from points import instrumented
 from scenario import VICTIMS, Run, describe, prepare, run
 
@@ -32,6 +34,8 @@ def main() -> int:
         engine = instrumented(Path(place))
         if options.disk:
             return disk(Path(place), engine, options)
+        if options.chaos:
+            return told(chaos(options.chaos, options.seed, options.jobs))
         jobs = [(victims, broken) for victims in options.victims for broken in (False, True)]
         with ThreadPoolExecutor(options.jobs) as pool:
             found = list(pool.map(lambda job: list(sweep(Path(place), engine, *job, every=options.every)), jobs))
@@ -39,6 +43,15 @@ def main() -> int:
     print(table(jobs, found))
     print(total(runs))
     return 1 if any(one.problems for one in runs) else 0
+
+
+def told(stories: list[Story]) -> int:
+    """The table of random stories; 1 when any of them had a problem."""
+    wrong = sum(bool(story.problems) for story in stories)
+    tasks, lost = sum(story.tasks for story in stories), sum(story.lost for story in stories)
+    twice = sum(story.second_signals for story in stories)
+    print(f"{len(stories)} stories, {tasks} tasks, {lost} lost, {twice} second signals, {wrong} with problems")
+    return 1 if wrong else 0
 
 
 def disk(place: Path, engine: Path, options: argparse.Namespace) -> int:
@@ -121,6 +134,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--every", type=int, default=1, metavar="N", help="try only every N-th moment")
     made.add_argument("--jobs", type=int, default=2, help="apps at once (2)")
     made.add_argument("--disk", action="store_true", help="let fsyncs and renames fail, instead of killing anybody")
+    made.add_argument("--chaos", type=int, default=0, metavar="N", help="N random stories instead (chaos.py)")
+    made.add_argument("--seed", type=int, default=1, help="the first story's seed (1)")
     made.add_argument("victims", nargs="*", default=VICTIMS, help=f"who dies: {', '.join(VICTIMS)}")
     return made
 
