@@ -92,7 +92,7 @@ class Host:
             self.resume(unfinished)
 
     def resume(self, deploy: str) -> None:
-        """`resume PATH DEPLOY`: what runner.main does once it has the lock."""
+        """`resume PATH DEPLOY`: what runner_process.main does once it has the lock."""
         world, life = self.world, self.world.born("runner")
         world.engine = life
         try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
-from deployer.host import drain, runner, supervise, swap
+from deployer.host import drain, revert, runner, supervise
 from deployer.host.drain import Drain
 from deployer.host.instance import Instance, from_row
 from deployer.host.journal import Journal
@@ -125,11 +125,11 @@ def _drain_only_in_memory() -> AbstractContextManager[Any]:
 
 
 def _never_handed_over() -> AbstractContextManager[Any]:
-    return mock.patch.object(swap, "handed_over", lambda deploy: False)
+    return mock.patch.object(runner, "handed_over", lambda deploy: False)
 
 
 def _current_not_flipped_back() -> AbstractContextManager[Any]:
-    return mock.patch.object(swap, "flip_back", lambda deploy: None)
+    return mock.patch.object(revert, "flip_back", lambda deploy: None)
 
 
 def _confirm_forgotten_by_a_resume() -> AbstractContextManager[Any]:

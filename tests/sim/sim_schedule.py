@@ -15,7 +15,7 @@ from sim_promises import broken
 from sim_stories import STORIES, Story, begin, tell
 from sim_world import Endless, World
 
-from deployer.host import ports, ready, supervise, swap
+from deployer.host import handover, ports, ready, supervise
 
 SYSTEMATIC = 1_000_000
 """Seeds from here on walk through every effect of every story, kind of fault by kind; below, everything is drawn."""
@@ -130,7 +130,7 @@ def in_this_world(world: World) -> Iterator[None]:
     with (
         mock.patch.object(supervise, "uuid4", lambda: _Ids(world)),
         mock.patch.object(ports, "ports_of", lambda pids: set()),
-        mock.patch.object(swap, "PROGRESS_EVERY", 300.0),
+        mock.patch.object(handover, "PROGRESS_EVERY", 300.0),
         mock.patch.object(ready, "FIRST_DELAY", 0.3),
         redirect_stderr(_Notes(world)),
     ):

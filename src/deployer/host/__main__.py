@@ -13,7 +13,7 @@ def main() -> int:
     elif role == "keeper":
         from deployer.host.keeper import main as run
     elif role == "resume":
-        from deployer.host.runner import main as run
+        from deployer.host.runner_process import main as run
     else:
         sys.stderr.write(f"unknown role {role!r}\n")
         return 2

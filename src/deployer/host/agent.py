@@ -16,7 +16,20 @@ import time
 from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional
 
 from deployer.errors import DeployerError, FailedError, LinkError, PreflightError
-from deployer.host import asking, disk, engine, envfile, following, lock, observe, runner, spawn, units, unix, waiting
+from deployer.host import (
+    asking,
+    disk,
+    engine,
+    envfile,
+    following,
+    lock,
+    observe,
+    runner_process,
+    spawn,
+    units,
+    unix,
+    waiting,
+)
 from deployer.host.deploy import Request, record
 from deployer.host.paths import HostPaths, resolve
 from deployer.host.planner import Planner
@@ -405,7 +418,7 @@ class Agent:
         pid = os.fork()
         if pid == 0:
             self._name_runner(request)
-            runner.start(self._paths, request, manifest, server)
+            runner_process.start(self._paths, request, manifest, server)
         server.close()
         self._let_go()
         return {"deploy": request.deploy, "release": request.release, "runner": pid}

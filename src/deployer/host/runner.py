@@ -1,5 +1,5 @@
 """
-One deploy, from the commit to its end: detached from the client, holding the lock, journaled.
+One deploy, from the commit to its end: step by step, journaled.
 
 May die at any moment. Before the promise was handed to the supervisor nothing has happened to the service; afterwards the
 supervisor keeps it, and `resume` finds the deploy in state.db and goes on.
@@ -7,44 +7,24 @@ supervisor keeps it, and `resume` finds the deploy in state.db and goes on.
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import socket
 import sys
-import threading
-import time
 import traceback
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping
 
-from deployer.errors import DeployerError, DownError, FailedError, GateError, LockedError
-from deployer.host import gates, lock, log_tails, pruning, spawn, steps, swap, unix
-from deployer.host.clock import Clock
-from deployer.host.control import Asked, Control
-from deployer.host.deploy import Deploy, Request
+from deployer.errors import DeployerError, FailedError, GateError
+from deployer.host import endings, gates, log_tails, pruning, revert, steps, swap
+from deployer.host.deploy import Deploy
+from deployer.host.endings import Outcome
+from deployer.host.handover import handed_over
 from deployer.host.heed import Aborted, aborted_by, heed, too_late
-from deployer.host.journal import Journal
-from deployer.host.keeper import open_log
-from deployer.host.paths import HostPaths
 from deployer.host.plan import GATES
-from deployer.host.process import Processes
+from deployer.host.proving import why_not
 from deployer.host.ready import NotReady
-from deployer.host.releases import Releases
-from deployer.host.state import State
-from deployer.host.supervisors.builtin import Builtin
 from deployer.host.tree import Tree
-from deployer.manifest import Manifest
-from deployer.model import EXIT_DONE, EXIT_DOWN, EXIT_FAILED, EXIT_KILLED, Identity
-from deployer.wire import frames
-from deployer.wire.redaction import Redactor
+from deployer.model import EXIT_DONE, EXIT_FAILED, Identity
 
 RESUMES = 20
 """How many runners may die of one deploy."""
-FOLLOWERS_WITHIN = 3.0
-"""Seconds that followers have to read the last events before the runner goes."""
-
 StepFunction = Callable[[Deploy], None]
 STEPS: Dict[str, StepFunction] = {
     "stage": steps.stage,
@@ -60,13 +40,6 @@ STEPS: Dict[str, StepFunction] = {
     "confirm": swap.confirm,
     "prune": pruning.prune,
 }
-
-
-@dataclass(frozen=True)
-class Outcome:
-    status: str
-    exit_code: int
-    error: Optional[DeployerError] = None
 
 
 class Runner:
@@ -102,7 +75,7 @@ class Runner:
         except DeployerError as error:
             return self._failed(error)
         except Exception as error:  # a bug of ours must still end the deploy in the record
-            _say_why()
+            say_why()
             bug = FailedError(
                 f"deployer failed: {type(error).__name__}: {error}", hint="this is a bug in deployer; see engine.log"
             )
@@ -114,7 +87,7 @@ class Runner:
         if aborted_by(self._deploy) and not too_late(self._deploy):
             return self._aborted()
         # Once it was asked to be quiet the old process refuses new work for good: the only way out is forward.
-        forward = swap.handed_over(self._deploy) or self._journal.has("quiet", "begin")
+        forward = handed_over(self._deploy) or self._journal.has("quiet", "begin")
         if self._resumed and self._deploy.request.steps and not forward:
             return self._undone()
         return self._run()
@@ -124,12 +97,7 @@ class Runner:
         if self._runs():
             self._journal.progress("warning", text=f"{error}: this deploy is brought to its end once that is mended")
             return
-        down = DownError(
-            "the deploy cannot go on: the host refuses to write it down",
-            cause=error.cause or str(error), state="THE SERVICE IS DOWN: the old process has gone; the keeper goes on trying",
-            hint="mend the disk of this host (df -h; df -i; dmesg), then call `deployer status`: the deploy goes on by itself",
-        )  # fmt: skip
-        self._journal.progress("host.finished", **self._result(Outcome("down", EXIT_DOWN, down)))
+        self._journal.progress("host.finished", **self._result(endings.unwritten(error)))
 
     def _runs(self) -> bool:
         try:
@@ -168,54 +136,33 @@ class Runner:
             except NotReady as error:
                 return self._revert(error)
             self._journal.done(step["step"])
-        return self._done()
-
-    def _done(self) -> Outcome:
-        killed = any(verdict["verdict"] == "killed" for verdict in self._deploy.verdicts)
-        return Outcome("done", EXIT_KILLED if killed else EXIT_DONE)
+        return endings.done(self._deploy)
 
     def _aborted(self) -> Outcome:
         """Somebody wants the old release back: as soon as nothing is lost by it."""
         deploy = self._deploy
-        title = f"{deploy.request.kind} aborted by {aborted_by(deploy)}"
-        if swap.handed_over(deploy) or self._journal.has("quiet", "begin"):
+        title = endings.aborted(deploy)
+        if handed_over(deploy) or self._journal.has("quiet", "begin"):
             return self._reverted(title)
         if self._resumed:
             self._end_gates()
-        return self._failed(FailedError(title, state=gates.OLD_SERVES, hint="push again when you like"))
+        return self._failed(FailedError(title, state=gates.OLD_SERVES, hint=endings.AGAIN))
 
     def _revert(self, error: NotReady) -> Outcome:
-        return self._reverted(swap.why_not(self._deploy, error))
+        return self._reverted(why_not(self._deploy, error))
 
     def _reverted(self, reason: str) -> Outcome:
         deploy = self._deploy
         done = self._journal.data("revert", "done")
-        came_back = bool(done["ok"]) if done else swap.revert(deploy, reason)
-        aborted = aborted_by(deploy) is not None
-        title = reason if aborted else f"{deploy.request.host} did not become ready on {deploy.request.release}"
-        cause = None if aborted else reason
-        if came_back:
-            back = (deploy.request.previous or {}).get("spec", {}).get("release")
-            state = f"the old release {back} serves again"
-            hint = "fix the release and push again; [check] or run.rehearse can find it before the old one is stopped"
-            hint = "push again when you like" if aborted else hint
-            return Outcome("reverted", EXIT_FAILED, FailedError(title, cause=cause, state=state, hint=hint))
-        if aborted and deploy.request.previous is None:
-            state = "nothing ran before, and nothing runs now"
-            return Outcome("failed", EXIT_FAILED, FailedError(title, state=state, hint="push again when you like"))
-        if deploy.request.previous is None:
-            state = "nothing ran before, and nothing runs now"
-        else:
-            state = "THE SERVICE IS DOWN: the old release would not start either; the keeper goes on trying"
-        hint = "see `deployer logs`; push a release that works"
-        return Outcome("down", EXIT_DOWN, DownError(title, cause=cause, state=state, hint=hint))
+        came_back = bool(done["ok"]) if done else revert.revert(deploy, reason)
+        return endings.gone_back(deploy, reason, came_back)
 
     def _failed(self, error: DeployerError) -> Outcome:
         deploy = self._deploy
         if self._journal.has("confirm", "done"):  # it serves: nothing that fails after that is worth a second swap
             self._journal.event("warning", text=error.title)
-            return self._done()
-        if swap.handed_over(deploy):
+            return endings.done(self._deploy)
+        if handed_over(deploy):
             # Past the point of no return: whatever broke, the service must end on a release that runs, a stop be a stop.
             # Proven already: to tear it down because a line could not be written would be the worse end. Another runner confirms.
             if deploy.request.kind == "stop" or self._journal.has("ready", "done"):
@@ -226,10 +173,10 @@ class Runner:
             return self._revert(NotReady(error.title))
         try:
             if self._journal.has("switch", "begin"):
-                swap.flip_back(deploy)
+                revert.flip_back(deploy)
             self._unstage()
         except (DeployerError, OSError):
-            _say_why()  # the disk again: the next push clears it away, and why this one failed is to be told
+            say_why()  # the disk again: the next push clears it away, and why this one failed is to be told
         return Outcome("failed", error.code, error)
 
     def _unstage(self) -> None:
@@ -269,47 +216,6 @@ class Runner:
             raise
 
 
-def start(paths: HostPaths, request: Request, manifest: Optional[Manifest], server: socket.socket) -> None:
-    """Be the runner of a deploy that was just committed, in a process forked for it. Never returns."""
-    code = 1
-    try:
-        _detach(paths)
-        log_tails.sign_in(request.deploy, "begins")
-        _serve(_build(paths, request, manifest), server)
-        code = 0
-    except BaseException:
-        _say_why()
-    finally:
-        os._exit(code)
-
-
-def _say_why() -> None:
-    """The exception being handled, into the engine's log; nothing when the disk refuses even that."""
-    try:
-        traceback.print_exc()
-        sys.stderr.flush()
-    except OSError:
-        pass
-
-
-def main(argv: List[str]) -> int:
-    """`resume PATH DEPLOY`: finish or undo a deploy whose runner died. Quietly nothing when somebody is at it."""
-    paths = HostPaths(Path(argv[0]))
-    state = State(paths.state)
-    row = _unfinished(state, argv[1])
-    if row is None or not _take_lock(paths, row):
-        return 0
-    _quiet_signals()
-    row = _unfinished(state, argv[1])  # again: its runner may have ended it before it let go of the lock
-    if row is not None:
-        log_tails.sign_in(row["id"], "resumes")
-        deploy = _build(paths, Request.from_json(json.loads(row["request"])), None)
-        if not take_up(deploy):
-            return 1
-        _serve(deploy, unix.listen(paths.runner_socket), resumed=True)
-    return 0
-
-
 def take_up(deploy: Deploy) -> bool:
     """Whether to go on with *deploy*, whose runner died; with what it knew. Too many have died of one that is given up."""
     _remember(deploy)
@@ -327,40 +233,6 @@ def _give_up(deploy: Deploy) -> None:
     Runner(deploy)._finish(Outcome("failed", EXIT_FAILED, error))
 
 
-def _unfinished(state: State, deploy: str) -> Optional[Dict[str, Any]]:
-    return state.row("SELECT * FROM deploys WHERE id=? AND ended_at IS NULL", deploy)
-
-
-def _take_lock(paths: HostPaths, row: Dict[str, Any]) -> bool:
-    who = {"deploy": row["id"], "kind": row["kind"], "who": row["who"], "since": row["started_at"], "pid": os.getpid()}
-    try:
-        lock.DeployLock(paths.lock).acquire(who, 0)
-    except LockedError:
-        return False
-    return True
-
-
-def _build(paths: HostPaths, request: Request, manifest: Optional[Manifest]) -> Deploy:
-    state = State(paths.state)
-    state.reserve()
-    journal = Journal(state, request.deploy, request.host, Redactor(_secrets(paths, request)))
-    if request.release and (request.kind != "push" or journal.has("stage", "done")):
-        journal.common["release"] = request.release
-    control = Control()
-    supervisor = Builtin(paths, request.deploy, control.fileno())
-    releases = Releases(paths.root)
-    return Deploy(request, paths, state, journal, supervisor, Clock(), Processes(), releases, control, manifest)
-
-
-def _secrets(paths: HostPaths, request: Request) -> Dict[str, str]:
-    if not request.release:
-        return {}
-    try:
-        return spawn.read_secrets(paths.secrets_of(request.release))
-    except DeployerError:
-        return {}  # a damaged file: the start will say so, and this deploy must be able to end
-
-
 def _remember(deploy: Deploy) -> None:
     """What the runner that died knew and the result needs: how the drains ended that it has told."""
     for event in deploy.journal.told("drain.finished"):
@@ -368,69 +240,13 @@ def _remember(deploy: Deploy) -> None:
         deploy.lost += event["lost"]
 
 
-def _serve(deploy: Deploy, server: socket.socket, resumed: bool = False) -> None:
-    followers: List[threading.Thread] = []
-    threading.Thread(target=_accept, args=(server, deploy, followers), daemon=True).start()
+def say_why() -> None:
+    """The exception being handled, into the engine's log; nothing when the disk refuses even that."""
     try:
-        Runner(deploy, resumed).run()
-        deploy.supervisor.close()
-    finally:
-        deploy.control.close()
-        deploy.journal.close()
-        deadline = time.monotonic() + FOLLOWERS_WITHIN
-        for follower in list(followers):
-            follower.join(max(0.0, deadline - time.monotonic()))
-
-
-def _accept(server: socket.socket, deploy: Deploy, followers: List[threading.Thread]) -> None:
-    while True:
-        try:
-            connection, _ = server.accept()
-        except OSError:
-            return
-        thread = threading.Thread(target=_follower, args=(connection, deploy), daemon=True)
-        followers.append(thread)
-        thread.start()
-
-
-def _follower(connection: socket.socket, deploy: Deploy) -> None:
-    with connection, connection.makefile("rb") as stream:
-        try:
-            request = frames.read(stream)
-        except (OSError, frames.BrokenFrame):
-            return
-        if not isinstance(request, dict):
-            return
-        if request.get("op") == "follow":
-            deploy.journal.follow(int(request.get("since") or 0), lambda event: _send(connection, event))
-        elif request.get("op") == "control":
-            asked = Asked(str(request["what"]), str(request["who"]), float(request.get("seconds") or 0))
-            _send(connection, deploy.control.ask(asked).answer())
-
-
-def _send(connection: socket.socket, event: Dict[str, Any]) -> bool:
-    try:
-        connection.sendall(frames.pack(event))
+        traceback.print_exc()
+        sys.stderr.flush()
     except OSError:
-        return False
-    return True
-
-
-def _detach(paths: HostPaths) -> None:
-    os.setsid()
-    _quiet_signals()
-    log = open_log(paths)
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    os.dup2(log, 2)
-    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - lives as long as the process
-
-
-def _quiet_signals() -> None:
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        pass
 
 
 assert set(GATES) <= set(STEPS)

@@ -1,0 +1,82 @@
+"""The drain's story, told to who listens: begun, under way, how it ended and what was lost. Each of it once, over every resume."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any, Dict, Optional
+
+from deployer.host import drain_history
+from deployer.host.deploy import Deploy
+from deployer.host.watch import Watch
+from deployer.model import DrainOrder, Verdict
+
+
+def begun(deploy: Deploy, old: Dict[str, Any], order: DrainOrder) -> None:
+    if told(deploy, "drain.started", old["pid"]):
+        return
+    row = deploy.state.row("SELECT ceiling FROM drains WHERE instance=?", old["id"])
+    ceiling = row["ceiling"] if row else order.ceiling
+    known = None if deploy.journal.has("revert", "begin") else drain_history.past(deploy.state)
+    deploy.journal.event(
+        "drain.started", pid=old["pid"], ceiling_s=ceiling, command=old["command"], signal=order.signal,
+        expected=drain_history.expected(known),
+    )  # fmt: skip
+    if not deploy.journal.has("revert", "begin"):
+        _warn_of_the_deaf(deploy, old, order)
+        _warn_of_the_ceiling(deploy, drain_history.warning(known, ceiling))
+
+
+def ended(deploy: Deploy, old: str, watch: Watch, running: bool) -> bool:
+    row = deploy.state.row("SELECT verdict FROM drains WHERE instance=?", old)
+    if row is not None and row["verdict"] is not None:
+        verdict = json.loads(row["verdict"])
+    elif row is None and not running:
+        verdict = _by_itself(deploy, old)
+    else:
+        return False
+    died = (verdict["exit_code"] or 0) < 0
+    verdict["lost"] = (
+        watch.lost() if verdict["verdict"] == "killed" or (verdict["verdict"] == "exited" and died) else []
+    )
+    verdict["instance"] = old
+    verdict["tasks"] = watch.worked()
+    deploy.verdicts.append(verdict)
+    deploy.lost += verdict["lost"]
+    pid = (deploy.state.row("SELECT pid FROM instances WHERE id=?", old) or {}).get("pid")
+    deploy.journal.event("drain.finished", pid=pid, **verdict)
+    return True
+
+
+def progress(deploy: Deploy, one: Dict[str, Any], watch: Watch) -> None:
+    waited, left = one["drain"]["waited_s"], one["drain"]["left_s"]
+    deploy.journal.progress(
+        "drain.progress", pid=one["pid"], elapsed_s=round(waited, 1), ceiling_s=round(waited + left, 1),
+        health=watch.answer.health, busy=watch.answer.busy, tasks=watch.answer.tasks, processes=one["processes"],
+        heard=watch.heard(), status=one["status"],
+    )  # fmt: skip
+
+
+def told(deploy: Deploy, name: str, pid: int) -> bool:
+    """Whether a runner that died has told this already."""
+    return any(event["pid"] == pid for event in deploy.journal.told(name))
+
+
+def _warn_of_the_deaf(deploy: Deploy, old: Dict[str, Any], order: DrainOrder) -> None:
+    pids = [process["pid"] for process in old.get("processes", [])]
+    if not deploy.processes.heard(pids, signal.Signals[order.signal]):
+        deploy.journal.event(
+            "warning",
+            text=f"pid {old['pid']} has no handler for {order.signal}: it dies of it at once, with whatever it is working on",
+        )
+
+
+def _warn_of_the_ceiling(deploy: Deploy, text: Optional[str]) -> None:
+    if text and not any(event["text"] == text for event in deploy.journal.told("warning")):
+        deploy.journal.event("warning", text=text)
+
+
+def _by_itself(deploy: Deploy, old: str) -> Dict[str, Any]:
+    # It exited between our look and the promise: nobody will ever drain it, so there is nothing to wait for.
+    code = (deploy.state.row("SELECT exit_code FROM instances WHERE id=?", old) or {}).get("exit_code")
+    return Verdict("exited" if code else "clean", code, 0.0).to_json()

@@ -1,0 +1,168 @@
+"""
+The process around a runner: detached from the client, holding the lock, listening to followers and to people.
+
+Forked by the agent at the commit (`start`), or started anew for a deploy whose runner died (`main`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from deployer.errors import DeployerError, LockedError
+from deployer.host import lock, log_tails, spawn, unix
+from deployer.host.clock import Clock
+from deployer.host.control import Asked, Control
+from deployer.host.deploy import Deploy, Request
+from deployer.host.journal import Journal
+from deployer.host.keeper import open_log
+from deployer.host.paths import HostPaths
+from deployer.host.process import Processes
+from deployer.host.releases import Releases
+from deployer.host.runner import Runner, say_why, take_up
+from deployer.host.state import State
+from deployer.host.supervisors.builtin import Builtin
+from deployer.manifest import Manifest
+from deployer.wire import frames
+from deployer.wire.redaction import Redactor
+
+FOLLOWERS_WITHIN = 3.0
+"""Seconds that followers have to read the last events before the runner goes."""
+
+
+def start(paths: HostPaths, request: Request, manifest: Optional[Manifest], server: socket.socket) -> None:
+    """Be the runner of a deploy that was just committed, in a process forked for it. Never returns."""
+    code = 1
+    try:
+        _detach(paths)
+        log_tails.sign_in(request.deploy, "begins")
+        _serve(_build(paths, request, manifest), server)
+        code = 0
+    except BaseException:
+        say_why()
+    finally:
+        os._exit(code)
+
+
+def main(argv: List[str]) -> int:
+    """`resume PATH DEPLOY`: finish or undo a deploy whose runner died. Quietly nothing when somebody is at it."""
+    paths = HostPaths(Path(argv[0]))
+    state = State(paths.state)
+    row = _unfinished(state, argv[1])
+    if row is None or not _take_lock(paths, row):
+        return 0
+    _quiet_signals()
+    row = _unfinished(state, argv[1])  # again: its runner may have ended it before it let go of the lock
+    if row is not None:
+        log_tails.sign_in(row["id"], "resumes")
+        deploy = _build(paths, Request.from_json(json.loads(row["request"])), None)
+        if not take_up(deploy):
+            return 1
+        _serve(deploy, unix.listen(paths.runner_socket), resumed=True)
+    return 0
+
+
+def _unfinished(state: State, deploy: str) -> Optional[Dict[str, Any]]:
+    return state.row("SELECT * FROM deploys WHERE id=? AND ended_at IS NULL", deploy)
+
+
+def _take_lock(paths: HostPaths, row: Dict[str, Any]) -> bool:
+    who = {"deploy": row["id"], "kind": row["kind"], "who": row["who"], "since": row["started_at"], "pid": os.getpid()}
+    try:
+        lock.DeployLock(paths.lock).acquire(who, 0)
+    except LockedError:
+        return False
+    return True
+
+
+def _build(paths: HostPaths, request: Request, manifest: Optional[Manifest]) -> Deploy:
+    state = State(paths.state)
+    state.reserve()
+    journal = Journal(state, request.deploy, request.host, Redactor(_secrets(paths, request)))
+    if request.release and (request.kind != "push" or journal.has("stage", "done")):
+        journal.common["release"] = request.release
+    control = Control()
+    supervisor = Builtin(paths, request.deploy, control.fileno())
+    releases = Releases(paths.root)
+    return Deploy(request, paths, state, journal, supervisor, Clock(), Processes(), releases, control, manifest)
+
+
+def _secrets(paths: HostPaths, request: Request) -> Dict[str, str]:
+    if not request.release:
+        return {}
+    try:
+        return spawn.read_secrets(paths.secrets_of(request.release))
+    except DeployerError:
+        return {}  # a damaged file: the start will say so, and this deploy must be able to end
+
+
+def _serve(deploy: Deploy, server: socket.socket, resumed: bool = False) -> None:
+    followers: List[threading.Thread] = []
+    threading.Thread(target=_accept, args=(server, deploy, followers), daemon=True).start()
+    try:
+        Runner(deploy, resumed).run()
+        deploy.supervisor.close()
+    finally:
+        deploy.control.close()
+        deploy.journal.close()
+        deadline = time.monotonic() + FOLLOWERS_WITHIN
+        for follower in list(followers):
+            follower.join(max(0.0, deadline - time.monotonic()))
+
+
+def _accept(server: socket.socket, deploy: Deploy, followers: List[threading.Thread]) -> None:
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        thread = threading.Thread(target=_follower, args=(connection, deploy), daemon=True)
+        followers.append(thread)
+        thread.start()
+
+
+def _follower(connection: socket.socket, deploy: Deploy) -> None:
+    with connection, connection.makefile("rb") as stream:
+        try:
+            request = frames.read(stream)
+        except (OSError, frames.BrokenFrame):
+            return
+        if not isinstance(request, dict):
+            return
+        if request.get("op") == "follow":
+            deploy.journal.follow(int(request.get("since") or 0), lambda event: _send(connection, event))
+        elif request.get("op") == "control":
+            asked = Asked(str(request["what"]), str(request["who"]), float(request.get("seconds") or 0))
+            _send(connection, deploy.control.ask(asked).answer())
+
+
+def _send(connection: socket.socket, event: Dict[str, Any]) -> bool:
+    try:
+        connection.sendall(frames.pack(event))
+    except OSError:
+        return False
+    return True
+
+
+def _detach(paths: HostPaths) -> None:
+    os.setsid()
+    _quiet_signals()
+    log = open_log(paths)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(log, 2)
+    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - lives as long as the process
+
+
+def _quiet_signals() -> None:
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
