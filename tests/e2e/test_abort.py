@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import re
 import signal
 import subprocess
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from app import App, Result, alive, wait_until
-from victims import kill, rows, runners, signals_to_mains
+from victims import keeper, kill, rows, runners, signals_to_mains
 
 
 def end(pushing: subprocess.Popen[str]) -> Result:
@@ -193,3 +195,19 @@ def test_abort_with_nothing_under_way_says_so(app: App) -> None:
     app.push()
     result = app.run("abort", "--json", check=0)
     assert result.event("abort.finished")["status"] == "nothing"
+
+
+def test_abort_of_a_deploy_whose_runner_only_lets_go_of_the_lock_tells_how_it_ended(app: App) -> None:
+    """Its record has ended, its lock is still held: nothing is left to stop, least of all what holds the lock."""
+    app.push()
+    holding = app.host / ".deployer" / "lock"
+    last = one_deploy_ended(app, "done", 0)
+    said = {"deploy": last["id"], "kind": "push", "who": "me", "since": 1.0, "pid": keeper(app)}
+    with holding.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(json.dumps(said).ljust(300))
+        file.flush()
+        result = app.run("abort", "--json")
+    assert (result.code, "before it could be aborted" in result.err) == (1, True), result.err
+    assert app.run("drain", "--now").code == 0
+    assert keeper(app) == said["pid"]

@@ -133,7 +133,11 @@ def _abort(app: App, victims: str, point: Point) -> int:
     runner = point.pid
     died = Point(app, "runner", "abort asked") if victims == "abort+runner" else None
     aborting = app.start("abort", "--json", *(["--detach"] if died else []))
-    wait_until(lambda: _waits_for_an_answer(app, aborting.pid), within=ENDS_WITHIN, what="the runner was asked")
+    wait_until(
+        lambda: _waits_for_an_answer(app, aborting.pid) or aborting.poll() is not None,
+        within=ENDS_WITHIN,
+        what="it asked",
+    )
     os.kill(runner, signal.SIGCONT)
     if died:
         wait_until(

@@ -126,13 +126,15 @@ def test_every_wait_can_see_that_something_was_asked_and_that_it_was_taken() -> 
     control.close()
 
 
-def test_deploy_that_ends_refuses_what_was_queued_and_what_comes() -> None:
+def test_deploy_that_ends_tells_so_to_what_was_queued_and_what_comes() -> None:
     control = Control()
-    queued = control.ask(Asked(ABORT, "ada"))
+    queued = [control.ask(Asked(what, "ada")) for what in (ABORT, NOW)]
     control.close()
     control.close()
-    late = control.ask(Asked(ABORT, "bob"))
-    assert [one.answer(0.0)["error"]["title"] for one in (queued, late)] == ["the deploy has just ended"] * 2
+    late = [control.ask(Asked(what, "bob")) for what in (ABORT, NOW)]
+    for aborting, ending in (queued, late):
+        assert aborting.answer(0.0) == {"ok": {"over": True}}
+        assert ending.answer(0.0)["error"]["title"] == "the deploy has just ended"
 
 
 def test_runner_that_is_busy_is_told_of_as_busy() -> None:

@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional
 
 from deployer.errors import DeployerError, FailedError
 from deployer.host import disk, lock, unix
-from deployer.host.control import ABORT, ANSWER_WITHIN, NOW
+from deployer.host.control import ABORT, ANSWER_WITHIN, NOW, over
 from deployer.host.paths import HostPaths
 from deployer.host.process import Handle, Processes
 from deployer.host.state import State
@@ -26,27 +26,31 @@ Facts = Dict[str, Any]
 
 def control(paths: HostPaths, what: str, who: str, seconds: float) -> Facts:
     """
-    Do *what* (abort, extend, now) to the deploy under way. `nothing` is True when there is none.
+    Do *what* (abort, extend, now) to the deploy under way. `nothing` is True when there is none, `prepared` when it was stopped
+    before it was handed over to this host, `over` when it had just ended.
 
     Raises FailedError when it is under way and this cannot be done to it (any more).
     """
     deadline = time.monotonic() + FOUND_WITHIN
-    told: Optional[int] = None
+    stopped: Optional[str] = None
     while time.monotonic() < deadline:
-        unfinished = _unfinished(paths)
         holder = {} if lock.free(paths.lock) else lock.holder(paths.lock)
-        if unfinished is None and not holder:
-            return _without_deploy(paths, what, who, seconds) if told is None else {"deploy": None, "prepared": True}
-        if unfinished is None and what != ABORT:
-            raise _preparing(holder)
-        if unfinished is None and told != holder.get("pid"):
-            told = _stop_agent(paths, holder, who)
-        elif unfinished is not None:
+        unfinished = _unfinished(paths)
+        held = str(holder.get("deploy") or stopped or "")
+        if unfinished is not None:
             answer = _ask_runner(paths, {"op": "control", "what": what, "who": who, "seconds": seconds})
             if answer is not None:
-                return answer
+                return {"deploy": unfinished, **answer}
             if not holder:
                 builtin.resume(paths, unfinished)
+        elif held and _is_recorded(paths, held):  # by now it is: its runner lets go of the lock a moment after the end
+            return _over(held, what)
+        elif not holder:
+            return {"deploy": None, "prepared": True} if stopped else _without_deploy(paths, what, who, seconds)
+        elif what != ABORT:
+            raise _preparing(holder)
+        elif stopped != held and _stop_agent(paths, holder, who):
+            stopped = held
         time.sleep(LOOK_AGAIN)
     raise FailedError(
         f"nobody on the host answers for the deploy under way within {FOUND_WITHIN:g} s",
@@ -76,6 +80,23 @@ def _unfinished(paths: HostPaths) -> Optional[str]:
         state.close()
 
 
+def _is_recorded(paths: HostPaths, deploy: str) -> bool:
+    """Whether *deploy* was handed over to this host, ended or not."""
+    if not paths.state.exists():
+        return False
+    state = State(paths.state)
+    try:
+        return state.row("SELECT 1 FROM deploys WHERE id=?", deploy) is not None
+    finally:
+        state.close()
+
+
+def _over(deploy: str, what: str) -> Facts:
+    if what != ABORT:
+        raise over()
+    return {"deploy": deploy, "over": True}
+
+
 def _ask_runner(paths: HostPaths, request: Facts) -> Optional[Facts]:
     """The runner's answer; None when none answers."""
     try:
@@ -93,18 +114,18 @@ def _ask_runner(paths: HostPaths, request: Facts) -> Optional[Facts]:
     return found
 
 
-def _stop_agent(paths: HostPaths, holder: Facts, who: str) -> Optional[int]:
-    """Tell the agent that prepares a deploy for its client to let go; its pid, or None when it is not there any more."""
+def _stop_agent(paths: HostPaths, holder: Facts, who: str) -> bool:
+    """Tell the agent that prepares a deploy for its client to let go; False when it is not there any more."""
     handle = _agent(holder)
     if handle is None:
-        return None
+        return False
     try:
         note = {"deploy": holder.get("deploy"), "who": who, "at": time.time()}
         disk.write_atomically(str(paths.abort), json.dumps(note).encode())
         handle.send(signal.SIGTERM)  # it knows better than to die of it in the middle of handing over
     finally:
         handle.close()
-    return int(holder["pid"])
+    return True
 
 
 def _agent(holder: Facts) -> Optional[Handle]:

@@ -33,6 +33,13 @@ class Asked:
         """It was not done, and will not be."""
         self._settle({"error": error.to_json()})
 
+    def too_late(self) -> None:
+        """The deploy has ended by itself: who wanted to abort it sees how, anybody else is refused."""
+        if self.what == ABORT:
+            self.done(over=True)
+        else:
+            self.refused(over())
+
     def answer(self, within: float = ANSWER_WITHIN) -> Dict[str, Any]:
         """What became of it: `ok` or `error`."""
         if self._answered.wait(within) and self._answer is not None:
@@ -62,10 +69,10 @@ class Control:
             return self._pipe[0]
 
     def ask(self, asked: Asked) -> Asked:
-        """Queue *asked* for the runner. Refused at once when the deploy has ended."""
+        """Queue *asked* for the runner; answered at once when the deploy has ended."""
         with self._lock:
             if self._closed:
-                asked.refused(over())
+                asked.too_late()
                 return asked
             self._asked.append(asked)
             if self._pipe is not None:
@@ -86,7 +93,7 @@ class Control:
             return self._asked.popleft()
 
     def close(self) -> None:
-        """The deploy has ended: what is still queued, and what comes, is refused."""
+        """The deploy has ended: what is still queued, and what comes, is told so."""
         with self._lock:
             if self._closed:
                 return
@@ -96,7 +103,7 @@ class Control:
                 os.close(fd)
             self._pipe = None
         for asked in left:
-            asked.refused(over())
+            asked.too_late()
 
 
 def over() -> FailedError:
