@@ -40,6 +40,7 @@ def test_second_push_is_refused_and_told_who_holds_the_lock_since_when(app: App)
     out, _ = first.communicate(timeout=30)
     deploy = json.loads(out.splitlines()[0])
     assert f"push {deploy['deploy']} by {deploy['who']}, for " in second.err
+    assert "at prepare" in second.err
     assert "--wait-lock" in second.err
     assert first.returncode == 0
     assert len(signals(app)) == 1
@@ -54,7 +55,11 @@ def test_second_push_waits_with_wait_lock_and_finds_nothing_left_to_do(app: App)
     second = app.push("--wait-lock", "30s", "--no-build")
     assert first.wait(10) == 0
     assert second.event("push.finished")["status"] == "unchanged"
-    first.communicate()
+    assert faults(second) == []
+    behind = second.event("lock.waiting")["behind"]
+    assert behind["deploy"] == json.loads(first.communicate()[0].splitlines()[0])["deploy"]
+    assert behind["for_s"] >= 0
+    assert "@" in behind["who"]
 
 
 def test_newer_push_supersedes_one_that_waits_and_never_the_one_under_way(app: App) -> None:

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional
 
-from deployer.errors import DeployerError, FailedError, LinkError, PreflightError
+from deployer.errors import DeployerError, FailedError, LinkError, LockedError, PreflightError
 from deployer.host import (
     asking,
     disk,
@@ -31,6 +31,7 @@ from deployer.host import (
     waiting,
 )
 from deployer.host.deploy import Request, record
+from deployer.host.journal import timestamp
 from deployer.host.paths import HostPaths, resolve
 from deployer.host.planner import Planner
 from deployer.host.process import Processes, require_linux
@@ -269,14 +270,52 @@ class Agent:
         holding = lock.DeployLock(self._paths.lock)
         wait = float(self._opened.get("wait_lock") or 0)
         place = waiting.Place(self._paths.waiting, who)
+        told: List[str] = []
+
+        def look() -> None:
+            place.require_wanted()
+            behind = str(holding.behind.get("deploy") or "")
+            if wait > 0 and behind and behind not in told:
+                told.append(behind)
+                self._send({"event": self._waiting_for(holding.behind, who)})
+
         try:
             if wait > 0:
                 place.take(bool(self._opened.get("supersede")))
-            mine = {**who, "since": time.time(), "pid": os.getpid()}
-            holding.acquire(mine, wait, self._in.fileno(), place.require_wanted)
+            holding.acquire({**who, "since": time.time(), "pid": os.getpid()}, wait, self._in.fileno(), look)
+        except LockedError as error:
+            step = self._step_of(holding.behind)
+            error.cause = f"{error.cause}, at {step}" if step and holding.behind else error.cause
+            raise
         finally:
             place.leave()
         self._lock = holding
+
+    def _waiting_for(self, behind: Params, who: Params) -> Params:
+        named = {name: behind.get(name) for name in ("deploy", "kind", "who")}
+        since = behind.get("since")
+        named.update(for_s=round(time.time() - since, 1) if isinstance(since, (int, float)) else None)
+        host = str(self._opened["target"].get("host") or "local")
+        return {
+            "v": 1, "time": timestamp(time.time()), "deploy": who["deploy"], "host": host, "event": "lock.waiting",
+            "behind": {**named, "step": self._step_of(behind)},
+        }  # fmt: skip
+
+    def _step_of(self, behind: Params) -> Optional[str]:
+        """What the deploy that holds the lock is doing; None where that cannot be read."""
+        try:
+            if not self._paths.state.exists():
+                return "prepare"
+            state = State(self._paths.state)
+        except DeployerError:
+            return None
+        try:
+            row = state.row("SELECT step FROM deploys WHERE id=? AND ended_at IS NULL", behind.get("deploy"))
+        except DeployerError:
+            return None
+        finally:
+            state.close()
+        return str(row["step"]) if row else "prepare"
 
     def _preflight(self, params: Params) -> Params:
         settings, target = params["settings"], params["target"]

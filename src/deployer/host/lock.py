@@ -25,7 +25,7 @@ class DeployLock:
     """
     Held from `acquire` until every process that inherited it by fork has gone or let go.
 
-    `behind` is who held it where it had to be waited for, as in `holder`.
+    `behind` is who held it last where it had to be waited for, as in `holder`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,7 +68,7 @@ class DeployLock:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
             except BlockingIOError:
-                self.behind = self.behind or _other(self._path)
+                self.behind = _other(self._path) or self.behind
                 if time.monotonic() >= deadline or _closed(client):
                     return False
                 look()

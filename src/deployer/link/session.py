@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from deployer.errors import DeployerError, LinkError
@@ -36,6 +36,15 @@ class Session:
         """The engine's answer to *op*. Raises the DeployerError that it met."""
         self._send(op, params)
         return self._answer()
+
+    def call_telling(self, tell: Callable[[dict[str, Any]], None], op: str, **params: Any) -> Any:
+        """As `call`; the events that come before the answer go to *tell*."""
+        self._send(op, params)
+        while True:
+            frame = self._channel.receive()
+            if not isinstance(frame, dict) or "event" not in frame:
+                return self._answered(frame)
+            tell(frame["event"])
 
     def upload(self, key: str, size: int, content: BinaryIO) -> int:
         """Send one file's content, *size* bytes, for the store; the bytes that went over the link."""
@@ -88,7 +97,9 @@ class Session:
             pass  # it went without a word
 
     def _answer(self) -> Any:
-        frame = self._channel.receive()
+        return self._answered(self._channel.receive())
+
+    def _answered(self, frame: frames.Frame | None) -> Any:
         if not isinstance(frame, dict):
             raise LinkError(f"the link to {self.host} closed in the middle of a request")
         return self._unwrap(frame)

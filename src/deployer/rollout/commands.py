@@ -43,7 +43,9 @@ def _commit(
     session: Session, config: Config, kind: str, options: PushOptions, stream: Stream, release: str | None
 ) -> None:
     asked = {"kind": kind, "who": who(), **look(config)}
-    facts = session.call("open", deploy=stream.deploy, wait_lock=options.wait_lock, detach=options.detach, **asked)
+    facts = session.call_telling(
+        stream.passed, "open", deploy=stream.deploy, wait_lock=options.wait_lock, detach=options.detach, **asked
+    )
     stream.serving = (facts["instance"] or {}).get("release")
     commit(session, stream, release=release, **asked)
 

@@ -128,8 +128,8 @@ def _require_host(config: Config, options: PushOptions) -> None:
 
 def _push_to(session: Session, config: Config, options: PushOptions, stream: Stream, values: dict[str, str]) -> None:
     asked = {"who": who(), **look(config)}
-    facts = session.call(
-        "open", deploy=stream.deploy, kind="push", wait_lock=options.wait_lock, supersede=options.supersede,
+    facts = session.call_telling(
+        stream.passed, "open", deploy=stream.deploy, kind="push", wait_lock=options.wait_lock, supersede=options.supersede,
         detach=options.detach, **asked,
     )  # fmt: skip
     stream.serving = (facts["instance"] or {}).get("release")

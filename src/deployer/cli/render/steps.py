@@ -33,6 +33,7 @@ class Steps:
                 host, "drain", "more", text.took(event.get("by_s")), _moved(event, "may take {ceiling} in all")
             ),
             "drain.cut_short": lambda event, host: Line(host, "drain", "now", "", _moved(event, "is ended now")),
+            "lock.waiting": lambda event, host: Line(host, "lock", "...", "", _behind(event)),
             "abort.asked": lambda event, host: Line(host, "abort", "...", "", f"asked by {event.get('who')}"),
             "resumed": lambda event, host: Line(host, "resume", "ok", "", str(event.get("text"))),
             "drain.finished": lambda event, host: drain.finished(event),
@@ -85,6 +86,15 @@ class Steps:
         if event.get("ok") is False:
             return Line(host, "revert", "FAILED", spent, f"{release} did not start either")
         return Line(host, "revert", "ok", spent, f"back on {release}")
+
+
+def _behind(event: Event) -> str:
+    behind = event.get("behind") or {}
+    held = text.took(behind.get("for_s"))
+    return text.joined(
+        f"waiting for {behind.get('kind')} {behind.get('deploy')} by {behind.get('who')}",
+        f"at {behind['step']}" if behind.get("step") else None, f"under way for {held}" if held else None,
+    )  # fmt: skip
 
 
 def _moved(event: Event, what: str) -> str:
