@@ -30,6 +30,7 @@ from deployer.host import (
     unix,
     waiting,
 )
+from deployer.host.control import WORDS
 from deployer.host.deploy import Request, record
 from deployer.host.journal import timestamp
 from deployer.host.paths import HostPaths, resolve
@@ -97,17 +98,19 @@ class Agent:
         while True:
             try:
                 request = self._next()
+                if request is None:
+                    return
+                if isinstance(request, bytes):
+                    raise frames.BrokenFrame("bytes without a request")
+                answer = self._answer(request)
             except _Stopped:
                 self._send({"id": None, "error": self._aborted().to_json()})
                 return
-            if request is None:
-                return
-            if isinstance(request, bytes):
-                raise frames.BrokenFrame("bytes without a request")
-            self._send(self._answer(request))
+            self._send(answer)
 
     def _next(self) -> Optional[frames.Frame]:
-        # Whoever aborts sends SIGTERM. It counts between two requests only: nothing may be cut in two, least of all a commit.
+        # Whoever aborts sends SIGTERM. It counts only while we wait for the client: nothing else may be cut in two, least of all
+        # a commit. Half a file is no loss: the store counts only whole ones.
         self._reading = True
         try:
             if self._told_to_stop and self._lock is not None:
@@ -269,7 +272,7 @@ class Agent:
     def _acquire(self, who: Params) -> None:
         holding = lock.DeployLock(self._paths.lock)
         wait = float(self._opened.get("wait_lock") or 0)
-        place = waiting.Place(self._paths.waiting, who)
+        place = waiting.Place(self._paths.waiting, {**who, "since": self._opened.get("opened", {}).get("at")})
         told: List[str] = []
 
         def look() -> None:
@@ -423,7 +426,7 @@ class Agent:
     def _pieces(self, size: int) -> Iterator[bytes]:
         left = size
         while left > 0:
-            piece = frames.read(self._in)
+            piece = self._next()
             if not isinstance(piece, bytes):
                 raise frames.BrokenFrame("the upload broke off")
             left -= len(piece)
@@ -492,7 +495,12 @@ class Agent:
         return {}
 
     def _control(self, params: Params) -> Params:
-        return asking.control(self._paths, str(params["what"]), str(params["who"]), float(params.get("seconds") or 0))
+        what, deploy = str(params["what"]), params.get("deploy")
+        if what not in WORDS:
+            raise LinkError(f"the host engine does not know {what!r}", hint="client and engine differ in version")
+        return asking.control(
+            self._paths, asking.Request(what, str(params["who"]), float(params.get("seconds") or 0), deploy)
+        )
 
     def _let_go(self) -> None:
         if self._lock is not None:

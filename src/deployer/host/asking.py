@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, Optional
 
 from deployer.errors import DeployerError, FailedError
@@ -21,41 +22,57 @@ FOUND_WITHIN = 15.0
 """Seconds until somebody must be there who carries the deploy out: a runner that died is replaced meanwhile."""
 LOOK_AGAIN = 0.1
 
+RESUME_EVERY = 3.0
+"""Seconds between two runners that are started for a deploy that has none."""
+
 Facts = Dict[str, Any]
 
 
-def control(paths: HostPaths, what: str, who: str, seconds: float) -> Facts:
+@dataclass(frozen=True)
+class Request:
+    """*what* (abort, extend, now) somebody asks of *deploy* (None: of whichever is under way now)."""
+
+    what: str
+    who: str
+    seconds: float = 0.0
+    deploy: Optional[str] = None
+
+
+def control(paths: HostPaths, asked: Request) -> Facts:
     """
-    Do *what* (abort, extend, now) to the deploy under way. `nothing` is True when there is none, `prepared` when it was stopped
-    before it was handed over to this host, `over` when it had just ended.
+    Do what was *asked* to the deploy under way, to it alone: those who wait for the lock are not meant. `nothing` is True when
+    there is none, `prepared` when it was stopped before it was handed over to this host, `over` when it had just ended.
 
     Raises FailedError when it is under way and this cannot be done to it (any more).
     """
     deadline = time.monotonic() + FOUND_WITHIN
-    stopped: Optional[str] = None
+    resume_at = time.monotonic()
+    stopped = False
     while time.monotonic() < deadline:
         holder = {} if lock.free(paths.lock) else lock.holder(paths.lock)
         unfinished = _unfinished(paths)
-        held = str(holder.get("deploy") or stopped or "")
+        under_way = unfinished or holder.get("deploy")
+        asked = asked if asked.deploy else replace(asked, deploy=under_way)
+        if asked.deploy is None:
+            return _without_deploy(paths, asked)
+        if under_way != asked.deploy or (unfinished is None and _is_recorded(paths, asked.deploy)):
+            return _over(paths, asked)
         if unfinished is not None:
-            answer = _ask_runner(paths, {"op": "control", "what": what, "who": who, "seconds": seconds})
+            answer = _ask_runner(paths, asked)
             if answer is not None:
                 return {"deploy": unfinished, **answer}
-            if not holder:
+            if not holder and time.monotonic() >= resume_at:
+                resume_at = time.monotonic() + RESUME_EVERY
                 builtin.resume(paths, unfinished)
-        elif held and _is_recorded(paths, held):  # by now it is: its runner lets go of the lock a moment after the end
-            return _over(held, what)
-        elif not holder:
-            return {"deploy": None, "prepared": True} if stopped else _without_deploy(paths, what, who, seconds)
-        elif what != ABORT:
+        elif asked.what != ABORT:
             raise _preparing(holder)
-        elif stopped != held and _stop_agent(paths, holder, who):
-            stopped = held
+        else:
+            stopped = stopped or _stop_agent(paths, holder, asked.who)
         time.sleep(LOOK_AGAIN)
     raise FailedError(
-        f"nobody on the host answers for the deploy under way within {FOUND_WITHIN:g} s",
-        cause=f"see {paths.engine_log}",
-        state="nothing was changed by this call",
+        f"nobody on the host answers for {asked.deploy} within {FOUND_WITHIN:g} s",
+        cause=f"it was told to stop, and is in the middle of something; see {paths.engine_log}" if stopped else None,
+        state="it goes on for now",
         hint="see `deployer status`",
     )
 
@@ -66,6 +83,7 @@ def stopped_by(paths: HostPaths, deploy: str) -> str:
         said = json.loads(paths.abort.read_text("utf-8"))
     except (OSError, ValueError):
         said = {}
+    paths.abort.unlink(missing_ok=True)
     return str(said.get("who")) if said.get("deploy") == deploy else "a signal"
 
 
@@ -91,14 +109,18 @@ def _is_recorded(paths: HostPaths, deploy: str) -> bool:
         state.close()
 
 
-def _over(deploy: str, what: str) -> Facts:
-    if what != ABORT:
+def _over(paths: HostPaths, asked: Request) -> Facts:
+    # By now it is no longer under way: it has ended, or it was never handed over, as with a build that failed or was stopped.
+    if asked.what != ABORT:
         raise over()
-    return {"deploy": deploy, "over": True}
+    if _is_recorded(paths, str(asked.deploy)):
+        return {"deploy": asked.deploy, "over": True}
+    return {"deploy": asked.deploy, "prepared": True}
 
 
-def _ask_runner(paths: HostPaths, request: Facts) -> Optional[Facts]:
+def _ask_runner(paths: HostPaths, asked: Request) -> Optional[Facts]:
     """The runner's answer; None when none answers."""
+    request = {"op": "control", **asdict(asked)}
     try:
         with unix.connect(paths.runner_socket, ANSWER_WITHIN + 2) as connection:
             connection.sendall(frames.pack(request))
@@ -121,7 +143,10 @@ def _stop_agent(paths: HostPaths, holder: Facts, who: str) -> bool:
         return False
     try:
         note = {"deploy": holder.get("deploy"), "who": who, "at": time.time()}
-        disk.write_atomically(str(paths.abort), json.dumps(note).encode())
+        try:
+            disk.write_atomically(str(paths.abort), json.dumps(note).encode())
+        except OSError:
+            pass  # it only says who: to let go needs no disk
         handle.send(signal.SIGTERM)  # it knows better than to die of it in the middle of handing over
     finally:
         handle.close()
@@ -136,18 +161,18 @@ def _agent(holder: Facts) -> Optional[Handle]:
     return processes.open(identity)
 
 
-def _without_deploy(paths: HostPaths, what: str, who: str, seconds: float) -> Facts:
+def _without_deploy(paths: HostPaths, asked: Request) -> Facts:
     """No deploy, and yet something may drain: what a crash left behind, which only the keeper knows."""
-    says = builtin.look(paths) if what != ABORT else None
+    says = builtin.look(paths) if asked.what != ABORT else None
     draining = [one for one in says["instances"] if one["drain"]] if says else []
     if not draining:
         return {"nothing": True}
     keeper = builtin.Builtin(paths)
     moved = []
     for one in draining:
-        deadline = time.monotonic() + (0.0 if what == NOW else one["drain"]["left_s"] + seconds)
-        if keeper.move_deadline(one["id"], deadline, who):
-            moved.append({"pid": one["pid"], "who": who})
+        deadline = time.monotonic() + (0.0 if asked.what == NOW else one["drain"]["left_s"] + asked.seconds)
+        if keeper.move_deadline(one["id"], deadline, asked.who):
+            moved.append({"pid": one["pid"], "who": asked.who})
     keeper.close()
     return {"drains": moved}
 

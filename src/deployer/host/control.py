@@ -10,7 +10,7 @@ from typing import Any, Deque, Dict, Optional, Tuple
 
 from deployer.errors import DeployerError, FailedError
 
-ABORT, EXTEND, NOW = "abort", "extend", "now"
+ABORT, EXTEND, NOW = WORDS = ("abort", "extend", "now")
 ANSWER_WITHIN = 10.0
 """Seconds that an asker waits for the runner to come up for air; what was asked stands either way."""
 

@@ -8,7 +8,6 @@ deadline has passed, and polls the tree's handles in between.
 from __future__ import annotations
 
 import signal as signals
-import sys
 from functools import partial
 from typing import Callable, Dict, List, Optional, Set, Tuple
 
@@ -16,6 +15,7 @@ from deployer.errors import DeployerError
 from deployer.host.clock import Clock
 from deployer.host.instance import Instance
 from deployer.host.process import Stat
+from deployer.host.say import say
 from deployer.host.state import State
 from deployer.model import DrainOrder, Verdict
 
@@ -48,6 +48,7 @@ class Drain:
             key: {"pid": key[0], "command": "?"} for key in self._recorded("SIGKILL")
         }
         self._main_seen_gone = False
+        self._asked_late = False
         if not self._signalled and not row["forced"] and row["boot"] == instance.main.boot:
             self._count_anew(row["asked_mono"], row["ceiling"])
 
@@ -76,8 +77,12 @@ class Drain:
         return self._clock.now() >= self.deadline
 
     def _unasked(self, members: List[Stat]) -> bool:
-        # A person may end the drain in the very moment in which it begins: asked first, killed after.
-        return not self._signalled and any(self.instance.tree.handle(stat.pid) for stat in members)
+        # A person may end the drain in the very moment in which it begins: asked first, killed after. One chance only: where
+        # nobody could be asked (no descriptors left), force must come all the same.
+        if self._signalled or self._asked_late or not any(self.instance.tree.handle(stat.pid) for stat in members):
+            return False
+        self._asked_late = True
+        return True
 
     def next_deadline(self) -> float:
         """When `advance` must be called even if no process has exited (monotonic seconds)."""
@@ -125,10 +130,8 @@ class Drain:
             return
         self._signalled.add(key)
         mark = self._mark(*key)
-        if self._state.marked(
-            mark
-        ):  # by a keeper that died of it: it may have gone out, and the disk refused the line of it
-            return
+        if self._state.marked(mark):
+            return  # by a keeper that died of it: it may have gone out, and the disk refused the line of it
         # Written down before it is sent: a keeper that comes back must neither send it twice nor wait for what was never sent.
         self._try(lambda: self._record(stat, self._signal.name))
         self._try(lambda: self._state.mark(mark))
@@ -144,7 +147,7 @@ class Drain:
         try:
             write()
         except (DeployerError, OSError) as error:
-            sys.stderr.write(f"drain of {self.instance.id}: not written down: {error}\n")
+            say(f"drain of {self.instance.id}: not written down: {error}")
             return False
         return True
 

@@ -6,9 +6,10 @@ from typing import Any, Dict, List, Optional
 
 from deployer.durations import show
 from deployer.errors import DeployerError, FailedError
-from deployer.host.control import ABORT, EXTEND, Asked
+from deployer.host.control import ABORT, EXTEND, NOW, Asked
 from deployer.host.deploy import Deploy
 from deployer.host.hooks import LastCall
+from deployer.host.say import say
 from deployer.host.supervisors.base import Watched
 
 
@@ -86,7 +87,10 @@ def _abort(deploy: Deploy, asked: Asked) -> None:
         return
     # On record before it is answered: whoever resumes this deploy goes on aborting it.
     deploy.journal.note("abort", "asked", who=asked.who)
-    deploy.journal.event("abort.asked", who=asked.who)
+    try:
+        deploy.journal.event("abort.asked", who=asked.who)
+    except DeployerError as error:
+        say(f"abort by {asked.who}: not told: {error}")  # it is on record, so it counts
     asked.done(deploy=deploy.request.deploy, already=False)
     raise Aborted(asked.who)
 
@@ -110,11 +114,14 @@ def _move(deploy: Deploy, asked: Asked, one: Dict[str, Any], last_call: Optional
             hint="see `deployer status`",
         )
     moved = {"pid": one["pid"], "ceiling_s": round(one["drain"]["waited_s"] + deadline - now, 1), "who": asked.who}
-    if asked.what == EXTEND:
-        deploy.journal.event("drain.extended", by_s=asked.seconds, **moved)
-    else:
-        deploy.journal.note("drain", "cut_short", instance=one["id"])
-        deploy.journal.event("drain.cut_short", **moved)
+    try:
+        deploy.journal.note("drain", "moved", instance=one["id"], now=asked.what == NOW)
+        if asked.what == EXTEND:
+            deploy.journal.event("drain.extended", by_s=asked.seconds, **moved)
+        else:
+            deploy.journal.event("drain.cut_short", **moved)
+    except DeployerError as error:
+        say(f"{asked.what} by {asked.who}: not told: {error}")  # the keeper has it on record, so it counts
     return moved
 
 

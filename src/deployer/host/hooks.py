@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from deployer.errors import DeployerError
 from deployer.host import gates, health, observe, spawn
 from deployer.host.deploy import Deploy
-from deployer.host.gates import Command
+from deployer.host.gates import Command, Interruption
 from deployer.host.supervise import new_instance_id
 from deployer.model import Identity
 
@@ -27,15 +27,18 @@ class Hook:
     within: float
 
 
-def ask(deploy: Deploy, hook: Hook) -> Optional[str]:
-    """Do what *hook* says; what went wrong, for a person, or None. Never raises: it must not stop the push."""
+def ask(deploy: Deploy, hook: Hook, interruption: Optional[Interruption] = None) -> Optional[str]:
+    """
+    Do what *hook* says; what went wrong, for a person, or None. It must not stop the push, so it raises nothing but what
+    *interruption* does.
+    """
     how = hook.how
     if isinstance(how, str) and urlsplit(how).scheme in ("http", "https"):
         answer = health.ask(how.replace("{port}", str(observe.port_of(deploy.old_settings))), hook.within)
         return None if answer.status is not None and answer.status < 400 else f"{how} answered {answer.health}"
     if isinstance(how, str) and how in signal.Signals.__members__:
         return _signal(deploy, hook)
-    return _run(deploy, hook, ["sh", "-c", how] if isinstance(how, str) else list(how))
+    return _run(deploy, hook, ["sh", "-c", how] if isinstance(how, str) else list(how), interruption)
 
 
 class LastCall:
@@ -67,7 +70,8 @@ class LastCall:
         """Make the call if it is due; tell how it went if it is over."""
         if self._thread is not None and not self._thread.is_alive():
             self._tell()
-            if self._deploy.journal.has("drain", "cut_short"):  # the rest of the time was only for this call
+            moved = self._deploy.journal.data("drain", "moved") or {}
+            if moved.get("now") and moved["instance"] == draining["id"]:  # the rest of the time was only for this call
                 self._deploy.supervisor.move_deadline(draining["id"], self._deploy.clock.now())
         due = self.due_in(draining)
         if due is not None and due <= 0:
@@ -105,7 +109,7 @@ def _signal(deploy: Deploy, hook: Hook) -> Optional[str]:
         handle.close()
 
 
-def _run(deploy: Deploy, hook: Hook, argv: List[str]) -> Optional[str]:
+def _run(deploy: Deploy, hook: Hook, argv: List[str], interruption: Optional[Interruption]) -> Optional[str]:
     release = deploy.paths.release(str(hook.running.get("release")))  # an adopted process has none of ours
     env = spawn.base_environment(os.environ)
     env.update(DEPLOYER_APP=deploy.request.settings["app"], DEPLOYER_PID=str(hook.running["pid"]))
@@ -113,7 +117,8 @@ def _run(deploy: Deploy, hook: Hook, argv: List[str]) -> Optional[str]:
     output = deploy.paths.output(deploy.request.deploy, hook.name)
     cwd = release if release.is_dir() else deploy.paths.root
     try:
-        gates.run(Command(hook.name, argv, cwd, env, hook.within, output), deploy.journal.redact, deploy.processes)
+        command = Command(hook.name, argv, cwd, env, hook.within, output)
+        gates.run(command, deploy.journal.redact, deploy.processes, interruption)
     except (DeployerError, OSError) as error:
         return f"{error}: {error.cause}" if isinstance(error, DeployerError) and error.cause else str(error)
     return None

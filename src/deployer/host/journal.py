@@ -114,8 +114,8 @@ class Journal:
                     self._condition.wait()
                 batch = self._events[since:]
                 since += len(batch)
-                if not batch and self._progress is not None and self._progress_count != shown:
-                    batch = [self._progress]
+                if self._progress is not None and self._progress_count != shown:
+                    batch = [*batch, self._progress]
                 shown = self._progress_count
                 closed = self._closed
             if not all(send(event) for event in batch):

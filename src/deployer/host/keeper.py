@@ -12,7 +12,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from deployer.host import lock as deploylock
 from deployer.host.clock import Clock
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes, become_subreaper
+from deployer.host.say import say
 from deployer.host.spawn import base_environment
 from deployer.host.state import State
 from deployer.host.supervise import Core
@@ -301,10 +301,10 @@ class Keeper:
 
 
 def _same_file(file: Union[Path, int]) -> Optional[Tuple[int, int]]:
-    """What tells one file from another; None for one that is not there."""
+    """What tells one file from another; None for one that is not there. Raises OSError where that cannot be said now."""
     try:
         status = os.stat(file)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
 
@@ -399,8 +399,4 @@ def _ready() -> None:
 
 
 def _say(text: str) -> None:
-    try:
-        sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} keeper {text}\n")
-        sys.stderr.flush()
-    except OSError:
-        pass  # the disk is full
+    say(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} keeper {text}")

@@ -16,6 +16,7 @@ from deployer.errors import DeployerError
 from deployer.host import logs, spawn
 from deployer.host.deploy import Deploy
 from deployer.host.paths import HostPaths
+from deployer.host.say import say
 from deployer.host.state import Row, State
 from deployer.wire.redaction import Redactor
 
@@ -40,7 +41,7 @@ def keep(deploy: Deploy) -> None:
                 if tail is not None:
                     deploy.journal.note("log", role, tail=tail)
         except (DeployerError, OSError) as error:
-            sys.stderr.write(f"the end of the {role} log was not kept: {error}\n")
+            say(f"the end of the {role} log was not kept: {error}")
 
 
 def first(paths: HostPaths, state: State, instances: List[str]) -> Optional[Lines]:
@@ -83,8 +84,7 @@ def engine(paths: HostPaths, start: float, end: Optional[float]) -> Lines:
 
 def sign_in(deploy: str, doing: str) -> None:
     """Begin a runner's lines in the engine's log: by this one is known when, and in which deploy, what follows was said."""
-    sys.stderr.write(f"{_stamp(time.time())} runner {doing} {deploy}\n")
-    sys.stderr.flush()
+    say(f"{_stamp(time.time())} runner {doing} {deploy}")
 
 
 def _cut(path: Path, start: int, end: int) -> Lines:

@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional
 from deployer.host import health, hooks, observe
 from deployer.host.deploy import Deploy
 from deployer.host.health import Answer
-from deployer.host.heed import Attentive
+from deployer.host.heed import Attention, Attentive
 from deployer.host.hooks import Hook
 
 COMMAND_WITHIN = 30.0
@@ -21,7 +21,7 @@ def ask(deploy: Deploy) -> None:
     if running is None or deploy.journal.has("quiet", "asked"):  # by a runner that died: no signal is sent twice
         return
     deploy.journal.note("quiet", "asked")
-    problem = hooks.ask(deploy, Hook("quiet", how, running, COMMAND_WITHIN))
+    problem = hooks.ask(deploy, Hook("quiet", how, running, COMMAND_WITHIN), Attention(deploy))
     if problem:
         deploy.journal.event(
             "warning", text=f"drain.quiet: {problem}; the old process goes on taking work until the signal"

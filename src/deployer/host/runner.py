@@ -7,8 +7,6 @@ supervisor keeps it, and `resume` finds the deploy in state.db and goes on.
 
 from __future__ import annotations
 
-import sys
-import traceback
 from typing import Any, Callable, Dict, Mapping
 
 from deployer.errors import DeployerError, FailedError, GateError
@@ -20,6 +18,7 @@ from deployer.host.heed import Aborted, aborted_by, heed, too_late
 from deployer.host.plan import GATES
 from deployer.host.proving import why_not
 from deployer.host.ready import NotReady
+from deployer.host.say import say_why
 from deployer.host.tree import Tree
 from deployer.model import EXIT_DONE, EXIT_FAILED, Identity
 
@@ -101,7 +100,8 @@ class Runner:
 
     def _runs(self) -> bool:
         try:
-            return any(one["processes"] for one in self._deploy.supervisor.status()["instances"])
+            instances = self._deploy.supervisor.status()["instances"]
+            return any(one["processes"] and not one["drain"] for one in instances)
         except DeployerError:
             return True  # as far as anybody knows
 
@@ -238,15 +238,6 @@ def _remember(deploy: Deploy) -> None:
     for event in deploy.journal.told("drain.finished"):
         deploy.verdicts.append({name: event[name] for name in ("verdict", "waited_s", "lost", "instance")})
         deploy.lost += event["lost"]
-
-
-def say_why() -> None:
-    """The exception being handled, into the engine's log; nothing when the disk refuses even that."""
-    try:
-        traceback.print_exc()
-        sys.stderr.flush()
-    except OSError:
-        pass
 
 
 assert set(GATES) <= set(STEPS)

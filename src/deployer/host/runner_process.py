@@ -16,17 +16,18 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from deployer.errors import DeployerError, LockedError
+from deployer.errors import DeployerError, FailedError, LockedError
 from deployer.host import lock, log_tails, spawn, unix
 from deployer.host.clock import Clock
-from deployer.host.control import Asked, Control
+from deployer.host.control import WORDS, Asked, Control
 from deployer.host.deploy import Deploy, Request
 from deployer.host.journal import Journal
 from deployer.host.keeper import open_log
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
 from deployer.host.releases import Releases
-from deployer.host.runner import Runner, say_why, take_up
+from deployer.host.runner import Runner, take_up
+from deployer.host.say import say_why
 from deployer.host.state import State
 from deployer.host.supervisors.builtin import Builtin
 from deployer.manifest import Manifest
@@ -95,12 +96,15 @@ def _build(paths: HostPaths, request: Request, manifest: Optional[Manifest]) -> 
 
 
 def _secrets(paths: HostPaths, request: Request) -> Dict[str, str]:
-    if not request.release:
-        return {}
-    try:
-        return spawn.read_secrets(paths.secrets_of(request.release))
-    except DeployerError:
-        return {}  # a damaged file: the start will say so, and this deploy must be able to end
+    """What must not be told: the values of the release that comes, and of the one that goes."""
+    found: Dict[str, str] = {}
+    for release in {request.release, (request.previous or {}).get("spec", {}).get("release")} - {None}:
+        try:
+            values = spawn.read_secrets(paths.secrets_of(str(release)))
+        except DeployerError:
+            continue  # a damaged file: the start will say so, and this deploy must be able to end
+        found.update({f"{release}/{name}": value for name, value in values.items()})
+    return found
 
 
 def _serve(deploy: Deploy, server: socket.socket, resumed: bool = False) -> None:
@@ -139,8 +143,20 @@ def _follower(connection: socket.socket, deploy: Deploy) -> None:
         if request.get("op") == "follow":
             deploy.journal.follow(int(request.get("since") or 0), lambda event: _send(connection, event))
         elif request.get("op") == "control":
-            asked = Asked(str(request["what"]), str(request["who"]), float(request.get("seconds") or 0))
-            _send(connection, deploy.control.ask(asked).answer())
+            _send(connection, _control(request, deploy))
+
+
+def _control(request: Dict[str, Any], deploy: Deploy) -> Dict[str, Any]:
+    asked = Asked(str(request["what"]), str(request["who"]), float(request.get("seconds") or 0))
+    if request.get("deploy") not in (None, deploy.request.deploy):
+        asked.too_late()  # another one was meant, which has ended meanwhile
+    elif asked.what not in WORDS:  # nothing that we do not know may end in force
+        asked.refused(
+            FailedError(f"this deploy does not know {asked.what!r}", hint="client and engine differ in version")
+        )
+    else:
+        deploy.control.ask(asked)
+    return asked.answer()
 
 
 def _send(connection: socket.socket, event: Dict[str, Any]) -> bool:

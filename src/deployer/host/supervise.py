@@ -22,10 +22,11 @@ from deployer.host.instance import Instance, alive_rows, from_row
 from deployer.host.notify import NotifySocket, extension
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
-from deployer.host.spawn import environment
+from deployer.host.spawn import environment, read_secrets
 from deployer.host.state import Row, State
 from deployer.host.tree import Tree
 from deployer.model import DrainOrder, Identity, Spec, Verdict
+from deployer.wire.redaction import Redactor
 
 BACKOFF_FIRST, BACKOFF_LONGEST = 0.5, 60.0
 """Seconds before the first and at most before any restart after a crash; doubled from one crash to the next."""
@@ -239,10 +240,19 @@ class Core:
         return not self.instances and self._state.meta("desired") is None
 
     def _drained(self, instance: Instance, verdict: Verdict) -> None:
-        self._state.update("drains", instance.id, verdict=json.dumps(verdict.to_json()))
+        self._state.update("drains", instance.id, verdict=json.dumps(self._redacted(instance, verdict.to_json())))
         del self.drains[instance.id]
         self._end(instance, verdict.exit_code)
         self._say(f"drained {instance.id} of {instance.spec.release}: {verdict.verdict} after {verdict.waited_s} s")
+
+    def _redacted(self, instance: Instance, told: Dict[str, Any]) -> Any:
+        # Command lines are in it, and what a shell has put into one stays a secret.
+        if instance.spec.secrets_file is None:
+            return told
+        try:
+            return Redactor(read_secrets(Path(instance.spec.secrets_file)))(told)
+        except DeployerError:  # damaged: nobody can say what must not be told
+            return {**told, "killed": [], "stuck": []}
 
     def _look_after(self, instance: Instance) -> None:
         known = instance.tree.handles()

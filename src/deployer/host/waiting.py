@@ -7,7 +7,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from deployer.errors import LockedError
 
@@ -26,19 +26,25 @@ class Place:
 
     def __init__(self, directory: Path, who: Who) -> None:
         self._path = directory / str(who["deploy"])
-        self._who = {**who, "since": time.time(), "pid": os.getpid()}
+        self._who = {**who, "since": who.get("since") or time.time(), "pid": os.getpid()}
         self._fd = -1
 
     def take(self, supersede: bool) -> None:
-        """Be seen waiting; with *supersede*, send the pushes away that wait already."""
+        """Be seen waiting; with *supersede*, send the pushes away that were asked for before. Only a courtesy: never raises."""
+        try:
+            self._take()
+            for other in _others(self._path) if supersede else ():
+                _supersede(other, self._who)
+        except OSError:
+            pass  # the disk is full: to wait needs no room
+
+    def _take(self) -> None:
         self._path.parent.mkdir(mode=0o700, exist_ok=True)
         while self._fd < 0 or not self._is_there():
             self.leave()
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._fd, fcntl.LOCK_EX)  # held by others for the moment of a look only
         _write(self._fd, self._who)
-        for other in _others(self._path) if supersede else ():
-            _supersede(other, self._who)
 
     def _is_there(self) -> bool:
         # Whoever looked between our opening and our locking it took it for that of one who has gone.
@@ -107,13 +113,20 @@ def _said_by(path: Path) -> Optional[Who]:
 
 def _supersede(path: Path, by: Who) -> None:
     said = _said_by(path)
-    if not said or said.get("kind") != "push" or "superseded_by" in said:
+    if not said or said.get("kind") != "push" or "superseded_by" in said or _age(said) >= _age(by):
         return
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # it has just stopped waiting
     try:
         _write(fd, {**said, "superseded_by": {name: by[name] for name in ("deploy", "who")}})
     finally:
         os.close(fd)
+
+
+def _age(who: Who) -> Tuple[float, str]:
+    return float(who.get("since") or 0), str(who.get("deploy"))
 
 
 def _write(fd: int, who: Who) -> None:

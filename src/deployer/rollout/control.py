@@ -26,7 +26,7 @@ def abort(config: Config, detach: bool, emit: Emit) -> int:
         facts = session.call("observe", wake=True, **look(config))
         stream = Stream((facts["under_way"] or {}).get("deploy"), lambda event: emit(_without_error(event)))
         stream.serving = facts["current"]
-        answer = _ask(session, "abort")
+        answer = _ask(session, "abort", deploy=stream.deploy)
         if answer.get("nothing") or answer.get("prepared"):
             return _finish(stream, "nothing" if answer.get("nothing") else "aborted", 0)
         stream.deploy, stream.committed = answer["deploy"], True
@@ -41,8 +41,10 @@ def drain(config: Config, extend: float | None) -> dict[str, Any]:
     """Lengthen the drain under way by *extend* seconds, or end it now (None). Raises FailedError when that cannot be done."""
     require_available(config)
     with connect(config) as session:
-        session.call("observe", wake=True, **look(config))
-        answer = _ask(session, "now") if extend is None else _ask(session, "extend", seconds=extend)
+        facts = session.call("observe", wake=True, **look(config))
+        under_way = (facts["under_way"] or {}).get("deploy")
+        what = "now" if extend is None else "extend"
+        answer = _ask(session, what, seconds=extend or 0.0, deploy=under_way)
         return {"hosts": [{"host": session.host, "drains": answer.get("drains") or []}]}
 
 
@@ -59,8 +61,8 @@ def _ended(stream: Stream) -> int:
         return _finish(stream, "down", int(last["exit_code"]))
     raise FailedError(
         f"{stream.deploy} was done before it could be aborted",
-        state=f"{last.get('release')} serves",
-        hint="go back with `deployer rollback`",
+        state=f"{last['release']} serves" if last.get("release") else "`deployer status` says what runs",
+        hint="go back with `deployer rollback`" if last.get("release") else None,
     )
 
 
