@@ -91,7 +91,7 @@ def test_killed_drain_names_the_process_and_the_lost_task(world: World, capsys: 
     lines = capsys.readouterr().out.splitlines()
     told = "pid 8812 had to be killed at the ceiling; lost: callClaude (4m12s)"
     assert f"local  drain   KILLED 11m     {told}" in lines
-    assert f"done   local on {NEW} in 11m03s · gap 2.1s · a process had to be killed at the ceiling" in lines
+    assert f"done   local on {NEW} in 11m03s · gap 2.1s · a process had to be killed" in lines
 
 
 def test_revert_shows_the_reason_and_the_end_of_the_log_without_its_escapes(world: World, capsys: Capture) -> None:

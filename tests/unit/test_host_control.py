@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from host_fakes import FakeClock
 
-from deployer.errors import DeployerError
+from deployer.errors import DeployerError, PreflightError
 from deployer.host import heed
 from deployer.host.agent import Agent
 from deployer.host.control import ABORT, EXTEND, NOW, Asked, Control
@@ -175,3 +175,14 @@ def test_agent_told_to_stop_within_a_commit_has_nothing_left_to_stop(tmp_path: P
     agent._let_go()  # what a commit ends with: the runner has it
     agent.serve()
     assert [frame["id"] for frame in frames.Decoder().feed(out.getvalue()) if isinstance(frame, dict)] == [1]
+
+
+def test_abort_that_the_disk_does_not_let_us_tell_counts_all_the_same(
+    deploy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise PreflightError("the disk is full")
+
+    monkeypatch.setattr(Journal, "event", refuses)
+    answer = asked(deploy, ABORT)
+    assert (answer["ok"]["already"], answer["aborted"]) == (False, True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -328,3 +330,36 @@ def test_second_keeper_still_names_whom_the_first_one_killed(tmp_path: Path) -> 
     verdict = second.advance()
     assert verdict is not None and verdict.verdict == "killed"
     assert [one["pid"] for one in verdict.killed] == [100]
+
+
+def test_signals_go_out_when_even_the_engines_log_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = scene(tmp_path)
+    monkeypatch.setattr(State, "replace", refuses)
+    monkeypatch.setattr(sys, "stderr", FullLog())
+    told.after(0)
+    told.after(10)
+    monkeypatch.undo()
+    assert told.table.sent == [(100, TERM), (100, KILL)]
+
+
+class FullLog(io.StringIO):
+    """The engine's log on the same full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def refuses(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_force_comes_when_the_main_process_cannot_be_asked(tmp_path: Path) -> None:
+    told = scene(tmp_path)
+    told.table.add(101, 100, sid=100)
+    told.tree.refresh()
+    told.tree._handles.pop(100).close()
+    told.table.descriptors = 0
+    told.after(10)
+    told.after(0)
+    assert (101, KILL) in told.table.sent
+    assert told.drain.next_deadline() > told.clock.now()

@@ -84,3 +84,22 @@ def test_last_event_is_told_to_nobody_when_it_could_not_be_kept(tmp_path: Path) 
     made.close()
     thread.join(5)
     assert got == []
+
+
+def test_last_progress_reaches_a_follower_that_was_one_event_behind(tmp_path: Path) -> None:
+    state = State(tmp_path / "state.db")
+    journal = Journal(state, "d1", "local", lambda data: data)
+    journal.event("first")
+    got: list[str] = []
+
+    def send(event: dict[str, Any]) -> bool:
+        got.append(event["event"])
+        if event["event"] == "first":
+            journal.event("drain.finished")
+            journal.progress("host.finished")
+            journal.close()
+        return True
+
+    journal.follow(0, send)
+    assert got == ["first", "drain.finished", "host.finished"]
+    state.close()

@@ -42,7 +42,9 @@ def drain(ctx: typer.Context, target: TargetArgument = None, extend: Extend = No
         from deployer.rollout.control import drain
 
         if (extend is None) is not now:
-            raise UsageError("say what to do with the drain", hint="--extend 5m, or --now")
+            raise UsageError("say what to do with the drain, one of the two", hint="--extend 5m, or --now")
+        if extend == 0:
+            raise UsageError("--extend 0s would change nothing", hint="--extend 5m")
         config = session.load(target)
         data = drain(config, extend)
         session.show("drain", data, lambda: drain_lines(data, extend, config.target_name))

@@ -97,9 +97,12 @@ class Group(TyperGroup):
 def seconds(text: str) -> float:
     """The seconds of a duration option; a bare number is refused, like everywhere."""
     try:
-        return durations.parse(text)
+        found = durations.parse(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    if found > durations.LONGEST:
+        raise typer.BadParameter(f'"{text[:40]}" is longer than a year')
+    return found
 
 
 TargetArgument = Annotated[

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
+from deployer.errors import DeployerError
 from deployer.host import drain_history
 from deployer.host.deploy import Deploy
+from deployer.host.say import say
 from deployer.host.watch import Watch
 from deployer.model import DrainOrder, Verdict
 
@@ -41,6 +43,8 @@ def ended(deploy: Deploy, old: str, watch: Watch, running: bool) -> bool:
     )
     verdict["instance"] = old
     verdict["tasks"] = watch.worked()
+    verdict["known"] = watch.knows  # whether "nothing lost" means anything
+    verdict["ended_by"] = _ended_by(deploy, old)
     deploy.verdicts.append(verdict)
     deploy.lost += verdict["lost"]
     pid = (deploy.state.row("SELECT pid FROM instances WHERE id=?", old) or {}).get("pid")
@@ -55,6 +59,35 @@ def progress(deploy: Deploy, one: Dict[str, Any], watch: Watch) -> None:
         health=watch.answer.health, busy=watch.answer.busy, tasks=watch.answer.tasks, processes=one["processes"],
         heard=watch.heard(), status=one["status"],
     )  # fmt: skip
+
+
+def recall(deploy: Deploy, olds: List[str], watch: Watch) -> None:
+    """Let *watch* know what an earlier one saw of the same drain: before an abort, or before its runner died."""
+    seen = deploy.journal.data("drain", "seen") or {}
+    if set(seen.get("instances") or []) & set(olds):
+        watch.recall(seen)
+
+
+def keep(deploy: Deploy, olds: List[str], watch: Watch) -> None:
+    """Write down what *watch* has seen, for `recall`; nothing when that is on record already. Never raises."""
+    seen = {**watch.memory(), "instances": olds}
+    try:
+        if watch.knows and _without_ages(deploy.journal.data("drain", "seen")) != _without_ages(seen):
+            deploy.journal.note("drain", "seen", **seen)
+    except DeployerError as error:
+        say(f"what {', '.join(olds)} worked on was not written down: {error}")
+
+
+def _without_ages(seen: Optional[Dict[str, Any]]) -> Any:
+    """What of it is worth another line: not that everything is a second older."""
+    names = [[task.get("id") or task.get("name") for task in (seen or {}).get(what, [])] for what in ("lost", "worked")]
+    return [*names, (seen or {}).get("instances"), (seen or {}).get("spoke")]
+
+
+def _ended_by(deploy: Deploy, old: str) -> Optional[str]:
+    """Who has ended the drain of *old* before its ceiling; None when nobody has."""
+    moved = deploy.journal.data("drain", "moved") or {}
+    return moved.get("who") if moved.get("now") and moved.get("instance") == old else None
 
 
 def told(deploy: Deploy, name: str, pid: int) -> bool:

@@ -30,6 +30,8 @@ def handed_over(deploy: Deploy) -> bool:
 def hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, last_call: Optional[LastCall]) -> None:
     olds = _to_drain(deploy, new)
     watch = _watch(deploy, olds)
+    names = [str(old["id"]) for old in olds]
+    drain_story.recall(deploy, names, watch)
     try:
         for old in olds:
             drain_story.begun(deploy, old, order)
@@ -39,6 +41,7 @@ def hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, last_call:
         _follow(deploy, [old["id"] for old in olds], new, watch, last_call)
     finally:
         watch.stop()
+        drain_story.keep(deploy, names, watch)
     # A runner that took over in the middle of a drain knows when the service stopped only if it saw it serve.
     if watch.last_good_at is not None:
         deploy.gap_from = max(deploy.gap_from or watch.last_good_at, watch.last_good_at)
@@ -72,6 +75,7 @@ def _follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, 
             progress_at = deploy.clock.now() + PROGRESS_EVERY
             if draining:
                 drain_story.progress(deploy, draining, watch)
+                drain_story.keep(deploy, olds, watch)
         keeper.wait(min(progress_at, _last_call(deploy, draining, last_call)))
 
 

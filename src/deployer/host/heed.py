@@ -115,7 +115,7 @@ def _move(deploy: Deploy, asked: Asked, one: Dict[str, Any], last_call: Optional
         )
     moved = {"pid": one["pid"], "ceiling_s": round(one["drain"]["waited_s"] + deadline - now, 1), "who": asked.who}
     try:
-        deploy.journal.note("drain", "moved", instance=one["id"], now=asked.what == NOW)
+        deploy.journal.note("drain", "moved", instance=one["id"], now=asked.what == NOW, who=asked.who)
         if asked.what == EXTEND:
             deploy.journal.event("drain.extended", by_s=asked.seconds, **moved)
         else:

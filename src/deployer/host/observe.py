@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from deployer.errors import DeployerError, PreflightError
-from deployer.host import adopt, drain_history, health, lock, ports, waiting
+from deployer.host import adopt, drain_history, health, lock, ports, spawn, waiting
 from deployer.host.deploy import settings_of
 from deployer.host.health import Answer
 from deployer.host.instance import Instance, alive_rows, from_row
@@ -20,6 +20,7 @@ from deployer.host.process import Processes, Stat
 from deployer.host.ready import url_port
 from deployer.host.state import State
 from deployer.host.supervisors import builtin
+from deployer.wire.redaction import Redactor
 
 Facts = Dict[str, Any]
 
@@ -59,7 +60,7 @@ class Observer:
             "instance": running and self._describe(running, "running"),
             "draining": [self._describe(one, "draining") for one in draining],
             "drains": self._drains(),
-            "health": _health_json(self._ask(settings, asked)),
+            "health": self._redacted(asked, _health_json(self._ask(settings, asked))),
             "keeper": {"pid": self._keeper_says["pid"]} if self._keeper_says else None,
             "health_url": filled_url(settings, running) if settings["health"]["url"] else None,
             "crashes": self._crashes(),
@@ -164,6 +165,15 @@ class Observer:
         if not table["url"] or (asked is None and not self._target.get("adopt")):
             return health.NO_URL
         return health.ask(filled_url(settings, asked), table["timeout"], table["busy"])
+
+    def _redacted(self, asked: Optional[Instance], said: Dict[str, Any]) -> Any:
+        # An app may put anything into the name of a task.
+        if asked is None or asked.spec.secrets_file is None:
+            return said
+        try:
+            return Redactor(spawn.read_secrets(Path(asked.spec.secrets_file)))(said)
+        except DeployerError:  # damaged: nobody can say what must not be shown
+            return {**said, "tasks": []}
 
     def _said_by(self, one: Instance) -> Optional[str]:
         known = {said["id"]: said for said in self._keeper_says.get("instances", [])}

@@ -23,8 +23,13 @@ def revert(deploy: Deploy, reason: str) -> bool:
     failed = deploy.request.instance
     tail = logs.tail(deploy.paths.app_log, 20, offset=_log_offset(deploy, failed))
     back = deploy.journal.data("revert", "begin") or {}
+    # A release that was never started leaves the old one draining, which has its last call; one that was has nothing to save.
+    started = deploy.state.row("SELECT 1 FROM instances WHERE id=? AND pid IS NOT NULL", failed) is not None
     if not back:
-        deploy.journal.event("revert.started", reason=reason, log_tail=tail, aborted=aborted_by(deploy) is not None)
+        deploy.journal.event(
+            "revert.started", reason=reason, log_tail=tail, aborted=aborted_by(deploy) is not None, started=started,
+            back=((deploy.request.previous or {}).get("spec") or {}).get("release"),
+        )  # fmt: skip
     flip_back(deploy)
     previous = deploy.request.previous
     instance = _who_comes_back(deploy, back.get("instance"))
@@ -32,8 +37,6 @@ def revert(deploy: Deploy, reason: str) -> bool:
     if deploy.request.release and deploy.request.kind in ("push", "rollback"):
         deploy.state.execute("UPDATE releases SET state='failed' WHERE id=? AND state!='good'", deploy.request.release)
     spec = _previous_spec(deploy, instance) if previous else None
-    # A release that was never started leaves the old one draining, which has its last call; one that was has nothing to save.
-    started = deploy.state.row("SELECT 1 FROM instances WHERE id=? AND pid IS NOT NULL", failed)
     hand_over(deploy, spec, _order_of_revert(deploy), None if started else LastCall(deploy))
     ok = spec is not None and _came_back(deploy, spec)
     deploy.journal.event("revert.finished", release=spec.release if spec else None, ok=ok, gap_ms=deploy.gap_ms)

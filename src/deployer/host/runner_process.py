@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from deployer.durations import LONGEST
 from deployer.errors import DeployerError, FailedError, LockedError
 from deployer.host import lock, log_tails, spawn, unix
 from deployer.host.clock import Clock
@@ -150,6 +151,8 @@ def _control(request: Dict[str, Any], deploy: Deploy) -> Dict[str, Any]:
     asked = Asked(str(request["what"]), str(request["who"]), float(request.get("seconds") or 0))
     if request.get("deploy") not in (None, deploy.request.deploy):
         asked.too_late()  # another one was meant, which has ended meanwhile
+    elif not 0 <= asked.seconds <= LONGEST:
+        asked.refused(FailedError(f"nobody waits {asked.seconds} s longer", hint="at most a year"))
     elif asked.what not in WORDS:  # nothing that we do not know may end in force
         asked.refused(
             FailedError(f"this deploy does not know {asked.what!r}", hint="client and engine differ in version")

@@ -35,7 +35,8 @@ def verdict(found: Event) -> str:
     """How a drain ended, for a person: what was lost is said either way."""
     length = show(float(found["waited_s"]))
     lost = ", ".join(map(task, found.get("lost") or []))
-    rest = f"lost: {lost}" if lost else "nothing lost"
+    blind = found["verdict"] == "killed" and found.get("known") is False
+    rest = f"lost: {lost}" if lost else "what it was working on is not known" if blind else "nothing lost"
     if found["verdict"] == "killed":
         pids = ", ".join(f"pid {one.get('pid')}" for one in found.get("killed") or []) or "it"
         stuck = "".join(f"; pid {one.get('pid')} could not even be killed" for one in found.get("stuck") or [])

@@ -30,6 +30,8 @@ class Watch:
         self.last_with_work: Optional[Answer] = None
         self._worked: Dict[str, Dict[str, Any]] = {}
         self._unnamed = 0
+        self._before: Dict[str, Any] = {}
+        self._spoke = False
         self.probes = 0
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         if url:
@@ -42,12 +44,25 @@ class Watch:
         """The tasks that the last answer named; unnamed ones where it only gave a number."""
         answer = self.last_with_work
         if answer is None:
-            return []
+            return [] if self._spoke else list(self._before.get("lost") or [])
         return answer.tasks or _unnamed(_count(answer))
 
     def worked(self) -> List[Dict[str, Any]]:
         """Every task that any answer has named, as it was last seen, the first seen first; else as many as there were."""
-        return list(self._worked.values()) or _unnamed(self._unnamed)
+        return list(self._worked.values()) or list(self._before.get("worked") or []) or _unnamed(self._unnamed)
+
+    @property
+    def knows(self) -> bool:
+        """Whether the app has ever said anything about its work."""
+        return self._spoke or bool(self._before.get("spoke"))
+
+    def memory(self) -> Dict[str, Any]:
+        """What the next watch of the same drain must know: an app that drains often answers no more."""
+        return {"lost": self.lost(), "worked": self.worked(), "spoke": self.knows}
+
+    def recall(self, before: Dict[str, Any]) -> None:
+        """Know what an earlier watch of the same drain knew, as its `memory` said."""
+        self._before = before
 
     def heard(self) -> Optional[bool]:
         """Whether the app shows that it got the signal; None where that cannot be said (yet)."""
@@ -68,6 +83,7 @@ class Watch:
             self.answer = answer
             self._remember(answer)
             if answer.speaks_of_work():
+                self._spoke = True
                 self.last_with_work = answer if answer.working() else None
             if answer.good:
                 self.last_good_at = now

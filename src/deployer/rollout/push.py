@@ -86,6 +86,12 @@ def interrupted(stream: Stream, kind: str) -> Interrupted:
             state="nothing was changed; the running release was not touched",
             hint="push again when you like",
         )
+    if kind == "abort":
+        return Interrupted(
+            f"detached from {stream.deploy}",
+            state="it is aborted on the host: the old process finishes its work, then the old release starts again",
+            hint="follow it with `deployer attach`",
+        )
     return Interrupted(
         f"detached from {stream.deploy}",
         state="it goes on on the host: the old process finishes its work, then the new release starts",

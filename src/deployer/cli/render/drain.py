@@ -59,11 +59,17 @@ def _exited(event: Mapping[str, Any]) -> str:
 
 def _killed(event: Mapping[str, Any]) -> str:
     pids = [str(process.get("pid")) for process in event.get("killed") or []] or [str(event.get("pid", "?"))]
-    return f"pid{'s' * (len(pids) > 1)} {', '.join(pids)} had to be killed at the ceiling; {_lost(event)}"
+    why = (
+        f"killed, as {event['ended_by']} ended the drain"
+        if event.get("ended_by")
+        else "had to be killed at the ceiling"
+    )
+    return f"pid{'s' * (len(pids) > 1)} {', '.join(pids)} {why}; {_lost(event)}"
 
 
 def _lost(event: Mapping[str, Any]) -> str:
-    return lost_tasks(event) or "nothing lost"
+    blind = event.get("verdict") == "killed" and event.get("known") is False
+    return lost_tasks(event) or ("what it was working on is not known" if blind else "nothing lost")
 
 
 def lost_tasks(event: Mapping[str, Any]) -> str:

@@ -37,10 +37,12 @@ class Course:
     gaps: list[float] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     on_record: str = ""
+    killed: bool = False
 
     def note(self, event: Mapping[str, Any]) -> None:
         if begins(event):
             self.kind, self.started = str(event.get("kind") or "push"), event.get("time")
+        self.killed = self.killed or (event.get("event") == "drain.finished" and event.get("verdict") == "killed")
         if isinstance(event.get("gap_ms"), int | float):
             self.gaps.append(event["gap_ms"])
         if event.get("event") == "host.finished" and event.get("seq"):  # numbered by the host: it has it on record
@@ -63,10 +65,19 @@ def result_lines(event: Mapping[str, Any], course: Course, layout: Layout) -> li
     if status == "detached":
         words = f"{_names(hosts)} goes on by itself: the old process finishes its work first"
         return [layout.headed("done", words), layout.headed("next", f"deployer attach {course.target}".rstrip())]
+    killed = "a process had to be killed" if course.killed else None
     if event.get("kind") == "abort" and status in _ABORTED:
-        return [layout.headed("done", _ABORTED[status].format(who=_names(hosts), release=_release(hosts)))]
+        words = (
+            _ABORTED[status]
+            if status != "aborted" or hosts[0].get("release")
+            else "{who} runs nothing: the deploy was aborted"
+        )
+        return [layout.headed("done", text.joined(words.format(who=_names(hosts), release=_release(hosts)), killed))]
     if status not in ("done", "unchanged"):
-        fail = layout.headed("down" if status == "down" else "fail", _failure(status, course.kind, hosts))
+        fail = layout.headed(
+            "down" if status == "down" else "fail",
+            text.joined(_failure(status, course.kind, hosts), killed),
+        )
         return [fail, *_explain(course, layout)]
     lines = [layout.headed("done", text.joined(_success(status, event, course), *_costs(status, event, course)))]
     if (
@@ -93,7 +104,7 @@ def _success(status: str, event: Mapping[str, Any], course: Course) -> str:
 def _costs(status: str, event: Mapping[str, Any], course: Course) -> list[str]:
     gap = max(course.gaps, default=None) if status == "done" and course.kind != "stop" else None
     costs = [] if gap is None else [f"gap {gap:.0f} ms" if gap < 1000 else f"gap {text.took(gap / 1000)}"]
-    return [*costs, "a process had to be killed at the ceiling"] if event.get("exit_code") == EXIT_KILLED else costs
+    return [*costs, "a process had to be killed"] if event.get("exit_code") == EXIT_KILLED else costs
 
 
 def _failure(status: str, kind: str, hosts: list[Any]) -> str:

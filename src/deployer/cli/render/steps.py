@@ -74,7 +74,7 @@ class Steps:
         self._reverts[host] = event.get("time")
         reason = text.clean(str(event.get("reason") or "the new release did not become ready")).splitlines()
         if event.get("aborted"):
-            return Line(host, "abort", "ok", "", "the old release starts again once its work is done")
+            return Line(host, "abort", "ok", "", _way_back(event))
         tail = [str(item) for item in event.get("log_tail") or []][-_TAIL_LINES:]
         return Line(host, "ready", "FAILED", "", reason[0] if reason else "", (*reason[1:], *tail))
 
@@ -95,6 +95,14 @@ def _behind(event: Event) -> str:
         f"waiting for {behind.get('kind')} {behind.get('deploy')} by {behind.get('who')}",
         f"at {behind['step']}" if behind.get("step") else None, f"under way for {held}" if held else None,
     )  # fmt: skip
+
+
+def _way_back(event: Event) -> str:
+    if not event.get("back"):
+        return "the new release is stopped; nothing ran before"
+    if event.get("started"):
+        return f"the new release is stopped, then {event['back']} starts again"
+    return f"{event['back']} starts again once the old process has finished its work"
 
 
 def _moved(event: Event, what: str) -> str:
