@@ -8,7 +8,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
-LONGEST = 366 * 86400.0
+LONGEST = 365 * 86400.0
 """Seconds: what is longer is a slip of the finger."""
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from deployer import durations
 from deployer.config.rejected import Rejected
 
-LONGEST = 365 * 86400.0
 _LARGEST_COUNT = 1_000_000
 
 
@@ -32,7 +31,7 @@ def duration_or_zero(value: object) -> float:
         seconds = durations.parse(value)
     except ValueError:
         raise Rejected("not a duration; durations carry a unit", _with_unit(value)) from None
-    if not seconds <= LONGEST:
+    if not seconds <= durations.LONGEST:
         raise Rejected("longer than a year", 'write {key} = "11m", for example')
     return seconds
 

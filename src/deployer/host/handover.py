@@ -42,8 +42,8 @@ def hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, last_call:
     finally:
         watch.stop()
         drain_story.keep(deploy, names, watch)
-    # A runner that took over in the middle of a drain knows when the service stopped only if it saw it serve.
-    if watch.last_good_at is not None:
+    # A runner that took over in the middle of a drain knows when the service stopped only if it saw the old process serve.
+    if watch.last_good_at is not None and any(old.get("processes") for old in olds):
         deploy.gap_from = max(deploy.gap_from or watch.last_good_at, watch.last_good_at)
 
 
