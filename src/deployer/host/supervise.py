@@ -192,7 +192,7 @@ class Core:
         found = self.drains.get(instance_id)
         moved = found is not None and found.move_deadline(deadline)
         if moved:
-            left = deadline - self._clock.now()
+            left = max(0.0, deadline - self._clock.now())
             self._say(f"drain of {instance_id} may take {left:.1f} s more{f': asked by {who}' if who else ''}")
         return moved
 
