@@ -19,7 +19,7 @@ from sim_world import Died, Life, World
 
 from deployer.errors import DeployerError, GateError
 from deployer.host import deploy as deploys
-from deployer.host.agent import RESUMED_AT_MOST
+from deployer.host.claim import RESUMED_AT_MOST
 from deployer.host.control import Control
 from deployer.host.deploy import Deploy, Request
 from deployer.host.heed import Attentive

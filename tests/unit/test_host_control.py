@@ -17,10 +17,11 @@ from host_fakes import FakeClock
 from deployer.errors import DeployerError, PreflightError
 from deployer.host import heed
 from deployer.host.agent import Agent
+from deployer.host.claim import Claim
 from deployer.host.control import ABORT, EXTEND, NOW, Asked, Control
 from deployer.host.deploy import Deploy
 from deployer.host.journal import Journal
-from deployer.host.lock import DeployLock
+from deployer.host.paths import HostPaths
 from deployer.host.state import State
 from deployer.wire import frames
 
@@ -146,14 +147,21 @@ def test_runner_that_is_busy_is_told_of_as_busy() -> None:
     control.close()
 
 
+def claimed(path: Path) -> Claim:
+    """The lock of a host at *path*, held."""
+    paths = HostPaths(path)
+    paths.prepare_private()
+    claim = Claim(paths, {"deploy": "d1", "kind": "push", "who": "me"}, os.pipe()[0], lambda event: None)
+    claim.take()
+    return claim
+
+
 def test_agent_told_to_stop_in_the_middle_of_a_request_stops_after_it(tmp_path: Path) -> None:
     """The signal came while it did something: that is finished and answered, then the client hears who aborted."""
     out = io.BytesIO()
     hello = frames.pack({"id": 1, "op": "hello", "path": str(tmp_path)})
     agent = Agent(io.BytesIO(hello * 2), out)
-    holding = DeployLock(tmp_path / "lock")
-    holding.acquire({"deploy": "d1", "pid": os.getpid()}, 0)
-    agent._lock, agent._opened = holding, {"kind": "push", "deploy": "d1"}
+    agent._claim, agent._opened = claimed(tmp_path), {"kind": "push", "deploy": "d1"}
     answered = agent._answer
     agent._answer = lambda request: (agent.stop(), answered(request))[1]  # type: ignore[method-assign,func-returns-value]
     agent.serve()
@@ -161,16 +169,14 @@ def test_agent_told_to_stop_in_the_middle_of_a_request_stops_after_it(tmp_path: 
     assert [frame["id"] for frame in said if isinstance(frame, dict)] == [1, None]
     assert isinstance(said[1], dict)
     assert "push aborted by" in DeployerError.from_json(said[1]["error"]).title
-    holding.release()
+    agent._let_go()
 
 
 def test_agent_told_to_stop_within_a_commit_has_nothing_left_to_stop(tmp_path: Path) -> None:
     out = io.BytesIO()
     hello = frames.pack({"id": 1, "op": "hello", "path": str(tmp_path)})
     agent = Agent(io.BytesIO(hello), out)
-    holding = DeployLock(tmp_path / "lock")
-    holding.acquire({"deploy": "d1", "pid": os.getpid()}, 0)
-    agent._lock, agent._opened = holding, {"kind": "push", "deploy": "d1"}
+    agent._claim, agent._opened = claimed(tmp_path), {"kind": "push", "deploy": "d1"}
     agent.stop()
     agent._let_go()  # what a commit ends with: the runner has it
     agent.serve()

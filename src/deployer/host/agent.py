@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import platform
-import select
 import signal
 import sys
 import time
 from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional
 
-from deployer.errors import DeployerError, FailedError, LinkError, LockedError, PreflightError
+from deployer.errors import DeployerError, FailedError, LinkError, PreflightError
 from deployer.host import (
     asking,
     disk,
@@ -28,16 +27,15 @@ from deployer.host import (
     spawn,
     units,
     unix,
-    waiting,
 )
+from deployer.host.claim import Claim
 from deployer.host.control import WORDS
-from deployer.host.deploy import Request, record
-from deployer.host.journal import timestamp
+from deployer.host.deploy import Request, record, unfinished
 from deployer.host.paths import HostPaths, resolve
 from deployer.host.planner import Planner
 from deployer.host.process import Processes, require_linux
 from deployer.host.releases import Releases
-from deployer.host.state import State
+from deployer.host.state import State, opened
 from deployer.host.store import Store
 from deployer.host.supervisors import builtin
 from deployer.manifest import Manifest, key
@@ -47,12 +45,6 @@ from deployer.wire import frames
 MARGIN_BYTES = 16 * 1024 * 1024
 MARGIN_INODES = 200
 """Left free beyond what a release needs: state.db, logs, and whatever else lives there."""
-
-UNDO_WITHIN = 3.0
-"""Seconds that a new deploy waits, unasked, for an interrupted one to be undone."""
-
-RESUMED_AT_MOST = 3
-"""How often one command has an interrupted deploy resumed before it gives up: a second deploy must not begin beside it."""
 
 Params = Dict[str, Any]
 
@@ -69,7 +61,7 @@ class Agent:
         self._out = stdout
         self._processes = Processes()
         self._paths: HostPaths = HostPaths(resolve("/nonexistent"))
-        self._lock: Optional[lock.DeployLock] = None
+        self._claim: Optional[Claim] = None
         self._store: Optional[Store] = None
         self._opened: Params = {}
         self._facts: Params = {}
@@ -113,7 +105,7 @@ class Agent:
         # a commit. Half a file is no loss: the store counts only whole ones.
         self._reading = True
         try:
-            if self._told_to_stop and self._lock is not None:
+            if self._told_to_stop and self._holds():
                 raise _Stopped
             return frames.read(self._in)
         finally:
@@ -121,11 +113,14 @@ class Agent:
 
     def stop(self) -> None:
         """Abort what is being prepared, as soon as that cuts nothing in two; go at once where nothing is."""
-        if self._lock is None:
+        if not self._holds():
             raise SystemExit(128 + signal.SIGTERM)
         self._told_to_stop = True
         if self._reading:
             raise _Stopped
+
+    def _holds(self) -> bool:
+        return self._claim is not None and self._claim.held
 
     def _aborted(self) -> FailedError:
         title = f"{self._opened['kind']} aborted by {asking.stopped_by(self._paths, self._opened['deploy'])}"
@@ -190,22 +185,17 @@ class Agent:
 
     def _wake(self) -> None:
         # A keeper or runner that died, or a reboot: whoever comes next brings the service back.
-        if not self._paths.state.exists():
-            return
-        state = State(self._paths.state)
-        try:
-            unfinished = state.row("SELECT id FROM deploys WHERE ended_at IS NULL")
-            wanted = state.meta("desired") is not None or unfinished is not None
-        finally:
-            state.close()
+        with opened(self._paths.state) as state:
+            interrupted = unfinished(state)
+            wanted = interrupted is not None or (state is not None and state.meta("desired") is not None)
         connection = builtin.connect(self._paths)
         if connection is None and wanted:
             connection = builtin.start(self._paths)
             self._settle()
         if connection is not None:
             connection.close()
-        if unfinished and lock.free(self._paths.lock):
-            builtin.resume(self._paths, unfinished["id"])
+        if interrupted and lock.free(self._paths.lock):
+            builtin.resume(self._paths, interrupted["id"])
 
     def _settle(self, within: float = 3.0) -> None:
         # The keeper starts what should run at once; give it the moment that takes, so that `status` tells the outcome.
@@ -256,69 +246,19 @@ class Agent:
 
     def _open(self, params: Params) -> Params:
         self._opened = params
-        opened = params["opened"] = {"at": time.time()}
+        moments = params["opened"] = {"at": time.time()}
         with disk.disk_errors("prepare the deploy", str(self._paths.root)):
             self._paths.prepare_private()
-        who = {name: params[name] for name in ("deploy", "kind", "who")}
-        self._acquire(who)
+        self._claim = Claim(
+            self._paths, {**params, **moments}, self._in.fileno(), lambda event: self._send({"event": event})
+        )
+        self._claim.take()
         try:
-            self._finish_interrupted(who)
-            opened.update(locked_at=time.time(), behind=self._lock.behind if self._lock else {})
+            moments.update(locked_at=time.time(), behind=self._claim.behind)
             return self._preflight(params)
         except BaseException:
             self._let_go()
             raise
-
-    def _acquire(self, who: Params) -> None:
-        holding = lock.DeployLock(self._paths.lock)
-        wait = float(self._opened.get("wait_lock") or 0)
-        place = waiting.Place(self._paths.waiting, {**who, "since": self._opened.get("opened", {}).get("at")})
-        told: List[str] = []
-
-        def look() -> None:
-            place.require_wanted()
-            behind = str(holding.behind.get("deploy") or "")
-            if wait > 0 and behind and behind not in told:
-                told.append(behind)
-                self._send({"event": self._waiting_for(holding.behind, who)})
-
-        try:
-            if wait > 0:
-                place.take(bool(self._opened.get("supersede")))
-            holding.acquire({**who, "since": time.time(), "pid": os.getpid()}, wait, self._in.fileno(), look)
-        except LockedError as error:
-            step = self._step_of(holding.behind)
-            error.cause = f"{error.cause}, at {step}" if step and holding.behind else error.cause
-            raise
-        finally:
-            place.leave()
-        self._lock = holding
-
-    def _waiting_for(self, behind: Params, who: Params) -> Params:
-        named = {name: behind.get(name) for name in ("deploy", "kind", "who")}
-        since = behind.get("since")
-        named.update(for_s=round(time.time() - since, 1) if isinstance(since, (int, float)) else None)
-        host = str(self._opened["target"].get("host") or "local")
-        return {
-            "v": 1, "time": timestamp(time.time()), "deploy": who["deploy"], "host": host, "event": "lock.waiting",
-            "behind": {**named, "step": self._step_of(behind)},
-        }  # fmt: skip
-
-    def _step_of(self, behind: Params) -> Optional[str]:
-        """What the deploy that holds the lock is doing; None where that cannot be read."""
-        try:
-            if not self._paths.state.exists():
-                return "prepare"
-            state = State(self._paths.state)
-        except DeployerError:
-            return None
-        try:
-            row = state.row("SELECT step FROM deploys WHERE id=? AND ended_at IS NULL", behind.get("deploy"))
-        except DeployerError:
-            return None
-        finally:
-            state.close()
-        return str(row["step"]) if row else "prepare"
 
     def _preflight(self, params: Params) -> Params:
         settings, target = params["settings"], params["target"]
@@ -339,43 +279,6 @@ class Agent:
         # Before anything is stopped: a release whose env file is missing would not start, and the old one not again.
         if settings["run"]["env_file"]:
             envfile.read(self._paths.shared / settings["run"]["env_file"])
-
-    def _finish_interrupted(self, who: Params) -> None:
-        # We hold the lock, so a deploy that has not ended has no runner any more. Let one finish it first.
-        for _ in range(RESUMED_AT_MOST):
-            unfinished = self._unfinished()
-            if unfinished is None or self._lock is None:
-                return
-            self._let_go()
-            self._await(builtin.resume(self._paths, unfinished))
-            # What takes longer is a drain that goes on: the lock says so, and --wait-lock waits for it as for any other deploy.
-            self._acquire(who)
-        if self._unfinished() is not None:  # resumed later, it would undo or confirm over the one that begins now
-            raise PreflightError(
-                "an interrupted deploy cannot be brought to an end",
-                cause=f"its runner died {RESUMED_AT_MOST} times just now",
-                state="untouched by this call; `deployer status` shows what runs",
-                hint=f"see {self._paths.engine_log}",
-            )
-
-    def _unfinished(self) -> Optional[str]:
-        """The deploy that has not ended, or None."""
-        if not self._paths.state.exists():
-            return None
-        state = State(self._paths.state)
-        try:
-            row = state.row("SELECT id FROM deploys WHERE ended_at IS NULL")
-        finally:
-            state.close()
-        return str(row["id"]) if row else None
-
-    def _await(self, pid: int) -> None:
-        """Give the runner *pid* the moment that undoing takes, unless the client goes first."""
-        handle = os.pidfd_open(pid)
-        try:
-            select.select([handle, self._in.fileno()], [], [], UNDO_WITHIN)
-        finally:
-            os.close(handle)
 
     def _refuse_self(self, facts: Params) -> None:
         """A push from inside the service would wait for itself."""
@@ -459,29 +362,16 @@ class Agent:
         server = unix.listen(self._paths.runner_socket)
         pid = os.fork()
         if pid == 0:
-            self._name_runner(request)
+            if self._claim is not None:
+                self._claim.write(kind=request.kind)
             runner_process.start(self._paths, request, manifest, server)
         server.close()
         self._let_go()
         return {"deploy": request.deploy, "release": request.release, "runner": pid}
 
-    def _name_runner(self, request: Request) -> None:
-        try:
-            if self._lock is not None:
-                self._lock.write({**self._who(request), "pid": os.getpid()})
-        except OSError:
-            pass  # the disk refuses: who asks is told our parent's pid. In no case may a fork of the agent go on as one
-
-    def _who(self, request: Request) -> Params:
-        return {"deploy": request.deploy, "kind": request.kind, "who": request.who, "since": time.time()}
-
     def _request(self, params: Params, facts: Params, manifest: Optional[Manifest]) -> Request:
-        state = State(self._paths.state) if self._paths.state.exists() else None
-        try:
+        with opened(self._paths.state) as state:
             return Planner(self._paths, params, facts, manifest, state, self._bytes_received).request()
-        finally:
-            if state is not None:
-                state.close()
 
     def _record(self, request: Request) -> None:
         state = State(self._paths.state)
@@ -503,9 +393,8 @@ class Agent:
         )
 
     def _let_go(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        if self._claim is not None:
+            self._claim.release()
 
 
 def main(argv: List[str]) -> int:

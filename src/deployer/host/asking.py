@@ -11,9 +11,10 @@ from typing import Any, Dict, Optional
 from deployer.errors import DeployerError, FailedError
 from deployer.host import disk, lock, unix
 from deployer.host.control import ABORT, ANSWER_WITHIN, NOW, over
+from deployer.host.deploy import unfinished
 from deployer.host.paths import HostPaths
 from deployer.host.process import Handle, Processes
-from deployer.host.state import State
+from deployer.host.state import opened
 from deployer.host.supervisors import builtin
 from deployer.host.tree import is_engine
 from deployer.wire import frames
@@ -50,20 +51,20 @@ def control(paths: HostPaths, asked: Request) -> Facts:
     stopped = False
     while time.monotonic() < deadline:
         holder = {} if lock.free(paths.lock) else lock.holder(paths.lock)
-        unfinished = _unfinished(paths)
-        under_way = unfinished or holder.get("deploy")
+        committed = _unfinished(paths)
+        under_way = committed or holder.get("deploy")
         asked = asked if asked.deploy else replace(asked, deploy=under_way)
         if asked.deploy is None:
             return _without_deploy(paths, asked)
-        if under_way != asked.deploy or (unfinished is None and _is_recorded(paths, asked.deploy)):
+        if under_way != asked.deploy or (committed is None and _is_recorded(paths, asked.deploy)):
             return _over(paths, asked)
-        if unfinished is not None:
+        if committed is not None:
             answer = _ask_runner(paths, asked)
             if answer is not None:
-                return {"deploy": unfinished, **answer}
+                return {"deploy": committed, **answer}
             if not holder and time.monotonic() >= resume_at:
                 resume_at = time.monotonic() + RESUME_EVERY
-                builtin.resume(paths, unfinished)
+                builtin.resume(paths, committed)
         elif asked.what != ABORT:
             raise _preparing(holder)
         else:
@@ -88,25 +89,15 @@ def stopped_by(paths: HostPaths, deploy: str) -> str:
 
 
 def _unfinished(paths: HostPaths) -> Optional[str]:
-    if not paths.state.exists():
-        return None
-    state = State(paths.state)
-    try:
-        row = state.row("SELECT id FROM deploys WHERE ended_at IS NULL ORDER BY started_at DESC LIMIT 1")
-        return row["id"] if row else None
-    finally:
-        state.close()
+    with opened(paths.state) as state:
+        row = unfinished(state)
+    return str(row["id"]) if row else None
 
 
 def _is_recorded(paths: HostPaths, deploy: str) -> bool:
     """Whether *deploy* was handed over to this host, ended or not."""
-    if not paths.state.exists():
-        return False
-    state = State(paths.state)
-    try:
-        return state.row("SELECT 1 FROM deploys WHERE id=?", deploy) is not None
-    finally:
-        state.close()
+    with opened(paths.state) as state:
+        return state is not None and state.row("SELECT 1 FROM deploys WHERE id=?", deploy) is not None
 
 
 def _over(paths: HostPaths, asked: Request) -> Facts:

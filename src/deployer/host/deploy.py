@@ -14,7 +14,7 @@ from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
 from deployer.host.releases import Releases
 from deployer.host.spawn import base_environment
-from deployer.host.state import State
+from deployer.host.state import Row, State
 from deployer.host.supervisors.base import Supervisor
 from deployer.manifest import Manifest
 from deployer.model import DrainOrder, Spec
@@ -128,3 +128,10 @@ def settings_of(state: State, release: str) -> Optional[Dict[str, Any]]:
     row = state.row("SELECT settings FROM releases WHERE id=?", release)
     found: Optional[Dict[str, Any]] = json.loads(row["settings"]) if row and row["settings"] else None
     return found
+
+
+def unfinished(state: Optional[State]) -> Optional[Row]:
+    """The row of the deploy that has not ended, of the newest if there are more; None when there is none, or no record."""
+    if state is None:
+        return None
+    return state.row("SELECT * FROM deploys WHERE ended_at IS NULL ORDER BY started_at DESC LIMIT 1")

@@ -10,7 +10,7 @@ from deployer.errors import DeployerError, UsageError
 from deployer.host import history, journal, lock, log_tails
 from deployer.host.drain import CRASH
 from deployer.host.paths import HostPaths
-from deployer.host.state import Row, State
+from deployer.host.state import Row, State, opened
 from deployer.host.timeline import Record, entries
 from deployer.host.waits import waits
 
@@ -26,10 +26,9 @@ def explain(paths: HostPaths, asked: Optional[str], look: Look) -> Dict[str, Any
 
     *look* gives the Facts, and is called only for a deploy under way. Raises UsageError when there is no such deploy, or more.
     """
-    if not paths.state.exists():
-        raise _none(asked)
-    state = State(paths.state)
-    try:
+    with opened(paths.state) as state:
+        if state is None:
+            raise _none(asked)
         row = choose(state, asked)
         record = _record(paths, state, row, look)
         found = entries(record)
@@ -40,8 +39,6 @@ def explain(paths: HostPaths, asked: Optional[str], look: Look) -> Dict[str, Any
             "waits": waits(found, total, record.end is None),
             "logs": _logs(paths, state, record),
         }
-    finally:
-        state.close()
 
 
 def choose(state: State, asked: Optional[str]) -> Row:

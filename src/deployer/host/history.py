@@ -8,19 +8,16 @@ from typing import Any, Dict, List
 from deployer.host.drain import CRASH
 from deployer.host.journal import timestamp
 from deployer.host.paths import HostPaths
-from deployer.host.state import Row, State
+from deployer.host.state import Row, State, opened
 
 
 def past(paths: HostPaths, limit: int) -> List[Dict[str, Any]]:
     """The last *limit* deploys on this host, the newest first."""
-    if not paths.state.exists():
-        return []
-    state = State(paths.state)
-    try:
+    with opened(paths.state) as state:
+        if state is None:
+            return []
         rows = state.rows("SELECT * FROM deploys ORDER BY started_at DESC LIMIT ?", limit)
         return [describe(state, row) for row in rows]
-    finally:
-        state.close()
 
 
 def describe(state: State, row: Row) -> Dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional
 
 from deployer.errors import DeployerError, PreflightError
 from deployer.host import adopt, drain_history, health, lock, ports, spawn, waiting
-from deployer.host.deploy import settings_of
+from deployer.host.deploy import settings_of, unfinished
 from deployer.host.health import Answer
 from deployer.host.instance import Instance, alive_rows, from_row
 from deployer.host.journal import timestamp
@@ -183,7 +183,7 @@ class Observer:
     def _under_way(self) -> Optional[Dict[str, Any]]:
         if self._state is None:
             return None
-        row = self._state.row("SELECT * FROM deploys WHERE ended_at IS NULL ORDER BY started_at DESC LIMIT 1")
+        row = unfinished(self._state)
         if row is None:
             held = None if lock.free(self._paths.lock) else lock.holder(self._paths.lock)
             return held and {**held, "step": "prepare"}

@@ -173,6 +173,17 @@ class State:
             raise _refused(self.path, error) from error
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[Optional[State]]:
+    """The record at *path* for the length of a block; None where nothing was recorded yet. Raises as `State`."""
+    state = State(path) if path.exists() else None
+    try:
+        yield state
+    finally:
+        if state is not None:
+            state.close()
+
+
 def _plain(values: Any) -> Sequence[Any]:
     return [json.dumps(value) if isinstance(value, (dict, list, tuple)) else value for value in values]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 from collections.abc import Iterator
@@ -12,12 +11,13 @@ from typing import BinaryIO
 import pytest
 
 from deployer.errors import PreflightError
-from deployer.host.agent import RESUMED_AT_MOST, Agent
+from deployer.host.claim import RESUMED_AT_MOST, Claim
+from deployer.host.lock import free
 from deployer.host.paths import HostPaths
 from deployer.host.state import State
 from deployer.host.supervisors import builtin
 
-WHO = {"deploy": "d2", "kind": "push", "who": "me"}
+WHO = {"deploy": "d2", "kind": "push", "who": "me", "target": {}}
 
 
 @pytest.fixture
@@ -28,14 +28,12 @@ def client() -> Iterator[BinaryIO]:
     os.close(writer)
 
 
-def interrupted(path: Path, client: BinaryIO) -> Agent:
-    """An agent that holds the lock of a host where d1 has not ended."""
-    agent = Agent(client, io.BytesIO())
-    agent._paths = HostPaths(path)
-    agent._paths.prepare_private()
-    State(agent._paths.state).insert("deploys", id="d1", kind="push", started_at=1.0, step="replace")
-    agent._acquire(WHO)
-    return agent
+def interrupted(path: Path, client: BinaryIO) -> Claim:
+    """A claim on the lock of a host where d1 has not ended."""
+    paths = HostPaths(path)
+    paths.prepare_private()
+    State(paths.state).insert("deploys", id="d1", kind="push", started_at=1.0, step="replace")
+    return Claim(paths, WHO, client.fileno(), lambda event: None)
 
 
 def resumes(monkeypatch: pytest.MonkeyPatch, finish: bool) -> list[str]:
@@ -57,17 +55,17 @@ def resumes(monkeypatch: pytest.MonkeyPatch, finish: bool) -> list[str]:
 def test_interrupted_deploy_is_finished_first(
     tmp_path: Path, client: BinaryIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    agent, asked = interrupted(tmp_path, client), resumes(monkeypatch, finish=True)
-    agent._finish_interrupted(WHO)
-    assert asked == ["d1"]
-    agent._let_go()
+    claim, asked = interrupted(tmp_path, client), resumes(monkeypatch, finish=True)
+    claim.take()
+    assert (asked, claim.held) == (["d1"], True)
+    claim.release()
 
 
 def test_no_deploy_begins_beside_one_whose_runners_die(
     tmp_path: Path, client: BinaryIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    agent, asked = interrupted(tmp_path, client), resumes(monkeypatch, finish=False)
+    claim, asked = interrupted(tmp_path, client), resumes(monkeypatch, finish=False)
     with pytest.raises(PreflightError, match="interrupted deploy"):
-        agent._finish_interrupted(WHO)
-    assert asked == ["d1"] * RESUMED_AT_MOST
-    agent._let_go()
+        claim.take()
+    assert (asked, claim.held) == (["d1"] * RESUMED_AT_MOST, False)
+    assert free(tmp_path / ".deployer" / "lock"), "nobody else could bring it to an end"
