@@ -18,6 +18,7 @@ from deployer.errors import DeployerError, PreflightError
 from deployer.host import heed
 from deployer.host.agent import Agent
 from deployer.host.claim import Claim
+from deployer.host.connection import Connection
 from deployer.host.control import ABORT, EXTEND, NOW, Asked, Control
 from deployer.host.deploy import Deploy
 from deployer.host.journal import Journal
@@ -160,7 +161,7 @@ def test_agent_told_to_stop_in_the_middle_of_a_request_stops_after_it(tmp_path: 
     """The signal came while it did something: that is finished and answered, then the client hears who aborted."""
     out = io.BytesIO()
     hello = frames.pack({"id": 1, "op": "hello", "path": str(tmp_path)})
-    agent = Agent(io.BytesIO(hello * 2), out)
+    agent = Agent(Connection(io.BytesIO(hello * 2), out))
     agent._claim, agent._opened = claimed(tmp_path), {"kind": "push", "deploy": "d1"}
     answered = agent._answer
     agent._answer = lambda request: (agent.stop(), answered(request))[1]  # type: ignore[method-assign,func-returns-value]
@@ -175,7 +176,7 @@ def test_agent_told_to_stop_in_the_middle_of_a_request_stops_after_it(tmp_path: 
 def test_agent_told_to_stop_within_a_commit_has_nothing_left_to_stop(tmp_path: Path) -> None:
     out = io.BytesIO()
     hello = frames.pack({"id": 1, "op": "hello", "path": str(tmp_path)})
-    agent = Agent(io.BytesIO(hello), out)
+    agent = Agent(Connection(io.BytesIO(hello), out))
     agent._claim, agent._opened = claimed(tmp_path), {"kind": "push", "deploy": "d1"}
     agent.stop()
     agent._let_go()  # what a commit ends with: the runner has it

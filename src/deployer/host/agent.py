@@ -12,13 +12,13 @@ import platform
 import signal
 import sys
 import time
-from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
+import deployer
 from deployer.errors import DeployerError, FailedError, LinkError, PreflightError
 from deployer.host import (
     asking,
     disk,
-    engine,
     envfile,
     following,
     lock,
@@ -29,6 +29,7 @@ from deployer.host import (
     unix,
 )
 from deployer.host.claim import Claim
+from deployer.host.connection import Connection, Link
 from deployer.host.control import WORDS
 from deployer.host.deploy import Request, record, unfinished
 from deployer.host.paths import HostPaths, resolve
@@ -56,9 +57,9 @@ class _Stopped(Exception):
 class Agent:
     """Answers one client. Holds the deploy lock from `open` to `commit`."""
 
-    def __init__(self, stdin: BinaryIO, stdout: BinaryIO) -> None:
-        self._in = stdin
-        self._out = stdout
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._send = connection.send
         self._processes = Processes()
         self._paths: HostPaths = HostPaths(resolve("/nonexistent"))
         self._claim: Optional[Claim] = None
@@ -107,7 +108,7 @@ class Agent:
         try:
             if self._told_to_stop and self._holds():
                 raise _Stopped
-            return frames.read(self._in)
+            return self._connection.receive()
         finally:
             self._reading = False
 
@@ -140,19 +141,14 @@ class Agent:
         except OSError as error:
             return {"id": number, "error": _os_error(error).to_json()}
 
-    def _send(self, message: frames.Frame) -> None:
-        self._out.write(frames.pack(message))
-        self._out.flush()
-
     # Looking ---------------------------------------------------------------------------------------------------------
 
     def _hello(self, params: Params) -> Params:
         require_linux()
         self._paths = HostPaths(resolve(params["path"]))
-        package = engine.source()
         return {
             "protocol": PROTOCOL,
-            "engine": str(package),
+            "engine": deployer.__version__,
             "python": platform.python_version(),
             "path": str(self._paths.root),
         }
@@ -238,7 +234,7 @@ class Agent:
 
     def _logs(self, params: Params) -> Params:
         following.follow_log(
-            self._paths.app_log, int(params["lines"]), bool(params["follow"]), self._send, self._in.fileno()
+            self._paths.app_log, int(params["lines"]), bool(params["follow"]), self._send, self._connection.gone
         )
         return {}
 
@@ -250,7 +246,7 @@ class Agent:
         with disk.disk_errors("prepare the deploy", str(self._paths.root)):
             self._paths.prepare_private()
         self._claim = Claim(
-            self._paths, {**params, **moments}, self._in.fileno(), lambda event: self._send({"event": event})
+            self._paths, {**params, **moments}, self._connection.gone, lambda event: self._send({"event": event})
         )
         self._claim.take()
         try:
@@ -360,11 +356,13 @@ class Agent:
             self._store.sync()
         self._record(request)
         server = unix.listen(self._paths.runner_socket)
+        self._connection.before_fork()
         pid = os.fork()
         if pid == 0:
             if self._claim is not None:
                 self._claim.write(kind=request.kind)
             runner_process.start(self._paths, request, manifest, server)
+        self._connection.after_fork()
         server.close()
         self._let_go()
         return {"deploy": request.deploy, "release": request.release, "runner": pid}
@@ -380,7 +378,7 @@ class Agent:
 
     def _follow(self, params: Params) -> Params:
         following.deploy(
-            self._paths, str(params["deploy"]), int(params.get("since") or 0), self._send, self._in.fileno()
+            self._paths, str(params["deploy"]), int(params.get("since") or 0), self._send, self._connection.gone
         )
         return {}
 
@@ -398,11 +396,12 @@ class Agent:
 
 
 def main(argv: List[str]) -> int:
-    """`agent`: serve the client on stdin and stdout."""
+    """`agent [BEAT SILENT]`: serve the client on stdin and stdout; over a link with a pulse, in seconds."""
     os.umask(0o022)  # whatever the caller's is: nothing that we make may be writable for others
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # a stray print must not break the frames
-    agent = Agent(stdin, stdout)
+    connection = Link(stdin, stdout, float(argv[0]), float(argv[1])) if argv else Connection(stdin, stdout)
+    agent = Agent(connection)
     signal.signal(signal.SIGTERM, lambda *_: agent.stop())
     try:
         agent.serve()

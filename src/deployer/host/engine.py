@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, Optional
+from typing import Dict, List, Mapping, Optional
 
 import deployer
 from deployer.host import disk
 from deployer.host.paths import HostPaths
-
-PARTS = ("__init__.py", "errors.py", "durations.py", "manifest.py", "model.py", "wire", "host")
+from deployer.wire import source as source_files
 
 
 def source() -> Path:
-    """The directory of the package this code was loaded from."""
+    """The directory of the package this code was loaded from. Not for an engine that came as a bundle: it has none."""
     return Path(deployer.__file__).resolve().parent
 
 
-def files(package: Path) -> Iterator[Path]:
-    """The engine's source files below *package*, in a fixed order."""
-    for part in PARTS:
-        path = package / part
-        if path.is_file():
-            yield path
-        else:
-            yield from sorted(path.rglob("*.py"))
+def sources() -> Dict[str, bytes]:
+    """The engine's files by name, "deployer/host/agent.py"; from the disk, or from the bundle that it came as."""
+    bundled: Optional[Dict[str, bytes]] = getattr(deployer, "__bundle__", None)
+    if bundled is not None:
+        return bundled
+    return source_files.collect(source())
+
+
+def own_digest() -> str:
+    """The name of the engine that runs here."""
+    return source_files.digest(sources())
 
 
 def digest(package: Path) -> str:
-    """A name for exactly this engine."""
-    whole = hashlib.sha256()
-    for path in files(package):
-        whole.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return whole.hexdigest()[:16]
+    """A name for exactly the engine at *package*."""
+    return source_files.digest(source_files.collect(package))
 
 
 def install(paths: HostPaths) -> Path:
@@ -44,15 +42,15 @@ def install(paths: HostPaths) -> Path:
 
     Keeper and runner live longer than the client's virtual environment may.
     """
-    package = source()
-    home = paths.engines / digest(package)
+    own = sources()
+    home = paths.engines / source_files.digest(own)
     target = home / "deployer"
-    if target == package or _whole(home):
+    if _runs_from(target) or _whole(home):
         _touch(home)
         return target
     building = paths.engines / f".{home.name}.{os.getpid()}"
     try:
-        _copy(package, building / "deployer")
+        _write(own, building)
         if home.exists():
             os.replace(home, building.with_name(f"{building.name}.torn"))
         os.replace(building, home)
@@ -65,6 +63,10 @@ def install(paths: HostPaths) -> Path:
     return target
 
 
+def _runs_from(package: Path) -> bool:
+    return not hasattr(deployer, "__bundle__") and source() == package
+
+
 def _touch(home: Path) -> None:
     try:
         os.utime(home)  # pruning goes by the time of the last use
@@ -72,11 +74,11 @@ def _touch(home: Path) -> None:
         pass  # a disk that is read-only prunes nothing either
 
 
-def _copy(package: Path, target: Path) -> None:
-    for path in files(package):
-        copy = target / path.relative_to(package)
-        copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        copy.write_bytes(path.read_bytes())
+def _write(own: Mapping[str, bytes], directory: Path) -> None:
+    for name, content in own.items():
+        path = directory / name
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def _whole(home: Path) -> bool:

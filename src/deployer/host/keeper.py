@@ -69,7 +69,7 @@ class Keeper:
         self._state = state
         self._record = _same_file(paths.state)
         self._lock = lock
-        self._package = engine.digest(engine.source())
+        self._package = engine.own_digest()
         self._connections: Dict[int, Connection] = {}
         self._clock = Clock()
         self._rotate_at = self._clock.now() + ROTATE_EVERY

@@ -50,5 +50,8 @@ class HostPaths:
 
 
 def resolve(path: str) -> Path:
-    """*path* as the host means it: `~` is the home of who runs the engine."""
+    """*path* as the host means it: `~` is the home of who logged in, whoever sudo has made of him since (loader.py says)."""
+    home = os.environ.get("DEPLOYER_HOME")
+    if home and (path == "~" or path.startswith("~/")):
+        path = home + path[1:]
     return Path(os.path.abspath(os.path.expanduser(path)))

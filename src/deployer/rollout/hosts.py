@@ -11,23 +11,41 @@ from typing import Any
 
 from deployer.config.model import Config
 from deployer.link import local
+from deployer.link.channel import Channel
 from deployer.link.session import Session
 
+LOCAL = "local"
 
-def connect(config: Config) -> Session:
-    """A session with the host of *config*'s target, which is this machine as yet."""
-    session = Session("local", local.channel())
+
+def hosts(config: Config) -> tuple[str, ...]:
+    """The names of the target's hosts, as written in `hosts`; "local" for this machine."""
+    return config.hosts or (LOCAL,)
+
+
+def connect(config: Config, host: str = LOCAL) -> Session:
+    """A session with *host*, one of `hosts`. Raises LinkError or PreflightError."""
+    session = Session(host, _channel(config, host))
     try:
-        session.hello(config.target()["path"])
+        session.hello(config.target(host)["path"])
     except BaseException:
         session.__exit__()
         raise
     return session
 
 
-def look(config: Config) -> dict[str, Any]:
-    """The parameters with which a host is asked about this app."""
-    return {"target": config.target(), "settings": config.settings()}
+def _channel(config: Config, host: str) -> Channel:
+    if host == LOCAL and not config.hosts:
+        return local.channel()
+    from deployer.link.address import Address
+    from deployer.link.dial import Ssh, dial
+
+    ssh = Ssh(**(config.target_table["ssh"] or {}))
+    return dial(Address.parse(host), config.path, ssh, config.target_table["become"])
+
+
+def look(config: Config, host: str = LOCAL) -> dict[str, Any]:
+    """The parameters with which *host* is asked about this app."""
+    return {"target": config.target(host), "settings": config.settings()}
 
 
 def deploy_id(kind: str) -> str:

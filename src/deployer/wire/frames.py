@@ -1,19 +1,24 @@
 """
 Frames: what travels between the client and the host engine, and between the engine's own processes.
 
-One frame is a kind (1 byte: ``J`` JSON or ``B`` bytes), a length (4 bytes, big endian) and that many bytes.
+One frame is a kind (1 byte), a length (4 bytes, big endian) and that many bytes. Kinds: ``J`` JSON, ``Z`` JSON that zlib has
+squeezed, ``B`` bytes, and ``H``, a beat: it says that its sender lives, and nobody is given it.
 """
 
 from __future__ import annotations
 
 import json
 import struct
+import zlib
 from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Tuple, Union
 
 HEADER = struct.Struct(">cI")
 MAX_FRAME = 64 * 1024 * 1024
 """No honest frame is larger: a 5,000-file manifest has about 1 MB. Bytes of files travel in slices."""
 SLICE = 256 * 1024
+BEAT = HEADER.pack(b"H", 0)
+WORTH_SQUEEZING = 1024
+"""JSON shorter than this goes as it is."""
 
 Message = Dict[str, Any]
 Frame = Union[Message, bytes]
@@ -23,11 +28,14 @@ class BrokenFrame(Exception):
     """The peer sent what is no frame; the connection is useless from here on."""
 
 
-def pack(message: Frame) -> bytes:
-    """*message* as one frame. Lone surrogates (odd file names) survive as JSON escapes."""
+def pack(message: Frame, squeeze: bool = False) -> bytes:
+    """*message* as one frame, JSON compressed with *squeeze*. Lone surrogates (odd file names) survive as JSON escapes."""
     if isinstance(message, bytes):
         return HEADER.pack(b"B", len(message)) + message
     body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    if squeeze and len(body) > WORTH_SQUEEZING:
+        body = zlib.compress(body, 6)
+        return HEADER.pack(b"Z", len(body)) + body
     return HEADER.pack(b"J", len(body)) + body
 
 
@@ -41,36 +49,37 @@ class Decoder:
         """The frames that *data* completes. Raises BrokenFrame."""
         self._buffer += data
         frames: List[Frame] = []
-        while True:
-            frame = self._next()
-            if frame is None:
-                return frames
-            frames.append(frame)
-
-    def _next(self) -> Optional[Frame]:
-        if len(self._buffer) < HEADER.size:
-            return None
-        kind, length = _header(bytes(self._buffer[: HEADER.size]))
-        end = HEADER.size + length
-        if len(self._buffer) < end:
-            return None
-        body = bytes(self._buffer[HEADER.size : end])
-        del self._buffer[:end]
-        return _body(kind, body)
+        start = 0
+        view = memoryview(self._buffer)
+        try:
+            while len(view) - start >= HEADER.size:
+                kind, length = _header(bytes(view[start : start + HEADER.size]))
+                end = start + HEADER.size + length
+                if len(view) < end:
+                    break
+                if kind != b"H":
+                    frames.append(_body(kind, bytes(view[start + HEADER.size : end])))
+                start = end
+        finally:
+            view.release()
+            del self._buffer[:start]
+        return frames
 
 
 def read(stream: BinaryIO) -> Optional[Frame]:
     """The next frame of a blocking *stream*; None at its end. Raises BrokenFrame on a torn or foreign one."""
-    head = stream.read(HEADER.size)
-    if not head:
-        return None
-    if len(head) < HEADER.size:
-        raise BrokenFrame("the stream ended inside a frame")
-    kind, length = _header(head)
-    body = stream.read(length)
-    if len(body) < length:
-        raise BrokenFrame("the stream ended inside a frame")
-    return _body(kind, body)
+    while True:
+        head = stream.read(HEADER.size)
+        if not head:
+            return None
+        if len(head) < HEADER.size:
+            raise BrokenFrame("the stream ended inside a frame")
+        kind, length = _header(head)
+        body = stream.read(length)
+        if len(body) < length:
+            raise BrokenFrame("the stream ended inside a frame")
+        if kind != b"H":
+            return _body(kind, body)
 
 
 def slices(stream: BinaryIO) -> Iterator[bytes]:
@@ -84,7 +93,7 @@ def slices(stream: BinaryIO) -> Iterator[bytes]:
 
 def _header(head: bytes) -> Tuple[bytes, int]:
     kind, length = HEADER.unpack(head)
-    if kind not in (b"J", b"B") or length > MAX_FRAME:
+    if kind not in (b"J", b"Z", b"B", b"H") or length > MAX_FRAME:
         raise BrokenFrame(f"not a frame: starts with {head!r}")
     return kind, length
 
@@ -93,9 +102,17 @@ def _body(kind: bytes, body: bytes) -> Frame:
     if kind == b"B":
         return body
     try:
-        message = json.loads(body)
-    except ValueError as error:
+        message = json.loads(_expanded(body) if kind == b"Z" else body)
+    except (ValueError, zlib.error) as error:
         raise BrokenFrame(f"a frame that is not JSON: {error}") from error
     if not isinstance(message, dict):
         raise BrokenFrame("a frame that is not a JSON object")
     return message
+
+
+def _expanded(body: bytes) -> bytes:
+    expander = zlib.decompressobj()
+    whole = expander.decompress(body, MAX_FRAME)
+    if expander.unconsumed_tail:
+        raise BrokenFrame("a frame that expands beyond all bounds")
+    return whole

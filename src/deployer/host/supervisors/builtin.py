@@ -86,7 +86,7 @@ class Builtin:
     def _bring_up_to_date(self) -> None:
         # Only a runner asks for it, and once: it holds the deploy lock, so two versions never take turns at it.
         self._compared = True
-        wanted = engine.digest(engine.source())
+        wanted = engine.own_digest()
         if self._answer_to({"op": "status"})["engine"] != wanted:
             argv = engine.argv(engine.install(self._paths), "keeper", str(self._paths.root))
             try:

@@ -1,0 +1,33 @@
+"""The seam between the two SSH clients and all that is above them: one command on a host, as a pair of byte streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class End:
+    """How the command on the host ended: its exit status (None: unknown), and what it said on stderr."""
+
+    status: int | None
+    said: str
+
+
+class Pipe(Protocol):
+    """Bytes both ways. Raises OSError when the link is broken, and nothing else."""
+
+    def read(self, most: int) -> bytes:
+        """Some bytes, at most *most*; blocks. Empty at the end."""
+
+    def ready(self) -> bool:
+        """Whether `read` would return at once."""
+
+    def write(self, data: bytes) -> None:
+        """Hand all of *data* over; blocks while the other side does not read."""
+
+    def stop(self) -> None:
+        """From any thread: every `read` and `write` ends at once, and the command loses its input. Twice is fine."""
+
+    def end(self) -> End:
+        """How it ended, after `read` gave nothing more; waits a moment for the last words."""
