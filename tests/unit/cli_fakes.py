@@ -75,10 +75,11 @@ class World:
         modules: dict[str, dict[str, Any]] = {
             "deployer.config.load": {"load": self.load, "with_ceiling": self.with_ceiling},
             "deployer.rollout.push": {"PushOptions": PushOptions, "push": recorded("push"), "plan": shown("plan")},
+            "deployer.rollout.attach": {"attach": recorded("attach")},
             "deployer.rollout.doctor": {"doctor": shown("doctor")},
             "deployer.rollout.commands": {
                 "logs": self.logs,
-                **{name: recorded(name) for name in ("rollback", "lifecycle", "attach")},
+                **{name: recorded(name) for name in ("rollback", "lifecycle")},
                 **{name: shown(name) for name in ("status", "releases", "history", "explain", "rollback_check")},
             },
         }

@@ -7,9 +7,11 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from deployer.config.model import Config
+from deployer.errors import UsageError
 from deployer.link import local
 from deployer.link.channel import Channel
 from deployer.link.session import Session
@@ -20,6 +22,16 @@ LOCAL = "local"
 def hosts(config: Config) -> tuple[str, ...]:
     """The names of the target's hosts, as written in `hosts`; "local" for this machine."""
     return config.hosts or (LOCAL,)
+
+
+def chosen(config: Config, asked: Sequence[str] = ()) -> tuple[str, ...]:
+    """The target's hosts, or those of them that were *asked* for, in the order of the config. Raises UsageError for another."""
+    unknown = [host for host in asked if host not in hosts(config)]
+    if unknown:
+        raise UsageError(
+            f"target {config.target_name} has no host {unknown[0]}", hint=f"it has: {', '.join(hosts(config))}"
+        )
+    return tuple(host for host in hosts(config) if not asked or host in asked)
 
 
 def connect(config: Config, host: str = LOCAL) -> Session:
