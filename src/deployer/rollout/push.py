@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from deployer.artifact import Artifact, open_artifact
 from deployer.build import run_build
@@ -227,54 +226,3 @@ def _pass_on(session: Session, stream: Stream, detach: bool) -> None:
             stream.passed(event)
             if detach and event["event"] in PAST_THE_GATES:
                 return
-
-
-def plan(config: Config, options: PushOptions) -> dict[str, Any]:
-    """The steps that a push would run, from what was observed; changes nothing and builds nothing."""
-    require_available(config)
-    artifact = artifact_path(config, options)
-    asked = look(config)
-    warnings = list(config.warnings)
-    with connect(config) as session:
-        facts = session.call("observe", **asked)
-        manifest, release = None, options.release or "<new release>"
-        if artifact.exists():
-            with open_artifact(artifact, config.build.exclude) as opened:
-                manifest = opened.manifest.to_json()
-                if options.release is None:
-                    release = release_id(datetime.now(UTC), release_hash(opened.manifest.digest, config.settings()))
-        else:
-            warnings.append(f"{artifact} does not exist yet: the build has to make it")
-        known = {found["id"] for found in facts["releases"]}
-        kind = "rollback" if options.release in known else "push"
-        values = {name: os.environ.get(name, "") for name in asked["settings"]["run"]["secrets"]}
-        found = session.call(
-            "plan",
-            kind=kind,
-            release=release,
-            manifest=manifest or [],
-            secrets=values,
-            deploy="plan",
-            who=who(),
-            **asked,
-        )
-        warnings += [problem["title"] for problem in facts["problems"]]
-        drains = facts["drains"]
-        if drains and drains["warning"] and facts["instance"] and found["steps"]:
-            warnings.append(drains["warning"])
-    steps = [*_build_steps(config, options), *found["steps"]]
-    if not found["steps"]:
-        steps = []
-    return {
-        "hosts": [
-            {"host": session.host, "release": found["release"], "steps": steps, "warnings": [], "drains": drains}
-        ],
-        "warnings": warnings,
-    }
-
-
-def _build_steps(config: Config, options: PushOptions) -> list[dict[str, str]]:
-    if config.build.command is None or not options.build or options.artifact is not None:
-        return []
-    command = config.build.command
-    return [{"step": "build", "what": command[2] if command[:2] == ("sh", "-c") else " ".join(command)}]
