@@ -6,7 +6,16 @@ import pytest
 
 from deployer.rollout.outcome import HostResult, outcome
 
-CODES = {"done": 0, "unchanged": 0, "untouched": 0, "detached": 0, "unreachable": 6, "lost": 130, "reverted": 1, "down": 8}
+CODES = {
+    "done": 0,
+    "unchanged": 0,
+    "untouched": 0,
+    "detached": 0,
+    "unreachable": 6,
+    "lost": 130,
+    "reverted": 1,
+    "down": 8,
+}
 
 
 def results(*statuses: str) -> list[HostResult]:

@@ -54,5 +54,3 @@ def test_refused_commit_is_none() -> None:
     with pytest.raises(GateError):
         commit(Engine(error=GateError("no")), part)  # type: ignore[arg-type]
     assert not part.committed
-
-

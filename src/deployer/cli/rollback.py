@@ -57,7 +57,7 @@ def rollback(
 
 def _check(session: Session, config: Config, chosen: list[str | None]) -> int:
     from deployer.cli.render.checks import rollback_lines
-    from deployer.rollout.commands import rollback_check
+    from deployer.rollout.showing import rollback_check
 
     data = rollback_check(config, chosen[0])
     session.show("rollback", data, lambda: rollback_lines(data, session.paint))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from deployer.artifact import open_artifact
 from deployer.build import run_build
@@ -13,16 +11,16 @@ from deployer.config import secrets
 from deployer.config.available import require_available
 from deployer.config.model import Config
 from deployer.errors import DeployerError, UsageError
-from deployer.manifest import is_release_id, release_hash, release_id
+from deployer.manifest import is_release_id
 from deployer.rollout.content import Content
 from deployer.rollout.events import Emit, Stream
 from deployer.rollout.fleet import Fleet
-from deployer.rollout.hosts import chosen, connect, deploy_id, look, who
+from deployer.rollout.hosts import chosen, deploy_id, who
 from deployer.rollout.order import Order, PushOptions, policy
 from deployer.rollout.rollout import Rollout
 from deployer.wire.redaction import Redactor
 
-__all__ = ["PushOptions", "plan", "push"]
+__all__ = ["PushOptions", "push"]
 
 
 def push(config: Config, options: PushOptions, emit: Emit) -> int:
@@ -113,54 +111,3 @@ def build(config: Config, options: PushOptions, stream: Stream, values: dict[str
             error.cause = redact(error.cause)
         raise
     stream.event("build.finished", took_s=round(took, 3))
-
-
-def plan(config: Config, options: PushOptions) -> dict[str, Any]:
-    """The steps that a push would run, from what was observed; changes nothing and builds nothing."""
-    require_available(config)
-    artifact = artifact_path(config, options)
-    asked = look(config)
-    warnings = list(config.warnings)
-    with connect(config) as session:
-        facts = session.call("observe", **asked)
-        manifest, release = None, options.release or "<new release>"
-        if artifact.exists():
-            with open_artifact(artifact, config.build.exclude) as opened:
-                manifest = opened.manifest.to_json()
-                if options.release is None:
-                    release = release_id(datetime.now(UTC), release_hash(opened.manifest.digest, config.settings()))
-        else:
-            warnings.append(f"{artifact} does not exist yet: the build has to make it")
-        known = {found["id"] for found in facts["releases"]}
-        kind = "rollback" if options.release in known else "push"
-        values = {name: os.environ.get(name, "") for name in asked["settings"]["run"]["secrets"]}
-        found = session.call(
-            "plan",
-            kind=kind,
-            release=release,
-            manifest=manifest or [],
-            secrets=values,
-            deploy="plan",
-            who=who(),
-            **asked,
-        )
-        warnings += [problem["title"] for problem in facts["problems"]]
-        drains = facts["drains"]
-        if drains and drains["warning"] and facts["instance"] and found["steps"]:
-            warnings.append(drains["warning"])
-    steps = [*_build_steps(config, options), *found["steps"]]
-    if not found["steps"]:
-        steps = []
-    return {
-        "hosts": [
-            {"host": session.host, "release": found["release"], "steps": steps, "warnings": [], "drains": drains}
-        ],
-        "warnings": warnings,
-    }
-
-
-def _build_steps(config: Config, options: PushOptions) -> list[dict[str, str]]:
-    if config.build.command is None or not options.build or options.artifact is not None:
-        return []
-    command = config.build.command
-    return [{"step": "build", "what": command[2] if command[:2] == ("sh", "-c") else " ".join(command)}]

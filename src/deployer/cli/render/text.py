@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,6 +41,13 @@ def size(count: float) -> str:
 
 def plural(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def names(hosts: Sequence[object], most: int = 12) -> str:
+    """ "web-1, web-2 and 298 more": at most *most* of them, none left out where one more would have fitted."""
+    shown = hosts if len(hosts) <= most else hosts[: most - 1]
+    listed = ", ".join(one_line(host, 60) for host in shown)
+    return listed if len(shown) == len(hosts) else f"{listed} and {len(hosts) - len(shown)} more"
 
 
 def moment(text: object) -> datetime | None:
