@@ -230,8 +230,8 @@ def test_abort_in_a_rollout_stops_it_whatever_its_budget(fleet: Fleet) -> None:
     before = releases(fleet)
     fleet.configure(rollout=f"{ONE_BY_ONE}\nmax_failed = 3")
     fleet.release("v2")
-    task = fleet.hosts[0].task(3)
-    busy = [host.task(20) for host in fleet.hosts[1:]]
+    task = fleet.hosts[0].task(10)
+    busy = [host.task(40) for host in fleet.hosts[1:]]
     client = fleet.start("push", "--json")
     wait_until(lambda: fleet.hosts[0].lines("SIGNALS_FILE"), what="the first host drains")
     fleet.run("abort", "--host", fleet.hosts[0].written, check=0)
