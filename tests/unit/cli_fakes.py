@@ -77,7 +77,8 @@ class World:
             "deployer.rollout.push": {"PushOptions": PushOptions, "push": recorded("push")},
             "deployer.rollout.planning": {"plan": shown("plan")},
             "deployer.rollout.doctor": {"doctor": shown("doctor")},
-            "deployer.rollout.commands": {name: recorded(name) for name in ("rollback", "lifecycle", "attach")},
+            "deployer.rollout.commands": {name: recorded(name) for name in ("rollback", "lifecycle")},
+            "deployer.rollout.attach": {"attach": recorded("attach")},
             "deployer.rollout.logs": {"logs": self.logs},
             "deployer.rollout.showing": {
                 name: shown(name) for name in ("status", "releases", "history", "explain", "rollback_check")

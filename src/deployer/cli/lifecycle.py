@@ -63,7 +63,7 @@ def attach(ctx: typer.Context, target: TargetArgument = None) -> int:
     session = Session(ctx.obj)
 
     def action(config: Config, emit: Emit) -> int:
-        from deployer.rollout.commands import attach
+        from deployer.rollout.attach import attach
 
         return attach(config, emit)
 

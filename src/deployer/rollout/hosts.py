@@ -27,7 +27,7 @@ def hosts(config: Config) -> tuple[str, ...]:
     return config.hosts or (LOCAL,)
 
 
-def chosen(config: Config, asked: Sequence[str]) -> tuple[str, ...]:
+def chosen(config: Config, asked: Sequence[str] = ()) -> tuple[str, ...]:
     """The hosts of the target that `--host` names, in the order of the config; all of them where it names none. UsageError."""
     known = hosts(config)
     unknown = [host for host in asked if host not in known]
