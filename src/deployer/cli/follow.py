@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from deployer.cli.render.course import is_result
 from deployer.cli.render.json import stamped
-from deployer.cli.render.result import is_result
 from deployer.cli.session import Emit, Session
 from deployer.errors import DeployerError, Interrupted
 

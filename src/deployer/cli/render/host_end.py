@@ -28,20 +28,20 @@ def failed(event: Event) -> Line | None:
     return Line(host_of(event), step, mark, "", _why(event) or _left(status, event))
 
 
-def ended(event: Event, seconds: float | None) -> Line:
-    """The one line of a host among many: how it ended, after how long, and where it stands."""
+def ended(event: Event, seconds: float | None) -> Line | None:
+    """The one line of a host among many: how it ended, after how long, where it stands. None where it is told already."""
     status = str(event.get("status"))
     bad = failed(event)
-    if bad:
+    if bad or status in ("reverted", "untouched"):
         return bad
     gap = event.get("gap_ms")
     details = text.joined(
         f"on {event['release']}" if event.get("release") else None,
-        f"gap {gap:.0f} ms" if isinstance(gap, int | float) else None,
+        text.gap(gap) if isinstance(gap, int | float) else None,
         "a process had to be killed" if event.get("exit_code") == EXIT_KILLED else None,
         _why(event),
     )
-    return Line(host_of(event), status, "FAILED" if status == "reverted" else "ok", text.took(seconds), details)
+    return Line(host_of(event), "push", status, text.took(seconds) if status == "done" else "", details)
 
 
 def _why(event: Event) -> str:

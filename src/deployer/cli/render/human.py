@@ -8,11 +8,12 @@ from typing import Any
 
 from deployer.cli.output import Output
 from deployer.cli.render import host_end, rollout, text
+from deployer.cli.render.course import Course, begins, is_result
 from deployer.cli.render.lines import Layout, Line
 from deployer.cli.render.live import LiveProgress
 from deployer.cli.render.many import FEW, SOME
 from deployer.cli.render.progress import Progress
-from deployer.cli.render.result import Course, begins, is_result, result_lines
+from deployer.cli.render.result import result_lines
 from deployer.cli.render.steps import Steps, host_of, in_detail
 from deployer.cli.render.tally import Tally
 from deployer.cli.render.warned import Warned
@@ -91,7 +92,7 @@ class HumanView:
         line = self._steps.line(event)
         if event.get("event") == "host.finished" and self._tally.size > 1:
             line = self._ended(event)
-        elif line is not None and self._tally.size > FEW and not self._must_be_seen(line):
+        elif line is not None and event.get("host") and self._tally.size > FEW and not self._must_be_seen(line):
             return None
         return self._layout.text(line) if line is not None else None
 

@@ -102,7 +102,7 @@ class LiveProgress:
         shown = seen if len(seen) <= FEW and self._tally.size <= FEW else seen[:_SHOWN]
         rows = [row for host, one in shown for row in self._block(host, one, now, width, len(seen) <= _IN_DETAIL)]
         more = len(seen) - len(shown)
-        return [*rows, *([f"{self._layout.indent}… and {text.plural(more, 'drain')} more"] if more else [])]
+        return [*rows, *([f"{self._layout.indent}… and {text.plural(more, 'more drain')}"] if more else [])]
 
     def _block(self, host: str, seen: Seen, now: float, width: int, in_detail: bool) -> list[str]:
         event, layout = seen.event, self._layout

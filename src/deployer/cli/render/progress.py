@@ -39,7 +39,7 @@ class Progress:
         self._next: dict[str, float] = {}
         self._uploads = Uploads()
         self._next_upload = _UPLOAD_EVERY_S
-        self._next_total = clock() + _EVERY_S
+        self._next_total: float | None = None
 
     def show(self, event: Mapping[str, Any], pid: object) -> None:
         """Take a `drain.progress` of the process *pid* in."""
@@ -77,8 +77,11 @@ class Progress:
         """Nothing is open."""
 
     def _total(self) -> None:
-        if self._clock() >= self._next_total:
-            self._next_total = self._clock() + _EVERY_S
+        now = self._clock()
+        if self._next_total is None:
+            self._next_total = now + _EVERY_S
+        elif now >= self._next_total:
+            self._next_total = now + _EVERY_S
             self._line(self._layout.headed("all", self._tally.text()))
 
 

@@ -27,7 +27,7 @@ def _started(event: Event) -> Headed | None:
     parts = [
         text.plural(len(hosts), "host"),
         f"canary {_names(batches[0])}" if canary and batches else None,
-        f"{'then ' * canary}{text.plural(after, 'batch').replace('batchs', 'batches')}" if after > 0 else None,
+        f"{'then ' * canary}{after} batch{'es' * (after != 1)}" if after > 0 else None,
         _list(event, "unchanged", "already there"),
         _list(event, "unreachable", "not reached"),
     ]
@@ -37,7 +37,7 @@ def _started(event: Event) -> Headed | None:
 def _batch_started(event: Event) -> Headed | None:
     hosts = event.get("hosts") or []
     if event.get("what") == "canary":
-        return "canary", _names(hosts)
+        return "batch", text.joined(f"{event.get('batch')}/{event.get('of')}", f"canary {_names(hosts)}")
     if event.get("of") == 1 and len(hosts) < 2:
         return None
     return "batch", text.joined(f"{event.get('batch')}/{event.get('of')}", text.plural(len(hosts), "host"), _few(hosts))

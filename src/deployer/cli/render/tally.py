@@ -32,7 +32,6 @@ class Tally:
     phases: dict[str, str] = field(default_factory=dict)
     away: set[str] = field(default_factory=set)
     where: str = ""
-    told: bool = False  # whether a rollout said which hosts there are
 
     def note(self, event: Event) -> None:
         """Take *event* in, whatever it is."""
@@ -51,7 +50,6 @@ class Tally:
             self.phases[host] = _PHASES.get(str(name), self.phases.get(host, "preparing"))
 
     def _begin(self, event: Event) -> None:
-        self.told = True
         self.phases = {str(host): "waiting" for host in event.get("hosts") or []}
         for status in ("unchanged", "unreachable"):
             self.phases.update({str(host): status for host in event.get(status) or []})

@@ -69,6 +69,11 @@ def took(seconds: object) -> str:
     return durations.show(float(seconds)) if isinstance(seconds, int | float) else ""
 
 
+def gap(milliseconds: float) -> str:
+    """How long no new request was served: "gap 83 ms", "gap 2.1s"."""
+    return f"gap {milliseconds:.0f} ms" if milliseconds < 1000 else f"gap {took(milliseconds / 1000)}"
+
+
 def task(item: Mapping[str, Any], later: float = 0.0) -> str:
     """A task with its age, *later* seconds after it was reported: "callClaude 4m12s"."""
     name = one_line(item.get("name") or item.get("id") or "task", 60)

@@ -64,6 +64,6 @@ class Uploads:
 def _words(sent: Sent, with_bar: bool) -> str:
     share = min(1.0, sent.sent / sent.total) if sent.total > 0 else 0.0
     full = round(share * _WIDTH)
-    bar = f"{'█' * full}{'░' * (_WIDTH - full)}  " if with_bar else ""
+    bar = f"{'█' * full}{'░' * (_WIDTH - full)} " if with_bar else ""
     rate = f"{text.size(sent.rate)}/s" if sent.rate else None
     return bar + text.joined(f"{text.size(sent.sent)} of {text.size(sent.total)}", rate)
