@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +17,11 @@ from deployer.config.available import require_available
 from deployer.config.model import Config
 from deployer.errors import DeployerError, Interrupted, LinkError, UsageError
 from deployer.link.session import Session
-from deployer.manifest import is_release_id, key, release_hash, release_id
+from deployer.manifest import is_release_id, release_hash, release_id
 from deployer.rollout.commit import commit
 from deployer.rollout.events import Emit, Stream
 from deployer.rollout.hosts import connect, deploy_id, look, who
+from deployer.rollout.upload import upload
 from deployer.wire.redaction import Redactor
 
 RECONNECTS = 3
@@ -148,7 +148,7 @@ def _push_to(session: Session, config: Config, options: PushOptions, stream: Str
         with open_artifact(artifact_path(config, options), config.build.exclude) as opened:
             upload(session, opened, stream)
             release = options.release or _new_id(opened, config, known)
-            manifest = opened.manifest.to_json()
+            manifest = opened.manifest.digest
         commit(session, stream, kind="push", release=release, manifest=manifest, secrets=values, **asked)
     follow(config, session, stream, options.detach)
 
@@ -187,19 +187,6 @@ def build(config: Config, options: PushOptions, stream: Stream, values: dict[str
             error.cause = redact(error.cause)
         raise
     stream.event("build.finished", took_s=round(took, 3))
-
-
-def upload(session: Session, opened: Artifact, stream: Stream) -> None:
-    """Send what the host does not have yet, each content once."""
-    manifest = opened.manifest
-    missing = set(session.call("have", manifest=manifest.to_json())["missing"])
-    entries = {key(entry): entry for entry in manifest.files if key(entry) in missing}
-    started, sent = time.monotonic(), 0
-    for name, entry in entries.items():
-        with opened.open(entry) as file:
-            sent += session.upload(name, entry.size, file)
-    if sent > 0:
-        stream.event("upload.finished", host=session.host, bytes_sent=sent, took_s=round(time.monotonic() - started, 3))
 
 
 def follow(config: Config, session: Session, stream: Stream, detach: bool) -> None:
