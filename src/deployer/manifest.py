@@ -18,7 +18,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
 DEEPEST = 255  # components; walking and deleting a tree takes a stack frame for each
 BUCKET = 16  # entries that are told apart together, on average
-MARK = 6  # bytes; the digest of the whole decides in the end
+MARK = 4  # bytes; the digest of the whole decides in the end
 RELEASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
