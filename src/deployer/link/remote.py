@@ -44,7 +44,12 @@ class RemoteChannel:
         except BaseException as error:
             self.close()
             if self._silent is not None and isinstance(error, LinkError):
-                raise self._lost("") from error
+                raise LinkError(
+                    f"{host} does not answer",
+                    cause=f"the login was silent for {self._silent:.0f} s",
+                    state="nothing was changed",
+                    hint="does something hang there, a login script for instance? [target.….ssh] silent_after gives it longer",
+                ) from error
             raise
         self._heard = time.monotonic()
         self._greeted = True
