@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import parts
+from app import wait_until
 from conftest import Client
 from deployer.errors import DeployerError
 from deployer.link import bundle as bundles
@@ -214,7 +215,7 @@ def test_a_read_only_place_and_a_full_disk(bed: Bed, client: Client) -> None:
     assert os.system(mount) == 0
     try:
         assert "space" in opened(client, host, path="~/disk/app").title
-        os.system(f"mount -o remount,ro {disk}")
+        wait_until(lambda: os.system(f"mount -o remount,ro {disk}") == 0, what="the agent has let go of its files")
         error = opened(client, host, path="~/disk/other")
         assert "ead-only" in f"{error.title} {error.cause}" and not (disk / "other").exists()
     finally:

@@ -61,7 +61,7 @@ class RemoteChannel:
             try:
                 self._pipe.write(data)
             except OSError as error:
-                raise self._lost(str(error)) from error
+                raise self._lost(self._last_words() or str(error)) from error
         self.sent += len(data)
 
     def receive(self) -> Frame | None:
@@ -77,7 +77,7 @@ class RemoteChannel:
         except OSError as error:
             raise self._lost(str(error)) from error
         if not data:
-            raise self._lost(self._pipe.end().said.strip()[-1000:])
+            raise self._lost(self._last_words())
         self._heard = time.monotonic()
         self.received += len(data)
         try:
@@ -121,6 +121,10 @@ class RemoteChannel:
                 pass  # as above
             finally:
                 self._sending.release()
+
+    def _last_words(self) -> str:
+        """What the other side said of its end."""
+        return self._pipe.end().said.strip()[-1000:] if self._silent is None else ""
 
     def _lost(self, why: str) -> LinkError:
         cause = f"it was silent for {self._silent:.0f} s" if self._silent is not None else why or "the link closed"
