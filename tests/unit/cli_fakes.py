@@ -47,10 +47,10 @@ class World:
             emit(event)
         return self.ends()
 
-    def logs(self, config: Any, lines: int, follow: bool, write: Callable[[bytes], None]) -> int:
+    def logs(self, config: Any, lines: int, follow: bool, write: Callable[[str, bytes], None], missing: Any) -> int:
         self.calls.append(("logs", lines, follow))
         for start in range(0, len(self.log), 7):
-            write(self.log[start : start + 7])
+            write("local", self.log[start : start + 7])
         return 0
 
     def asked(self, name: str) -> tuple[Any, ...]:
@@ -74,12 +74,14 @@ class World:
 
         modules: dict[str, dict[str, Any]] = {
             "deployer.config.load": {"load": self.load, "with_ceiling": self.with_ceiling},
-            "deployer.rollout.push": {"PushOptions": PushOptions, "push": recorded("push"), "plan": shown("plan")},
+            "deployer.rollout.push": {"PushOptions": PushOptions, "push": recorded("push")},
+            "deployer.rollout.planning": {"plan": shown("plan")},
             "deployer.rollout.doctor": {"doctor": shown("doctor")},
-            "deployer.rollout.commands": {
-                "logs": self.logs,
-                **{name: recorded(name) for name in ("rollback", "lifecycle", "attach")},
-                **{name: shown(name) for name in ("status", "releases", "history", "explain", "rollback_check")},
+            "deployer.rollout.commands": {name: recorded(name) for name in ("rollback", "lifecycle")},
+            "deployer.rollout.attach": {"attach": recorded("attach")},
+            "deployer.rollout.logs": {"logs": self.logs},
+            "deployer.rollout.showing": {
+                name: shown(name) for name in ("status", "releases", "history", "explain", "rollback_check")
             },
         }
         for name, members in modules.items():

@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 from cli_fakes import clean_push, event, explained, killed_push, progress, reverted_push, until_drain
+from fleet_events import rollout, without_host
 from jsonschema import Draft202012Validator
 
 from deployer.cli.render.json import encode, stamped
+from deployer.errors import LinkError
+from deployer.rollout.showing import NO_TIMELINE
 
 SCHEMA = json.loads(files("deployer.cli").joinpath("events.schema.json").read_text("utf-8"))
 HOSTS: list[dict[str, Any]] = [{"host": "local", "status": "done", "release": None}]
+REFUSED = LinkError("web-1 could not be reached", cause="refused").to_json()
 
 SAMPLES = [
     *clean_push(),
@@ -28,6 +32,14 @@ SAMPLES = [
     stamped("push.finished", {"deploy": None, "status": "failed", "exit_code": 2, "hosts": []}),
     stamped("status", {"hosts": []}),
     stamped("logs", {"lines": ["one"]}),
+    stamped("logs", {"host": "web-1", "lines": [], "error": REFUSED}),
+    stamped("releases", {"hosts": [{"host": "web-1", "releases": None, "error": REFUSED}]}),
+    stamped("explain", {"hosts": [explained(), {"host": "web-2", **NO_TIMELINE, "error": REFUSED}]}),
+    *rollout(["web-1", "web-2", "web-3"], {"web-2": "reverted", "web-3": "unreachable"}),
+    without_host("bake.started", seconds=30.0, hosts=["web-1"]),
+    without_host("bake.finished", ok=True),
+    event("link.lost", cause="it was silent for 15 s"),
+    event("link.restored", after_s=12.0),
     stamped("explain", {"hosts": [explained()]}),
     {**until_drain()[-1], "expected": {"count": 2, "median_s": 1.5, "longest_s": 3.0, "at_least": True}},
     stamped("doctor", {"checks": [], "ladder": "", "exit_code": 0}),
@@ -49,6 +61,16 @@ PROMISED = {
     "revert.finished",
     "host.finished",
     "push.finished",
+    "rollout.started",
+    "batch.started",
+    "batch.finished",
+    "bake.started",
+    "bake.finished",
+    "rollout.stopped",
+    "host.started",
+    "link.lost",
+    "link.restored",
+    "upload.progress",
 }
 
 
@@ -95,6 +117,8 @@ def test_event_without_a_promised_field_is_refused(name: str, field: str) -> Non
         {**clean_push()[-1], "status": "great"},
         {**clean_push()[-1], "hosts": [{"host": "local"}]},
         {**clean_push()[0], "v": 2},
+        without_host("batch.started", batch=1, of=2, hosts=["web-1"], what="all"),
+        stamped("status", {"hosts": [{"host": "web-1", "error": {"title": "no"}}]}),
         stamped("explain", {"hosts": [{**explained(), "timeline": [{"what": "drain"}]}]}),
         stamped("explain", {"hosts": [{**explained(), "logs": {"old": [], "new": []}}]}),
         {**until_drain()[-1], "expected": {"count": 2}},

@@ -207,9 +207,7 @@ def test_ceiling_that_is_no_duration_is_refused(config, seconds):
 @pytest.mark.parametrize(
     "text, word",
     [
-        (SMALL + "[target.p]\nhosts = ['a']\npath = '/x'", "target.p.hosts"),
         (SMALL + "[target.p]\nsupervisor = 'systemd'", "target.p.supervisor"),
-        (SMALL + "[target.p]\nbecome = 'sudo'", "target.p.become"),
         (SMALL + "[target.p.pool]\nkind = 'nginx'", "target.p.pool"),
         (SMALL + "[target.p.verify]\nurl = 'http://a/'", "target.p.verify"),
         (SMALL + "[services.a]\ncommand = 'x'", "services"),

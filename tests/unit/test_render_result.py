@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from deployer.cli.render.course import Course, is_result
 from deployer.cli.render.lines import Layout
-from deployer.cli.render.result import Course, is_result, result_lines
+from deployer.cli.render.result import result_lines
 
 STARTED = "2026-11-21T20:00:00Z"
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from cli_fakes import event, progress, task
 
-from deployer.cli.app_log import CleanLog
+from deployer.cli.app_log import LineLog
 from deployer.cli.output import Output
 from deployer.cli.render import drain, text
 from deployer.cli.render.errors import error_text
@@ -15,6 +16,11 @@ from deployer.cli.render.lines import Layout, Line
 from deployer.cli.render.live import LiveProgress, bar
 from deployer.cli.render.paint import Paint
 from deployer.errors import DeployerError
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.mark.parametrize(
@@ -49,11 +55,12 @@ def test_error_with_escapes_is_harmless_and_its_lines_are_indented() -> None:
     assert shown == "\x1b[1;31merror:\x1b[0m no\n  cause: a\n         b"
 
 
-def test_escape_sequence_cut_in_two_cannot_slip_through_the_log() -> None:
-    stream = io.StringIO()
-    log = CleanLog(Output(stream))
+def test_escape_sequence_cut_in_two_cannot_slip_through_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    log = LineLog(SimpleNamespace(out=Output(stream)), 0)  # type: ignore[arg-type]
     for piece in (b"a\x1b", b"[2J", b"b\xc3", b"\xa9\nrest"):
-        log.write(piece)
+        log.write("local", piece)
     log.close()
     assert stream.getvalue() == "abé\nrest\n"
 

@@ -11,8 +11,9 @@ import pytest
 
 from deployer.errors import GateError
 from deployer.rollout.commit import commit
+from deployer.rollout.content import Content
 from deployer.rollout.events import Stream
-from deployer.rollout.push import _new_id, one_host
+from deployer.rollout.part import Part
 
 OPENED: Any = SimpleNamespace(manifest=SimpleNamespace(digest="d" * 64))
 CONFIG: Any = SimpleNamespace(settings=lambda: {"app": "a", "strategy": "restart", "run": {}})
@@ -35,31 +36,21 @@ class Engine:
 def test_id_of_a_release_is_never_one_that_the_host_has() -> None:
     known: set[str] = set()
     for _ in range(5):  # within one second
-        known.add(_new_id(OPENED, CONFIG, known))
+        known.add(Content(OPENED, CONFIG).name_for(known))
     assert len(known) == 5
     assert len({name.rpartition("-")[2] for name in known}) == 1
 
 
 def test_interrupt_during_the_commit_waits_until_it_is_done() -> None:
-    stream, engine = Stream("d1", lambda event: None), Engine(signal.SIGINT)
+    part, engine = Part("h", Stream("d1", lambda event: None)), Engine(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        commit(engine, stream)  # type: ignore[arg-type]
+        commit(engine, part)  # type: ignore[arg-type]
     assert engine.answered
-    assert stream.committed
+    assert part.committed
 
 
 def test_refused_commit_is_none() -> None:
-    stream = Stream("d1", lambda event: None)
+    part = Part("h", Stream("d1", lambda event: None))
     with pytest.raises(GateError):
-        commit(Engine(error=GateError("no")), stream)  # type: ignore[arg-type]
-    assert not stream.committed
-
-
-def test_interrupt_before_the_commit_ends_the_push_with_130_and_a_last_event() -> None:
-    events: list[dict[str, Any]] = []
-    stream = Stream("d1", events.append)
-    with one_host(stream, "push"):
-        raise KeyboardInterrupt
-    assert stream.finish("push") == 130
-    assert [event["event"] for event in events] == ["host.finished", "push.finished"]
-    assert events[0]["error"]["state"] == "nothing was changed; the running release was not touched"
+        commit(Engine(error=GateError("no")), part)  # type: ignore[arg-type]
+    assert not part.committed

@@ -1,46 +1,132 @@
-"""The app's own output on its way to a file, a terminal or a program."""
+"""The app's own output on its way to a file, a terminal or a program; of one host, or of many side by side."""
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from deployer.cli.output import Output
 from deployer.cli.render.json import encode, stamped
-from deployer.cli.render.text import clean
+from deployer.cli.render.lines import Layout
+from deployer.cli.render.text import clean, one_line
 from deployer.cli.session import Session
+from deployer.errors import DeployerError
+
+LONGEST = 1 << 20
+"""Bytes of one line that are kept until its end comes; what is longer is shown in pieces."""
 
 
 class LogWriter(Protocol):
-    def write(self, data: bytes) -> None:
-        """Take some bytes; raises BrokenPipeError when nobody reads any more."""
+    def write(self, host: str, data: bytes) -> None:
+        """Take some bytes of *host*'s log; raises BrokenPipeError when nobody reads any more."""
+
+    def missing(self, host: str, error: DeployerError) -> None:
+        """Nothing (more) comes from *host*."""
 
     def close(self) -> None:
         """Write what was held back."""
 
 
-def log_writer(session: Session, follow: bool) -> LogWriter:
+def log_writer(session: Session, follow: bool, hosts: Sequence[str]) -> LogWriter:
     """
-    Who writes the log: byte for byte into a file or pipe, without escape sequences on a terminal.
+    Who writes the logs of *hosts*: byte for byte into a file or pipe, without escape sequences on a terminal.
 
-    Under `--json` it is one object with all `lines`, or while following one object for each piece.
+    Of several hosts each line stands alone, behind the host's name. Under `--json` it is one object for each host with
+    all its `lines`, or while following one object for each piece.
     """
+    out, many = session.out, Layout(tuple(hosts)).width if len(hosts) > 1 else 0
     if session.options.json:
-        return JsonLog(session.out, follow)
-    return CleanLog(session.out) if session.out.is_terminal else RawLog(session.out)
+        return JsonLog(session, follow)
+    if many or out.is_terminal:
+        return LineLog(session, many)
+    return RawLog(session)
 
 
-class RawLog:
-    def __init__(self, out: Output) -> None:
-        self._out = out
+class _Log:
+    """What every writer does with a host that has nothing to say."""
 
-    def write(self, data: bytes) -> None:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._out = session.out
+
+    def missing(self, host: str, error: DeployerError) -> None:
+        self._session.voice.errors([(host, error)])
+
+    def _still_read(self) -> None:
+        if self._out.closed:
+            raise BrokenPipeError
+
+
+class RawLog(_Log):
+    def write(self, host: str, data: bytes) -> None:
         self._out.write_bytes(data)
-        _still_read(self._out)
+        self._still_read()
 
     def close(self) -> None:
         """Nothing is held back."""
+
+
+class LineLog(_Log):
+    """Whole lines, behind the host's name where *width* leaves room for one; as they are unless a person looks on."""
+
+    def __init__(self, session: Session, width: int) -> None:
+        super().__init__(session)
+        self._width = width
+        self._rest: dict[str, bytes] = {}
+
+    def write(self, host: str, data: bytes) -> None:
+        *lines, rest = (self._rest.get(host, b"") + data).split(b"\n")
+        if len(rest) > LONGEST:
+            lines, rest = [*lines, rest], b""
+        self._rest[host] = rest
+        for line in lines:
+            self._line(host, line)
+        self._still_read()
+
+    def close(self) -> None:
+        for host, rest in self._rest.items():
+            if rest:
+                self._line(host, rest)
+        self._rest = {}
+
+    def _line(self, host: str, line: bytes) -> None:
+        head = f"{one_line(host, 40):<{self._width}}  | " if self._width else ""
+        if self._out.is_terminal:
+            self._out.line(head + clean(line.decode("utf-8", "replace")))
+        else:
+            self._out.write_bytes(head.encode() + line + b"\n")
+
+
+class JsonLog(_Log):
+    def __init__(self, session: Session, follow: bool) -> None:
+        super().__init__(session)
+        self._follow = follow
+        self._all: dict[str, list[str]] = {}
+        self._lines: dict[str, _Lines] = {}
+
+    def write(self, host: str, data: bytes) -> None:
+        self._of(host).write(data)
+
+    def missing(self, host: str, error: DeployerError) -> None:
+        super().missing(host, error)
+        self._emit(host, self._all.pop(host, []), error)
+
+    def close(self) -> None:
+        for lines in self._lines.values():
+            lines.close()
+        for host, found in self._all.items():
+            self._emit(host, found)
+
+    def _of(self, host: str) -> _Lines:
+        if host not in self._lines:
+            kept = [] if self._follow else self._all.setdefault(host, [])
+            self._lines[host] = _Lines((lambda lines: self._emit(host, lines)) if self._follow else kept.extend)
+        return self._lines[host]
+
+    def _emit(self, host: str, lines: list[str], error: DeployerError | None = None) -> None:
+        data = {"host": host, "lines": lines, **({"error": error.to_json()} if error else {})}
+        self._out.line(encode(stamped("logs", data)))
+        self._still_read()
 
 
 class _Lines:
@@ -60,36 +146,3 @@ class _Lines:
         rest, self._rest = self._rest + self._decoder.decode(b"", True), ""
         if rest:
             self._take([rest])
-
-
-class CleanLog(_Lines):
-    def __init__(self, out: Output) -> None:
-        super().__init__(self._show)
-        self._out = out
-
-    def _show(self, lines: list[str]) -> None:
-        for line in lines:
-            self._out.line(clean(line))
-        _still_read(self._out)
-
-
-class JsonLog(_Lines):
-    def __init__(self, out: Output, follow: bool) -> None:
-        self._all: list[str] = []
-        self._out = out
-        self._follow = follow
-        super().__init__(self._emit if follow else self._all.extend)
-
-    def close(self) -> None:
-        super().close()
-        if not self._follow:
-            self._emit(self._all)
-
-    def _emit(self, lines: list[str]) -> None:
-        self._out.line(encode(stamped("logs", {"lines": lines})))
-        _still_read(self._out)
-
-
-def _still_read(out: Output) -> None:
-    if out.closed:
-        raise BrokenPipeError

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from deployer.cli.render.course import is_result
 from deployer.cli.render.json import stamped
-from deployer.cli.render.result import is_result
 from deployer.cli.session import Emit, Session
 from deployer.errors import DeployerError, Interrupted
 
@@ -23,7 +24,7 @@ class EventView(Protocol):
 @dataclass
 class Follower:
     """
-    Takes every event of a deploy and never raises for one.
+    Takes every event of a deploy, from any thread, and never raises for one.
 
     A view that fails on an event must not cost anybody a deploy: the failure is told, the deploy goes on.
     """
@@ -32,13 +33,18 @@ class Follower:
     view: EventView
     count: int = 0
     ended: bool = False
-    errors: list[DeployerError] = field(default_factory=list)
+    errors: list[tuple[str, DeployerError]] = field(default_factory=list)
+    one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     def emit(self, event: Mapping[str, Any]) -> None:
+        with self.one_at_a_time:
+            self._emit(event)
+
+    def _emit(self, event: Mapping[str, Any]) -> None:
         self.count += 1
         self.ended = self.ended or is_result(event)
         if event.get("event") == "host.finished" and isinstance(event.get("error"), Mapping):
-            self.errors.append(DeployerError.from_json(dict(event["error"])))
+            self.errors.append((str(event.get("host") or "local"), DeployerError.from_json(dict(event["error"]))))
         try:
             self.view.event(event)
         except Exception as error:
@@ -82,8 +88,7 @@ def _followed(follower: Follower, what: Following, config: Config) -> int:
         code = what.action(config, follower.emit)
     finally:
         follower.view.close()
-        for error in follower.errors:
-            follower.session.voice.error(error)
+        follower.session.voice.errors(follower.errors)
     _last_word(follower, what, config)
     return code
 

@@ -117,3 +117,4 @@ WaitLock = Annotated[
     typer.Option("--wait-lock", parser=seconds, metavar="DURATION", help="Wait this long for another deploy to end."),
 ]
 Detach = Annotated[bool, typer.Option("--detach", help="Return early; the host goes on by itself.")]
+Hosts = Annotated[list[str] | None, typer.Option("--host", metavar="H", help="Only this host (repeatable).")]

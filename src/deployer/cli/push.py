@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deployer.cli.follow import Following, follow
-from deployer.cli.options import Ceiling, Detach, TargetArgument, WaitLock
+from deployer.cli.options import Ceiling, Detach, Hosts, TargetArgument, WaitLock
 from deployer.cli.session import Emit, Session
 from deployer.errors import UsageError
 
@@ -27,7 +27,6 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the steps, li
 Supersede = Annotated[
     bool, typer.Option("--supersede", help="With --wait-lock: older pushes that still wait give way to this one.")
 ]
-Hosts = Annotated[list[str] | None, typer.Option("--host", metavar="H", help="Only this host (repeatable).")]
 
 
 def push(
@@ -84,8 +83,9 @@ def _wanted(artifact: Path | None, release: str | None, build: bool, hosts: list
 
 def _plan(session: Session, config: Config, wanted: dict[str, Any]) -> int:
     from deployer.cli.render.plan import plan_lines
-    from deployer.rollout.push import PushOptions, plan
+    from deployer.rollout.planning import plan
+    from deployer.rollout.push import PushOptions
 
     data = plan(config, PushOptions(**wanted))
     session.show("plan", data, lambda: plan_lines(data, session.paint))
-    return 0
+    return session.missing(data)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deployer.cli.options import Globals
 from deployer.cli.output import Output
-from deployer.cli.render.errors import bug, error_text, warning_text
+from deployer.cli.render.errors import alike, bug, error_text, warning_text
 from deployer.cli.render.json import JsonView, encode, stamped
 from deployer.cli.render.paint import Paint, colours_wanted
 from deployer.errors import DeployerError, FailedError, Interrupted, UsageError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Event = Mapping[str, Any]
 Emit = Callable[[Event], None]
+Hosts = Sequence[str] | None
 
 
 class Voice:
@@ -33,6 +34,11 @@ class Voice:
     def error(self, error: DeployerError) -> None:
         if self._new(error.title, error.cause):
             self._err.line(error_text(error, self._paint))
+
+    def errors(self, errors: Sequence[tuple[str, DeployerError]]) -> None:
+        """What went wrong on several hosts; the same thing once, with the hosts where it did."""
+        for error in alike(errors):
+            self.error(error)
 
     def warning(self, text: str) -> None:
         if self._new(text, None):
@@ -82,8 +88,11 @@ class Session:
         self.voice = Voice(options.no_color)
         self.paint = Paint(colours_wanted(self.out.is_terminal, options.no_color))
 
-    def load(self, target: str | None, ceiling: float | None = None) -> Config:
-        """The config for *target*; what it warns of is told at once."""
+    def load(self, target: str | None, ceiling: float | None = None, hosts: Hosts = None) -> Config:
+        """The config for *target*, as if it had no other hosts than *hosts*; what it warns of is told at once."""
+        return self._only(self._load(target, ceiling), hosts)
+
+    def _load(self, target: str | None, ceiling: float | None) -> Config:
         from deployer.config.load import load, with_ceiling
 
         config = load(Path(self.options.config) if self.options.config else None, target)
@@ -92,20 +101,28 @@ class Session:
             self.voice.warning(str(warning))
         return config
 
+    def _only(self, config: Config, hosts: Hosts) -> Config:
+        if not hosts:
+            return config
+        from deployer.rollout.hosts import only
+
+        return only(config, hosts)
+
     def load_either(
-        self, first: str | None, second: str | None, ceiling: float | None = None
+        self, first: str | None, second: str | None, ceiling: float | None = None, hosts: Hosts = None
     ) -> tuple[Config, str | None]:
         """The config, and the other word: one word alone is a target if one has that name, else it is the other one."""
         if first is None or second is not None:
-            return self.load(first, ceiling), second
+            return self.load(first, ceiling, hosts), second
         try:
-            return self.load(first, ceiling), None
+            config, other = self._load(first, ceiling), None
         except UsageError as not_a_target:
-            return self._without_target(ceiling, not_a_target), first
+            config, other = self._without_target(ceiling, not_a_target), first
+        return self._only(config, hosts), other
 
     def _without_target(self, ceiling: float | None, not_a_target: UsageError) -> Config:
         try:
-            return self.load(None, ceiling)
+            return self._load(None, ceiling)
         except UsageError:
             # A broken file was told by the first error too; and where no target is the default, it knows the names.
             raise not_a_target from None
@@ -125,6 +142,13 @@ class Session:
             return
         for line in lines():
             self.out.line(line)
+
+    def missing(self, data: Mapping[str, Any]) -> int:
+        """Tell on stderr which of the `hosts` of *data* had no answer, and why; the first one's exit code, 0 where all had one."""
+        failed = [(str(host["host"]), host["error"]) for host in data.get("hosts") or [] if host.get("error")]
+        errors = [(host, DeployerError.from_json(error)) for host, error in failed]
+        self.voice.errors(errors)
+        return errors[0][1].code if errors else 0
 
     def json_view(self) -> JsonView:
         return JsonView(self.out, self.options.verbose)

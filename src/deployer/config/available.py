@@ -9,14 +9,12 @@ from deployer.errors import UsageError
 
 # A feature that arrives deletes its line.
 _NOT_YET: tuple[tuple[Callable[[Config], bool], str, str, str], ...] = (
-    (lambda c: bool(c.hosts), "target.{t}.hosts", "hosts over SSH", "use a target without hosts: this machine"),
     (
         lambda c: c.supervisor != "builtin",
         "target.{t}.supervisor",
         "supervisors other than builtin",
         'write supervisor = "builtin"',
     ),
-    (lambda c: bool(c.target_table["become"]), "target.{t}.become", "become", "remove become; run as the app's user"),
     (lambda c: c.strategy == "overlap", "strategy", "overlap", 'write strategy = "restart"'),
     (lambda c: not c.tables.run.command, "run.command", "a [job] without [run]", 'add command = ["..."] to [run]'),
     (lambda c: bool(c.settings()["services"]), "services", "services", "remove [services] from this file"),

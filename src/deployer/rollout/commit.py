@@ -6,15 +6,15 @@ from typing import Any
 
 from deployer.interrupts import uninterrupted
 from deployer.link.session import Session
-from deployer.rollout.events import Stream
+from deployer.rollout.part import Part
 
 
-def commit(session: Session, stream: Stream, **asked: Any) -> None:
+def commit(session: Session, part: Part, **asked: Any) -> None:
     """
     Hand the deploy over: from here on the host goes on without us.
 
     Ctrl-C waits until it is certain on which side of this moment we are; a person is told the right one of two stories.
     """
     with uninterrupted():
-        session.call("commit", deploy=stream.deploy, **asked)
-        stream.committed = True
+        session.call("commit", deploy=part.deploy, **asked)
+        part.committed = True

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
+from deployer import __version__, durations
 from deployer.config import ladder, secrets
 from deployer.config.available import require_available
 from deployer.config.model import Config
 from deployer.errors import DeployerError
-from deployer.rollout.hosts import connect, look
+from deployer.rollout.each import on_each
+from deployer.rollout.hosts import LOCAL, connect, hosts, look
 
 LOW_BYTES = 512 * 1024 * 1024
 LOW_INODES = 10_000
@@ -17,7 +20,16 @@ LOW_INODES = 10_000
 
 def doctor(config: Config) -> dict[str, Any]:
     """`checks`: what was looked at and how it stands; `ladder`: the timeouts as a picture; `exit_code`: the first bad one."""
-    report = Report("local")
+    here = _here(config)
+    reports = [here, *(_report(*found) for found in zip(hosts(config), _look_at(config), strict=True))]
+    checks = [check for report in reports for check in report.checks]
+    exit_code = next((report.exit_code for report in reports if report.exit_code), 0)
+    return {"checks": checks, "ladder": ladder.picture(config.rungs()), "exit_code": exit_code}
+
+
+def _here(config: Config) -> Report:
+    """What this machine has to bring along; looked at once, however many hosts there are."""
+    report = Report(LOCAL)
     _artifact(report, config)
     report.note("config", True, f"{config.file} is in order")
     for warning in config.warnings:
@@ -26,12 +38,32 @@ def doctor(config: Config) -> dict[str, Any]:
     report.attempt(
         "secrets", lambda: secrets.values(config.settings()["run"]["secrets"], os.environ), "every value is set"
     )
-    try:
-        with connect(config) as session:
-            _host(report, config, session.call("observe", **look(config)))
-    except DeployerError as error:
-        report.error("host", error)
-    return {"checks": report.checks, "ladder": ladder.picture(config.rungs()), "exit_code": report.exit_code}
+    return report
+
+
+def _look_at(config: Config) -> list[Report | DeployerError]:
+    def one(host: str) -> Report:
+        started = time.monotonic()
+        with connect(config, host) as session:
+            report = Report(host)
+            if config.hosts:
+                took = f"engine {__version__} answers over SSH after {durations.show(time.monotonic() - started)}"
+                report.note("reach", True, took)
+            if config.target_table["become"]:
+                report.note("become", True, f"{config.target_table['become']} works without a password")
+            _host(report, config, session.call("observe", **look(config, host)))
+            return report
+
+    return on_each(hosts(config), one)
+
+
+def _report(host: str, found: Report | DeployerError) -> Report:
+    """*found*, or that there was no way to look: one failed check, whatever else may be wrong there."""
+    if isinstance(found, Report):
+        return found
+    report = Report(host)
+    report.error("host" if host == LOCAL else "reach", found)
+    return report
 
 
 class Report:

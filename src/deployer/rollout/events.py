@@ -1,58 +1,48 @@
-"""The events of one command, on their way from the host to whoever shows them."""
+"""The events of one command, on their way from the hosts to whoever shows them."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from deployer.errors import DeployerError
+from deployer.rollout.outcome import HostResult, outcome
 
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
 
 
 class Stream:
-    """Stamps the client's own events, passes the host's on, and remembers how the host finished."""
+    """Stamps the client's own events and passes the hosts' on: one at a time, from whichever thread."""
 
     def __init__(self, deploy: str | None, emit: Emit) -> None:
         self.deploy = deploy  # None while there is none, as when nothing is under way
-        self.finished: Event | None = None
-        self.seen = 0
-        self.serving: str | None = None  # the release that runs while nothing has been changed
-        self.committed = False  # from here on the host goes on without us
-        self._emit = emit
         self.started_at = time.monotonic()
+        self._emit = emit
+        self._one_at_a_time = threading.RLock()
 
     def event(self, name: str, **fields: Any) -> None:
-        """An event of the client."""
-        self._emit({"v": 1, "time": now(), "deploy": self.deploy, "event": name, **fields})
+        """An event of the client; `host` is among *fields* where it concerns one."""
+        self.passed({"v": 1, "time": now(), "deploy": self.deploy, **_first("host", fields), "event": name, **fields})
 
     def passed(self, event: Event) -> None:
-        """An event of the host."""
-        self.seen = max(self.seen, int(event.get("seq") or 0))
-        if event["event"] == "host.finished":
-            self.finished = event
-        self._emit(event)
+        """An event as it is."""
+        with self._one_at_a_time:
+            self._emit(event)
 
-    def failed(self, error: DeployerError, host: str) -> None:
-        """The host's part ended before its runner could say so."""
-        self.passed(
-            {
-                "v": 1, "time": now(), "deploy": self.deploy, "host": host, "event": "host.finished", "status": "failed",
-                "gap_ms": None, "release": self.serving, "exit_code": error.code, "error": error.to_json(),
-            }
-        )  # fmt: skip
-
-    def finish(self, kind: str) -> int:
-        """Emit `<kind>.finished` from what the host said, or that we left it to itself; the exit code."""
-        detached: Event = {"status": "detached", "exit_code": 0, "release": self.serving, "host": "local"}
-        last = self.finished or detached
-        hosts = [{"host": last["host"], "status": last["status"], "release": last["release"]}]
+    def finish(self, kind: str, results: Sequence[HostResult], max_unreachable: int = 0, **more: Any) -> int:
+        """Emit `<kind>.finished`, the last event, from what became of each host; the exit code."""
+        status, code = outcome(results, max_unreachable)
+        hosts = [{"host": one.host, "status": one.status, "release": one.release} for one in results]
         name = "push" if kind == "rollback" else kind
-        self.event(f"{name}.finished", status=last["status"], exit_code=last["exit_code"], hosts=hosts, kind=kind)
-        return int(last["exit_code"])
+        self.event(f"{name}.finished", status=status, exit_code=code, hosts=hosts, kind=kind, **more)
+        return code
+
+
+def _first(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: fields[name]} if name in fields else {}
 
 
 def now() -> str:

@@ -7,19 +7,44 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from deployer.config.model import Config
+from deployer.errors import UsageError
 from deployer.link import local
 from deployer.link.channel import Channel
 from deployer.link.session import Session
 
 LOCAL = "local"
+SHOWN = 12
+"""Hosts that an error names before it counts the others."""
 
 
 def hosts(config: Config) -> tuple[str, ...]:
     """The names of the target's hosts, as written in `hosts`; "local" for this machine."""
     return config.hosts or (LOCAL,)
+
+
+def chosen(config: Config, asked: Sequence[str] = ()) -> tuple[str, ...]:
+    """The hosts of the target that `--host` names, in the order of the config; all of them where it names none. UsageError."""
+    known = hosts(config)
+    unknown = [host for host in asked if host not in known]
+    if unknown:
+        raise UsageError(
+            f"target {config.target_name} has no host {unknown[0]}",
+            state="nothing was changed",
+            hint=f"it has: {', '.join(known[:SHOWN])}"
+            + (f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""),
+        )
+    return tuple(host for host in known if host in asked) if asked else known
+
+
+def only(config: Config, asked: Sequence[str] | None) -> Config:
+    """*config* as if the target had no other hosts than those that `--host` names. Raises UsageError."""
+    found = chosen(config, asked or ())
+    return replace(config, hosts=found) if asked and config.hosts else config
 
 
 def connect(config: Config, host: str = LOCAL) -> Session:

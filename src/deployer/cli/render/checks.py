@@ -7,6 +7,7 @@ from typing import Any
 
 from deployer.cli.render import text
 from deployer.cli.render.lines import Layout
+from deployer.cli.render.many import FEW
 from deployer.cli.render.paint import Paint
 
 _MARKS = {True: ("ok", "good"), False: ("!!", "bad"), None: ("??", "warn")}
@@ -16,7 +17,7 @@ def doctor_lines(data: Mapping[str, Any], paint: Paint) -> list[str]:
     """Every check, the timeout ladder, and how many checks failed."""
     checks = data.get("checks") or []
     ladder = text.clean(str(data.get("ladder") or "")).strip("\n")
-    lines = check_lines(checks, paint)
+    lines = check_lines(_worth_telling(checks), paint)
     lines += ["", "timeout ladder", *(f"  {rung}" for rung in ladder.splitlines())] if ladder else []
     return [*lines, "", _sum(checks, paint)]
 
@@ -27,7 +28,7 @@ def rollback_lines(data: Mapping[str, Any], paint: Paint) -> list[str]:
         return [*check_lines(data["checks"], paint), "", _sum(data["checks"], paint)]
     hosts = data.get("hosts") or []
     checks = [{"check": "rollback", **host, "detail": _rollback(host)} for host in hosts]
-    return [*check_lines(checks, paint), "", _sum(checks, paint)]
+    return [*check_lines(_worth_telling(checks), paint), "", _sum(checks, paint)]
 
 
 def check_lines(checks: Sequence[Mapping[str, Any]], paint: Paint) -> list[str]:
@@ -44,6 +45,18 @@ def _check(check: Mapping[str, Any], hosts: int, names: int, paint: Paint) -> li
     hint = check.get("hint")
     below = [f"{' ' * (hosts + names + 8)}hint: {text.one_line(hint)}"] if hint and check.get("ok") is not True else []
     return [(line + text.one_line(check.get("detail") or "", 400)).rstrip(), *below]
+
+
+def _worth_telling(checks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """All of them; of many hosts only what is not in order, and how many have nothing of that kind."""
+    hosts = list(dict.fromkeys(str(check.get("host")) for check in checks))
+    if len(hosts) <= FEW + 1:  # with this machine, which has checks of its own
+        return list(checks)
+    first = hosts[0]
+    told = [check for check in checks if check.get("host") == first or check.get("ok") is not True]
+    good = len(set(hosts) - {str(check.get("host")) for check in told})
+    fine = {"host": f"{good} hosts", "check": "all", "ok": True, "detail": "every check passed"}
+    return [*told, fine] if good else told
 
 
 def _sum(checks: Sequence[Mapping[str, Any]], paint: Paint) -> str:

@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from deployer.cli.render import text
+from deployer.cli.render import census, text
+from deployer.cli.render.many import FEW, answered, named
 from deployer.cli.render.paint import Paint
 
 _WIDTH = 80
@@ -20,16 +21,20 @@ _BAD = ("KILLED", "force", "revert", "exit", "abort")
 
 
 def explain_lines(data: Mapping[str, Any], paint: Paint) -> list[str]:
-    """Each host's deploy: who and what, the timeline, the ends of the logs, and where the time went."""
-    hosts = data.get("hosts") or []
+    """Each host's deploy: who and what, the timeline, the ends of the logs, where the time went; a row each of many hosts."""
+    hosts = answered(data)
+    if len(hosts) > FEW:
+        return census.timelines(hosts, paint)
     lines: list[str] = []
     for host in hosts:
-        name = [paint(text.one_line(host.get("host"), 60), "strong"), ""] if len(hosts) > 1 else []
-        lines += [*([""] if lines else []), *name, *_host(host, paint)]
+        above = [*named(data["hosts"], host.get("host"), paint), ""] if len(data["hosts"]) > 1 else []
+        lines += [*([""] if lines else []), *above, *_host(host, paint)]
     return lines
 
 
 def _host(host: Mapping[str, Any], paint: Paint) -> list[str]:
+    if host.get("absent"):
+        return [text.one_line(host["absent"], 400)]
     waits = host.get("waits") or {}
     total = waits.get("total_s") or 0.0
     lines = [*_head(host.get("deploy") or {}, paint), ""]

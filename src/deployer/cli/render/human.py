@@ -1,4 +1,4 @@
-"""The human view of a deploy: a line for each finished step, a drain that moves, the result."""
+"""The human view of a deploy: a line for each finished step, what moves, the result; shorter the more hosts there are."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployer.cli.output import Output
-from deployer.cli.render import text
+from deployer.cli.render import host_end, rollout, text
+from deployer.cli.render.course import Course, begins, is_result
 from deployer.cli.render.lines import Layout, Line
 from deployer.cli.render.live import LiveProgress
+from deployer.cli.render.many import FEW, SOME
 from deployer.cli.render.progress import Progress
-from deployer.cli.render.result import Course, begins, is_result, result_lines
+from deployer.cli.render.result import result_lines
 from deployer.cli.render.steps import Steps, host_of, in_detail
+from deployer.cli.render.tally import Tally
+from deployer.cli.render.warned import Warned
+
+_MOVES = ("drain.progress", "drain.waiting", "upload.progress")
+_MUST_BE_SEEN = ("FAILED", "KILLED", "lost")
 
 
 @dataclass(frozen=True)
@@ -25,26 +32,36 @@ class View:
 
 
 class HumanView:
-    """Turns events into lines on *out*; an event that it does not know is told only to those who want every detail."""
+    """
+    Turns events into lines on *out*; an event that it does not know is told only to those who want every detail.
+
+    Up to 12 hosts: every step of each. Up to 40: a line for each host, and what went wrong. Beyond: batches, and what went wrong.
+    """
 
     def __init__(self, out: Output, layout: Layout, view: View, warn: Callable[[str], None]) -> None:
         self._out = out
         self._layout = layout
         self._view = view
-        self._warn = warn
         self._steps = Steps()
+        self._tally = Tally(dict.fromkeys(layout.hosts, "waiting"))
+        self._warned = Warned(warn)
         self._course = Course(target=view.target)
         self._draining: dict[str, object] = {}
         self._expected: dict[str, object] = {}
-        self._progress = LiveProgress(out, layout) if out.is_terminal else Progress(out.line, layout)
+        self._begun: dict[str, object] = {}
+        tally = self._tally
+        self._progress: LiveProgress | Progress = (
+            LiveProgress(out, layout, tally=tally) if out.is_terminal else Progress(out.line, layout, tally=tally)
+        )
 
     def event(self, event: Mapping[str, Any]) -> None:
+        self._tally.note(event)
         self._course.note(event)
         if is_result(event):
             self._result(event)
         elif event.get("event") == "warning":
             self._progress.close()  # what moves would be torn by a line on stderr; the next progress redraws it
-            self._warn(str(event.get("text")))
+            self._warned.note(event, self._tally.size)
         elif not self._view.quiet:
             self._step(event)
 
@@ -62,14 +79,39 @@ class HumanView:
             self._progress.show({**event, "expected": self._expected.get(host)}, self._draining.get(host))
         elif name == "drain.finished":
             self._progress.end(host)
-        self._say(self._steps.line(event), event)
+        else:
+            self._progress.note(event)
+        self._begun.setdefault(host, event.get("time"))
+        self._say(self._line(event), event)
 
-    def _say(self, line: Line | None, event: Mapping[str, Any]) -> None:
+    def _line(self, event: Mapping[str, Any]) -> str | None:
+        """The line for *event*, as far as so many hosts leave room for it."""
+        about_all = rollout.headed(event)
+        if about_all is not None:
+            return self._layout.headed(*about_all)
+        line = self._steps.line(event)
+        if event.get("event") == "host.finished" and self._tally.size > 1:
+            line = self._ended(event)
+        elif line is not None and event.get("host") and self._tally.size > FEW and not self._must_be_seen(line):
+            return None
+        return self._layout.text(line) if line is not None else None
+
+    def _ended(self, event: Mapping[str, Any]) -> Line | None:
+        if not FEW < self._tally.size <= SOME:
+            return host_end.failed(event)
+        return host_end.ended(event, text.between(self._begun.get(host_of(event)), event.get("time")))
+
+    def _must_be_seen(self, line: Line) -> bool:
+        if line.step == "link":  # one cut may take them all: the totals count them
+            return self._tally.size <= SOME
+        return line.status in _MUST_BE_SEEN or line.step == "revert"
+
+    def _say(self, line: str | None, event: Mapping[str, Any]) -> None:
         if event.get("event") == "build.output" and self._view.verbose:
             self._progress.line(self._layout.quoted(str(event.get("line") or "")))
         elif line is not None:
-            self._progress.line(self._layout.text(line))
-        elif self._view.verbose and event.get("event") not in ("drain.progress", "drain.waiting"):
+            self._progress.line(line)
+        elif self._view.verbose and event.get("event") not in _MOVES:
             self._progress.line(self._layout.headed(text.one_line(host_of(event), 40), in_detail(event)))
 
     def _started(self, event: Mapping[str, Any]) -> None:
@@ -79,6 +121,7 @@ class HumanView:
 
     def _result(self, event: Mapping[str, Any]) -> None:
         self.close()
+        self._warned.sum_up()
         lines = result_lines(event, self._course, self._layout)
         for line in lines[:1] if self._view.quiet else lines:
             self._out.line(line)

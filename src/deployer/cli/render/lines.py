@@ -7,8 +7,17 @@ from dataclasses import dataclass, field
 from deployer.cli.render.paint import Paint
 from deployer.cli.render.text import clean, one_line
 
-_STYLES = {"ok": "good", "KILLED": "bad", "FAILED": "bad", "exited": "warn", "!!": "bad", "??": "warn"}
-_HEADS = {"done": "good", "fail": "bad", "down": "bad"}
+_STYLES = {
+    "ok": "good",
+    "done": "good",
+    "lost": "warn",
+    "KILLED": "bad",
+    "FAILED": "bad",
+    "exited": "warn",
+    "!!": "bad",
+    "??": "warn",
+}
+_HEADS = {"done": "good", "fail": "bad", "down": "bad", "stop": "bad"}
 
 
 @dataclass(frozen=True)

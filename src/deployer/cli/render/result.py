@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from deployer.cli.render import text
+from deployer.cli.render.course import Course
 from deployer.cli.render.lines import Layout
+from deployer.cli.render.standing import GOOD, good, standing
 from deployer.model import EXIT_KILLED
+
+_IN_A_LINE = 2
+_NAMED = 3
 
 _DONE = {
     ("push", "done"): "{who} on {release}",
@@ -27,38 +31,6 @@ _ABORTED = {
 }
 
 
-@dataclass
-class Course:
-    """What a result needs to know of the events before it."""
-
-    target: str = ""
-    kind: str = "push"
-    started: object = None
-    gaps: list[float] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-    on_record: str = ""
-    killed: bool = False
-
-    def note(self, event: Mapping[str, Any]) -> None:
-        if begins(event):
-            self.kind, self.started = str(event.get("kind") or "push"), event.get("time")
-        self.killed = self.killed or (event.get("event") == "drain.finished" and event.get("verdict") == "killed")
-        if isinstance(event.get("gap_ms"), int | float):
-            self.gaps.append(event["gap_ms"])
-        if event.get("event") == "host.finished" and event.get("seq"):  # numbered by the host: it has it on record
-            self.on_record = str(event.get("deploy") or "")
-
-
-def begins(event: Mapping[str, Any]) -> bool:
-    """Whether *event* opens a push, a rollback, a start, a stop or a restart."""
-    return str(event.get("event")).endswith(".started") and "kind" in event and "app" in event
-
-
-def is_result(event: Mapping[str, Any]) -> bool:
-    """Whether *event* ends a push, a rollback, a start, a stop or a restart (`start.finished` is a step's name too)."""
-    return str(event.get("event")).endswith(".finished") and "status" in event and isinstance(event.get("hosts"), list)
-
-
 def result_lines(event: Mapping[str, Any], course: Course, layout: Layout) -> list[str]:
     """The result, and the next command where one is likely."""
     status, hosts = str(event.get("status")), event["hosts"]
@@ -66,6 +38,8 @@ def result_lines(event: Mapping[str, Any], course: Course, layout: Layout) -> li
         words = f"{_names(hosts)} goes on by itself: the old process finishes its work first"
         return [layout.headed("done", words), layout.headed("next", f"deployer attach {course.target}".rstrip())]
     killed = "a process had to be killed" if course.killed else None
+    if len(hosts) > _IN_A_LINE and good(hosts) < len(hosts) and event.get("kind") != "abort":
+        return _fleet(event, course, layout, killed)
     if event.get("kind") == "abort" and status in _ABORTED:
         words = (
             _ABORTED[status]
@@ -87,9 +61,24 @@ def result_lines(event: Mapping[str, Any], course: Course, layout: Layout) -> li
     return lines + (_explain(course, layout) if event.get("exit_code") == EXIT_KILLED else [])
 
 
-def _explain(course: Course, layout: Layout) -> list[str]:
+def _fleet(event: Mapping[str, Any], course: Course, layout: Layout, killed: str | None) -> list[str]:
+    """The result of a rollout with hosts that are not as wished: the sum, each of them, and what to do."""
+    status, hosts = str(event.get("status")), event["hosts"]
+    if status in GOOD:
+        words = text.joined(_success(status, event, course), *_costs(status, event, course))
+        return [layout.headed("done", words), *standing(hosts, course.reasons, layout)]
+    wished = f"{good(hosts)}/{len(hosts)} hosts as wished"
+    head = {"down": "the service is down", "partial": "hosts differ", "reverted": "every host is on what it ran before"}
+    words = text.joined(head.get(status, f"{course.kind} failed"), wished if status != "reverted" else None, killed)
+    lines = [layout.headed("down" if status == "down" else "fail", words)]
+    lines += [*standing(hosts, course.reasons, layout), *_explain(course, layout, f"--host {course.recorded_by}")]
+    again = f"deployer {course.kind} {course.target}".rstrip()
+    return [*lines, layout.headed("next", f"{again} goes on with the rest")] if good(hosts) else lines
+
+
+def _explain(course: Course, layout: Layout, where: str = "") -> list[str]:
     """How to see what went wrong; nothing where the deploy never got to a host."""
-    command = " ".join(word for word in ("deployer explain", course.target, course.on_record) if word)
+    command = " ".join(word for word in ("deployer explain", course.target, course.on_record, where) if word)
     return [layout.headed("next", command)] if course.on_record else []
 
 
@@ -103,7 +92,7 @@ def _success(status: str, event: Mapping[str, Any], course: Course) -> str:
 
 def _costs(status: str, event: Mapping[str, Any], course: Course) -> list[str]:
     gap = max(course.gaps, default=None) if status == "done" and course.kind != "stop" else None
-    costs = [] if gap is None else [f"gap {gap:.0f} ms" if gap < 1000 else f"gap {text.took(gap / 1000)}"]
+    costs = [] if gap is None else [text.gap(gap)]
     return [*costs, "a process had to be killed"] if event.get("exit_code") == EXIT_KILLED else costs
 
 
@@ -124,15 +113,18 @@ def _on(host: Mapping[str, Any]) -> str:
 
 def _who(hosts: list[Any], course: Course) -> str:
     if len(hosts) > 1:
-        good = sum(host.get("status") in ("done", "unchanged") for host in hosts)
-        return f"{good}/{len(hosts)} hosts"
+        return f"{good(hosts)}/{len(hosts)} hosts"
     return _names(hosts) or course.target
 
 
 def _names(hosts: list[Any]) -> str:
+    if len(hosts) > _NAMED:
+        return f"{len(hosts)} hosts"
     return ", ".join(str(host.get("host")) for host in hosts)
 
 
 def _release(hosts: list[Any]) -> str:
-    releases = {str(host.get("release")) for host in hosts if host.get("release")}
+    """What the hosts are on; those that are not as wished do not count, where others are."""
+    wished = [host for host in hosts if host.get("status") in GOOD] or hosts
+    releases = {str(host.get("release")) for host in wished if host.get("release")}
     return ", ".join(sorted(releases)) or "its release"

@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from deployer.cli.render import text
+from deployer.cli.render.errors import alike, error_text
+from deployer.cli.render.many import FEW, counted, table
 from deployer.cli.render.paint import Paint
+from deployer.errors import DeployerError
 
 Row = tuple[str, str]
 
 
 def status_lines(data: Mapping[str, Any], target: str, paint: Paint, now: datetime | None = None) -> list[str]:
-    """A block for each host; a hint where a deploy is under way."""
+    """A block for each host, or a row for each of many; a hint where a deploy is under way."""
     moment = (now or datetime.now(UTC)).isoformat()
     hosts = data.get("hosts") or []
-    lines = [line for host in hosts for line in _block(host, moment, paint)]
+    lines = (
+        _many(hosts, paint) if len(hosts) > FEW else [line for host in hosts for line in _block(host, moment, paint)]
+    )
     if any((host.get("facts") or {}).get("under_way") for host in hosts):
         lines += ["", f"{paint('hint:', 'strong')} deployer attach {target}"]
     return lines
+
+
+def _many(hosts: Sequence[Mapping[str, Any]], paint: Paint) -> list[str]:
+    good = [host for host in hosts if not host.get("error")]
+    rows = [_row(host) for host in good]
+    lines = table(["HOST", "RELEASE", "STATE", "PID", "UP", "HEALTH", "WORK", "DEPLOY"], rows, paint) if rows else []
+    bad = [(str(host["host"]), DeployerError.from_json(host["error"])) for host in hosts if host.get("error")]
+    lines += [line for error in alike(bad) for line in ("", error_text(error, paint))]
+    states = counted([host.get("status") for host in good] + ["without an answer"] * len(bad))
+    return [*lines, "", f"{text.plural(len(hosts), 'host')}: {states}"]
+
+
+def _row(host: Mapping[str, Any]) -> list[str]:
+    health, deploy = host.get("health"), host.get("deploy") or {}
+    work = _busy(host) if not host.get("tasks") else text.plural(len(host["tasks"]), "task")
+    cells = (host.get("release"), host.get("status"), host.get("pid"), text.took(host.get("uptime_s")))
+    rest = (None if health == "none" else health, work, deploy.get("step"))
+    return [str(host.get("host")), *(str(cell or "-") for cell in (*cells, *rest))]
 
 
 def _block(host: Mapping[str, Any], now: str, paint: Paint) -> list[str]:

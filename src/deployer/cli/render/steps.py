@@ -39,6 +39,12 @@ class Steps:
             "drain.finished": lambda event, host: drain.finished(event),
             "start.finished": self._start,
             "ready": self._ready,
+            "link.lost": lambda event, host: Line(
+                host, "link", "lost", "", text.joined("the deploy goes on there; trying again", _cause(event))
+            ),
+            "link.restored": lambda event, host: Line(
+                host, "link", "ok", text.took(event.get("after_s")), "following it again"
+            ),
             "revert.started": self._revert_started,
             "revert.finished": self._revert_finished,
         }
@@ -86,6 +92,10 @@ class Steps:
         if event.get("ok") is False:
             return Line(host, "revert", "FAILED", spent, f"{release} did not start either")
         return Line(host, "revert", "ok", spent, f"back on {release}")
+
+
+def _cause(event: Event) -> str | None:
+    return text.one_line(event["cause"], 120) if event.get("cause") else None
 
 
 def _behind(event: Event) -> str:

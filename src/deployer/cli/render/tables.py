@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from deployer.cli.render import text
+from deployer.cli.render import census, text
+from deployer.cli.render.many import FEW, answered, named, table
 from deployer.cli.render.paint import Paint
 
 
 def release_lines(data: Mapping[str, Any], paint: Paint) -> list[str]:
-    """The releases of each host; `*` marks the one in use."""
-    head = ["", "RELEASE", "CREATED", "FILES", "SIZE", "STATE"]
-    return _hosts(data, "releases", head, _release, paint)
+    """The releases of each host; `*` marks the one in use. Of many hosts: on how many each release is."""
+    hosts = answered(data)
+    if len(hosts) > FEW:
+        return census.releases(hosts, paint)
+    return _hosts(data, "releases", ["", "RELEASE", "CREATED", "FILES", "SIZE", "STATE"], _release, paint)
 
 
 def history_lines(data: Mapping[str, Any], target: str, paint: Paint) -> list[str]:
-    """The deploys of each host: what was done, by whom, how each drain ended; and how to see one of them in detail."""
+    """
+    The deploys of each host: what was done, by whom, how each drain ended; and how to see one of them in detail.
+
+    Of many hosts: how each deploy ended on how many.
+    """
+    hosts = answered(data)
     head = ["DEPLOY", "STARTED", "KIND", "RELEASE", "STATUS", "EXIT", "TOOK", "DRAIN", "WHO"]
-    lines = _hosts(data, "deploys", head, _deploy, paint)
-    names = [
-        text.one_line(item.get("deploy"), 80) for host in data.get("hosts") or [] for item in host.get("deploys") or []
-    ]
+    many = len(hosts) > FEW
+    lines = census.deploys(hosts, paint) if many else _hosts(data, "deploys", head, _deploy, paint)
+    names = [text.one_line(item.get("deploy"), 80) for host in hosts for item in host.get("deploys") or []]
     return [*lines, "", f"{paint('hint:', 'strong')} deployer explain {target} {names[0]}"] if names else lines
 
 
 def _hosts(data: Mapping[str, Any], key: str, head: list[str], row: Any, paint: Paint) -> list[str]:
-    hosts = data.get("hosts") or []
     lines: list[str] = []
-    for host in hosts:
-        title = [paint(text.one_line(host.get("host"), 60), "strong")] if len(hosts) > 1 else []
+    for host in answered(data):
         rows = [row(item) for item in host.get(key) or []]
-        lines += [*title, *(table(head, rows, paint) if rows else [f"no {key} on {host.get('host')}"])]
+        lines += named(data["hosts"], host.get("host"), paint)
+        lines += table(head, rows, paint) if rows else [f"no {key} on {host.get('host')}"]
     return lines
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], paint: Paint) -> list[str]:
-    """*rows* under *head*, each column as wide as its widest cell."""
-    cells = [[text.one_line(cell, 80) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-    lines = [
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (head, *cells)
-    ]
-    return [paint(lines[0], "dim"), *lines[1:]]
 
 
 def _release(item: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,6 +43,13 @@ def plural(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
+def names(hosts: Sequence[object], most: int = 12) -> str:
+    """ "web-1, web-2 and 298 more": at most *most* of them, none left out where one more would have fitted."""
+    shown = hosts if len(hosts) <= most else hosts[: most - 1]
+    listed = ", ".join(one_line(host, 60) for host in shown)
+    return listed if len(shown) == len(hosts) else f"{listed} and {len(hosts) - len(shown)} more"
+
+
 def moment(text: object) -> datetime | None:
     """The time in an ISO 8601 *text*, or None."""
     try:
@@ -60,6 +67,11 @@ def between(start: object, end: object) -> float | None:
 
 def took(seconds: object) -> str:
     return durations.show(float(seconds)) if isinstance(seconds, int | float) else ""
+
+
+def gap(milliseconds: float) -> str:
+    """How long no new request was served: "gap 83 ms", "gap 2.1s"."""
+    return f"gap {milliseconds:.0f} ms" if milliseconds < 1000 else f"gap {took(milliseconds / 1000)}"
 
 
 def task(item: Mapping[str, Any], later: float = 0.0) -> str:

@@ -1,0 +1,167 @@
+"""One deploy on one host: opened, staged, handed over, followed; over links that may break between any two words."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from deployer.errors import LinkError
+from deployer.link.session import Session
+from deployer.rollout.commit import commit
+from deployer.rollout.content import Content
+from deployer.rollout.events import Stream
+from deployer.rollout.hosts import connect, look
+from deployer.rollout.order import Order
+from deployer.rollout.part import Part
+from deployer.rollout.upload import upload
+
+PAST_THE_GATES = ("drain.started", "start.finished")
+"""From here on nothing can fail that a person who detached could mend by looking on."""
+OWN_LOCK = 20.0
+"""Seconds beyond the link's silence that the lock of our own dead connection may still be held."""
+
+
+class HostDeploy(Part):
+    """
+    Each step raises DeployerError; LinkError where the link broke for good. None of them is done twice on the host.
+
+    Before the commit a broken link costs nothing: the host lets go by itself, and we begin anew, sending only what it still
+    lacks. From the commit on the host goes on without us, and all we do is listen again, from the event after the last.
+    """
+
+    def __init__(self, host: str, order: Order, stream: Stream, deploy: str | None = None) -> None:
+        super().__init__(host, stream, deploy)
+        self.order = order
+        self.facts: dict[str, Any] = {}
+        self.committing = threading.Lock()
+        self._session: Session | None = None
+        self._staged = self._sent_commit = False
+        self._lost_at: float | None = None
+
+    def connect(self) -> None:
+        """There is a link to the host's engine."""
+        if self._session is None:
+            self._session = connect(self.order.config, self.host)
+
+    def open(self, wait_lock: float | None = None) -> None:
+        """The deploy lock is ours, the host is as the config says: `facts`. Nothing has changed."""
+        self.connect()
+        options = self.order.options
+        self.facts = self._here.call_telling(
+            self.passed, "open", deploy=self.deploy, supersede=options.supersede, detach=options.detach,
+            wait_lock=options.wait_lock if wait_lock is None else wait_lock, **self.order.asked(self.host),
+        )  # fmt: skip
+        self.serving = (self.facts["instance"] or {}).get("release")
+
+    @property
+    def known(self) -> set[str]:
+        """The releases that the host has."""
+        return {release["id"] for release in self.facts["releases"]}
+
+    def stage(self, content: Content) -> None:
+        """All of *content* is on the host; still nothing has changed."""
+        self._through_breaks(lambda: self._prepare(content))
+
+    def hand_over(self, content: Content | None = None) -> None:
+        """The host has the deploy, whatever becomes of us."""
+        self._through_breaks(lambda: self._hand_over(content))
+
+    def follow(self) -> None:
+        """Pass the host's events on to the end of its part; with `detach` until the gates are behind it."""
+        if self.committed and self.finished is None:
+            self._through_breaks(self._pass_on)
+
+    def close(self) -> None:
+        """Let go of the link, and of the lock where nothing was handed over."""
+        session, self._session = self._session, None
+        self._staged = False
+        if session is not None:
+            session.__exit__()
+
+    def ask(self, op: str, **params: Any) -> Any:
+        """The engine's answer to *op* about this app."""
+        self.connect()
+        return self._here.call(op, **params, **look(self.order.config, self.host))
+
+    @property
+    def _here(self) -> Session:
+        if self._session is None:
+            raise LinkError(f"there is no link to {self.host}", state="nothing was changed by this call")
+        return self._session
+
+    def _prepare(self, content: Content | None) -> None:
+        if self._session is None:
+            silence = float((self.order.config.target_table["ssh"] or {}).get("silent_after", 15.0))
+            self.open(max(self.order.options.wait_lock, silence + OWN_LOCK))
+        if content is not None and not self._staged:
+            upload(self._here, content.opened, self)
+            self._staged = True
+
+    def _hand_over(self, content: Content | None) -> None:
+        if self._sent_commit and self._session is None and self._is_known():
+            self.committed = True
+            return
+        self._prepare(content)
+        self._sent_commit = True
+        with self.committing:
+            commit(self._here, self, **self._committed(content))
+
+    def _is_known(self) -> bool:
+        """Whether a commit that was sent, and never answered, has arrived."""
+        known = self.ask("history")
+        return any(past["deploy"] == self.deploy for past in known)
+
+    def _committed(self, content: Content | None) -> dict[str, Any]:
+        asked = self.order.asked(self.host)
+        if content is None:
+            return {**asked, "release": self.order.release}
+        manifest = content.opened.manifest.digest  # the upload has made it known
+        return {**asked, "release": content.name_for(self.known), "manifest": manifest, "secrets": self.order.secrets}
+
+    def _pass_on(self) -> None:
+        self.connect()
+        for event in self._here.follow(str(self.deploy), self.seen):
+            self.passed(event)
+            if self.order.options.detach and event["event"] in PAST_THE_GATES:
+                return
+
+    def _through_breaks(self, step: Callable[[], None]) -> None:
+        """*step*, tried again over new links for as long as the config says while they break."""
+        try:
+            step()
+        except LinkError as error:
+            # An engine of this machine that went away was killed, and before the commit nothing is lost.
+            if not self.order.config.hosts and not self.committed:
+                raise
+            self._lost(error)
+            self._again(step)
+
+    def _again(self, step: Callable[[], None]) -> None:
+        from deployer.retry import coming_back  # imports tenacity: most links never break
+
+        for attempt in coming_back(self.order.reconnect_within, self.order.given_up):
+            with attempt:
+                try:
+                    self.connect()
+                    self._restored()
+                    step()
+                except LinkError as error:
+                    self._lost(error)
+                    raise
+
+    def _lost(self, error: LinkError) -> None:
+        self.close()
+        if self._lost_at is None and not self.order.given_up.is_set():
+            self._lost_at = time.monotonic()
+            self._told("link.lost", cause=error.cause or error.title, committed=self.committed)
+
+    def _restored(self) -> None:
+        if self._lost_at is not None:
+            self._told("link.restored", after_s=round(time.monotonic() - self._lost_at, 3))
+            self._lost_at = None
+
+    def _told(self, name: str, **fields: Any) -> None:
+        if self.order.config.hosts:  # this machine has no link that a person would know of
+            self.event(name, **fields)

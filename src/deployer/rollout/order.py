@@ -1,0 +1,56 @@
+"""What a command asks of every host it is for."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deployer.config.model import Config
+from deployer.rollout.batches import Policy
+from deployer.rollout.hosts import look, who
+
+
+@dataclass(frozen=True)
+class PushOptions:
+    """What the command line says about one push. `wait_lock` in seconds; `supersede` sends away who waits already."""
+
+    artifact: Path | None = None
+    release: str | None = None
+    build: bool = True
+    detach: bool = False
+    wait_lock: float = 0.0
+    supersede: bool = False
+    hosts: tuple[str, ...] = ()
+
+
+def policy(config: Config) -> Policy:
+    """`[target.X.rollout]`, or its defaults."""
+    return Policy(**(config.target_table["rollout"] or {}))
+
+
+@dataclass(frozen=True)
+class Order:
+    """
+    A deploy of *kind*, for each host: `release` is what to roll back to (None: the host chooses), `secrets` the values.
+
+    `given_up` is set when a person stops the client: whoever waits for a link that does not come back stops waiting.
+    """
+
+    config: Config
+    kind: str
+    options: PushOptions
+    secrets: dict[str, str] = field(default_factory=dict)
+    release: str | None = None
+    given_up: threading.Event = field(default_factory=threading.Event)
+
+    def asked(self, host: str) -> dict[str, Any]:
+        """The parameters that every request about this deploy carries."""
+        return {"kind": self.kind, "who": who(), **look(self.config, host)}
+
+    @property
+    def reconnect_within(self) -> float:
+        """Seconds that a link which broke may stay away. The engine of this machine is there, or it is not."""
+        ssh = self.config.target_table["ssh"] or {}
+        return float(ssh.get("reconnect_within", 600.0)) if self.config.hosts else 3.0

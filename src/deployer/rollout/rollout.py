@@ -1,0 +1,235 @@
+"""
+A deploy over the hosts of a target: all are locked and looked at before the first is changed; then a canary, then batches.
+
+One host is the smallest fleet: the same steps, without the words.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from deployer.errors import DeployerError, LockedError, UsageError
+from deployer.rollout.batches import Policy, batches, idle_first
+from deployer.rollout.content import Content
+from deployer.rollout.fleet import Fleet
+from deployer.rollout.hostdeploy import HostDeploy
+from deployer.rollout.order import Order
+from deployer.rollout.told import interrupted
+from deployer.rollout.undo import take_back
+
+CANARY_KINDS = ("push",)
+"""What comes back (a rollback, a restart) has proven itself: it needs batches, and no canary."""
+AT_ONCE_KINDS = ("start", "stop")
+LOOK_EVERY = 5.0
+
+
+class Rollout:
+    """The course of one deploy over a fleet. Its methods come in this order, and each does nothing once there is no point."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.kind = fleet.order.kind
+        self._began = False
+
+    @property
+    def order(self) -> Order:
+        return self.fleet.order
+
+    def reorder(self, kind: str, release: str) -> None:
+        """What is handed over is a deploy of *kind* after all: a push of a release that is there already."""
+        self.fleet.order = replace(self.order, kind=kind, release=release)
+        for deploy in self.fleet.deploys.values():
+            deploy.order = self.fleet.order
+
+    def has(self, release: str) -> bool:
+        """Whether the hosts have *release*. Raises UsageError where only some do."""
+        lacking = [deploy.host for deploy in self.fleet.standing if release not in deploy.known]
+        if lacking and len(lacking) < len(self.fleet.standing):
+            raise UsageError(
+                f"release {release} is not on every host", cause=f"it is missing on {', '.join(lacking)}",
+                state="nothing was changed", hint="push without --release, or name the hosts that have it with --host",
+            )  # fmt: skip
+        return not lacking
+
+    def fail(self, error: DeployerError) -> None:
+        """*error* ends the part of every host. Raises it where a host goes on without us."""
+        if any(deploy.committed for deploy in self.fleet.deploys.values()):
+            raise error
+        for deploy in self.fleet.standing:
+            deploy.failed(error)
+
+    def claim(self) -> bool:
+        """Every host is locked and fit, or none is changed: whether there is anything to go on with."""
+        fleet = self.fleet
+        if fleet.alone:
+            fleet.each(fleet.standing, lambda deploy: deploy.open())
+        else:
+            fleet.each(fleet.standing, lambda deploy: deploy.connect())
+            if fleet.why_to_stop() is None:
+                self._lock_all()
+        return self._may_go_on()
+
+    def stage(self, content: Content) -> bool:
+        """What is new is on every host that lacks it; still no process has been touched."""
+        fleet = self.fleet
+        if not fleet.alone:
+            content.prefer([deploy.facts for deploy in fleet.standing])
+            for deploy in fleet.standing:
+                self._skip_unchanged(deploy, content)
+        fleet.each(fleet.standing, lambda deploy: deploy.stage(content))
+        return self._may_go_on()
+
+    def roll(self, content: Content | None = None) -> None:
+        """Change the hosts, batch by batch, as long as the budget lasts; else do what `on_failure` says."""
+        stages = self._stages()
+        self._tell_plan(stages)
+        for number, hosts in enumerate(stages, 1):
+            self._batch(number, stages, hosts, content)
+            reason = self.fleet.why_to_stop()
+            if reason is None and number < len(stages):
+                reason = self._bake(hosts) if number == 1 else None
+            if reason is not None and not self.fleet.alone:
+                return self._stop(reason, number == len(stages))
+
+    def finish(self, kind: str | None = None) -> int:
+        """The last event, of a command of *kind* (None: that which was ordered); the exit code."""
+        fleet = self.fleet
+        fleet.leave_alone()
+        fleet.close()
+        return fleet.stream.finish(kind or self.kind, fleet.results, fleet.policy.max_unreachable)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Turn Ctrl-C into what a person is told: the end of the command where nothing was handed over, else an error."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.fleet.let_go()
+            if self._began or any(deploy.committed for deploy in self.fleet.deploys.values()):
+                raise interrupted(self.fleet.deploys.values(), self.kind) from None
+            for deploy in self.fleet.standing:
+                deploy.failed(interrupted([deploy], self.kind))
+        except BaseException:
+            self.fleet.let_go()
+            raise
+
+    def _may_go_on(self) -> bool:
+        return bool(self.fleet.standing) and (self.fleet.alone or self.fleet.why_to_stop() is None)
+
+    def _lock_all(self) -> None:
+        """
+        The first host in sorted order is the gate at which pushes to the same hosts meet; the rest are locked at once.
+
+        Where somebody holds one of those all the same (pushes to hosts that overlap), all are let go and locked in sorted order,
+        one by one: nobody then waits for somebody who waits for him.
+        """
+        deploys = sorted(self.fleet.standing, key=lambda deploy: deploy.host)
+        self.fleet.each(deploys[:1], lambda deploy: deploy.open())
+        held: list[str] = []
+        if self.fleet.why_to_stop() is None:
+            self.fleet.each(deploys[1:], lambda deploy: self._try_lock(deploy, held))
+        if held:
+            for deploy in deploys:
+                deploy.close()
+            for deploy in deploys:
+                if self.fleet.why_to_stop() is None:
+                    self.fleet.each([deploy], lambda deploy: deploy.open())
+
+    def _try_lock(self, deploy: HostDeploy, held: list[str]) -> None:
+        try:
+            deploy.open(wait_lock=0.0)
+        except LockedError:
+            held.append(deploy.host)
+
+    def _skip_unchanged(self, deploy: HostDeploy, content: Content) -> None:
+        release = content.serves(deploy.facts)
+        if release is not None:
+            deploy.close()
+            deploy.ended("unchanged", 0)
+
+    def _stages(self) -> list[list[str]]:
+        hosts = idle_first({deploy.host: deploy.facts for deploy in self.fleet.standing})
+        if self.kind in AT_ONCE_KINDS:
+            return [hosts]
+        policy = self.fleet.policy
+        return batches(hosts, policy if self.kind in CANARY_KINDS else Policy(canary=0, batch=policy.batch))
+
+    def _tell_plan(self, stages: Sequence[Sequence[str]]) -> None:
+        if not self.fleet.alone:
+            ended = {
+                status: [r.host for r in self.fleet.results if r.status == status]
+                for status in ("unchanged", "unreachable")
+            }
+            self.fleet.stream.event(
+                "rollout.started", hosts=list(self.fleet.deploys), batches=[list(hosts) for hosts in stages],
+                canary=self._is_canary(1, stages), **ended,
+            )  # fmt: skip
+
+    def _is_canary(self, number: int, stages: Sequence[Sequence[str]]) -> bool:
+        return number == 1 and len(stages) > 1 and self.kind in CANARY_KINDS and self.fleet.policy.canary > 0
+
+    def _batch(
+        self, number: int, stages: Sequence[Sequence[str]], hosts: Sequence[str], content: Content | None
+    ) -> None:
+        fleet, told = self.fleet, {"batch": number, "of": len(stages)}
+        deploys = [fleet.deploys[host] for host in hosts]
+        what = "canary" if self._is_canary(number, stages) else "batch"
+        if not fleet.alone:
+            fleet.stream.event("batch.started", **told, hosts=list(hosts), what=what)
+        self._began = not fleet.alone
+        fleet.each(deploys, lambda deploy: self._deploy(deploy, content))
+        if not fleet.alone:
+            failed = [
+                deploy.host for deploy in deploys if deploy.result.status not in ("done", "unchanged", "detached")
+            ]
+            fleet.stream.event("batch.finished", **told, done=len(deploys) - len(failed), failed=failed)
+
+    def _deploy(self, deploy: HostDeploy, content: Content | None) -> None:
+        if not self.fleet.alone:
+            deploy.event("host.started")
+        deploy.hand_over(content)
+        deploy.follow()
+        deploy.close()
+
+    def _bake(self, hosts: Sequence[str]) -> str | None:
+        """Watch the hosts of the first stage for `bake` seconds: why to stop, None where they served all the time."""
+        seconds = self.fleet.policy.bake
+        if not seconds or self.order.kind not in CANARY_KINDS or self.order.options.detach:
+            return None
+        deploys = [deploy for host in hosts if (deploy := self.fleet.deploys[host]).result.status == "done"]
+        self.fleet.stream.event("bake.started", seconds=seconds, hosts=[deploy.host for deploy in deploys])
+        until, reason = time.monotonic() + seconds, None
+        while reason is None and (left := until - time.monotonic()) > 0:
+            time.sleep(min(LOOK_EVERY, left))
+            reason = next(filter(None, map(self._spoiled, deploys)), None)
+        self.fleet.stream.event("bake.finished", ok=reason is None, reason=reason)
+        return reason
+
+    def _spoiled(self, deploy: HostDeploy) -> str | None:
+        try:
+            facts = deploy.ask("observe")
+        except DeployerError as error:
+            deploy.close()
+            return f"{deploy.host} cannot be looked at any more: {error.cause or error.title}"
+        running = facts["instance"]
+        if not running or facts["crashes"]:
+            return f"{deploy.host} does not keep running on {deploy.result.release}"
+        asks_health = self.order.config.settings()["health"]["url"]
+        if asks_health and not facts["health"]["good"]:
+            return f"{deploy.host} says {facts['health']['health']}"
+        return None
+
+    def _stop(self, reason: str, last: bool) -> None:
+        fleet = self.fleet
+        changed = [deploy for deploy in fleet.deploys.values() if deploy.result.status == "done"]
+        failed = [r.host for r in fleet.results if r.status not in ("done", "unchanged", "untouched", "detached")]
+        going_back = self.kind == "push" and fleet.policy.on_failure == "revert"
+        fleet.stream.event(
+            "rollout.stopped", reason=reason, failed=failed, on_failure="revert" if going_back and changed else "hold"
+        )
+        fleet.leave_alone()
+        if going_back:
+            take_back(fleet, changed, reason)
