@@ -56,7 +56,8 @@ def _bake_started(event: Event) -> Headed:
 
 
 def _bake_finished(event: Event) -> Headed:
-    return ("bake", "ok") if event.get("ok") is not False else ("bake", "FAILED: it does not serve as it should")
+    bad = text.joined("FAILED", text.one_line(event.get("reason") or "it does not serve as it should", 200))
+    return ("bake", "ok") if event.get("ok") is not False else ("bake", bad)
 
 
 def _stopped(event: Event) -> Headed:
