@@ -7,11 +7,12 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from deployer import archive
+from deployer.cuts import Cuts
 from deployer.errors import GateError, UsageError
 from deployer.manifest import Entry, Manifest
 
@@ -30,6 +31,7 @@ class Artifact:
 
     manifest: Manifest
     _open: Callable[[Entry], BinaryIO]
+    cuts: Cuts = field(default_factory=Cuts)
 
     def open(self, entry: Entry) -> BinaryIO:
         """The bytes of the file *entry*. Raises GateError when the file is no longer the one in the manifest."""

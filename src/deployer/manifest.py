@@ -10,12 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zlib
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
 DEEPEST = 255  # components; walking and deleting a tree takes a stack frame for each
+BUCKET = 16  # entries that are told apart together, on average
+MARK = 4  # bytes; the digest of the whole decides in the end
 RELEASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -53,13 +56,34 @@ class Manifest:
     def files(self) -> Tuple[Entry, ...]:
         return tuple(entry for entry in self.entries if entry.type == "f")
 
+    @cached_property
+    def blobs(self) -> Tuple[Entry, ...]:
+        """One entry for each content and mode, in an order that both sides of a link count in."""
+        return tuple({key(entry): entry for entry in self.files}.values())
+
+    @cached_property
+    def buckets(self) -> Tuple[Tuple[Entry, ...], ...]:
+        """The entries in short runs, cut where a path's checksum says so: a change shows in its own run and no other."""
+        runs: List[List[Entry]] = []
+        for entry in self.entries:
+            if not runs or zlib.crc32(entry.path.encode("utf-8", "surrogatepass")) % BUCKET == 0:
+                runs.append([])
+            runs[-1].append(entry)
+        return tuple(map(tuple, runs))
+
+    @cached_property
+    def marks(self) -> Tuple[bytes, ...]:
+        """A short hash of each bucket."""
+        return tuple(hashlib.sha256(canonical(_rows(run)).encode("ascii")).digest()[:MARK] for run in self.buckets)
+
     @property
     def bytes_total(self) -> int:
         return sum(entry.size for entry in self.files)
 
     def to_json(self) -> List[Dict[str, Any]]:
+        """What crosses the link; `Manifest(entries).to_json()` of a part of the entries is a part of it."""
         # Not vars(entry): the fields that travel are a promise to the other side.
-        return [{name: getattr(entry, name) for name in _FIELDS} for entry in self.entries]
+        return _rows(self.entries)
 
     @staticmethod
     def from_json(data: object) -> Manifest:
@@ -134,6 +158,10 @@ def release_id(now: datetime, hash: str) -> str:
 def is_release_id(text: str) -> bool:
     """Whether *text* may name a directory in releases/."""
     return RELEASE_ID.fullmatch(text) is not None
+
+
+def _rows(entries: Iterable[Entry]) -> List[Dict[str, Any]]:
+    return [{name: getattr(entry, name) for name in _FIELDS} for entry in entries]
 
 
 def _entry(item: object) -> Entry:

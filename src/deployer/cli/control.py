@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deployer.cli.follow import Following, follow
-from deployer.cli.options import Detach, TargetArgument, seconds
+from deployer.cli.options import Detach, Hosts, TargetArgument, seconds
 from deployer.cli.session import Emit, Session
 from deployer.errors import UsageError
 
@@ -21,7 +21,7 @@ Extend = Annotated[
 Now = Annotated[bool, typer.Option("--now", help="End the drain now: what is not done is lost.")]
 
 
-def abort(ctx: typer.Context, target: TargetArgument = None, detach: Detach = False) -> int:
+def abort(ctx: typer.Context, target: TargetArgument = None, detach: Detach = False, host: Hosts = None) -> int:
     """Stop a deploy under way; the service ends on the old release."""
     session = Session(ctx.obj)
 
@@ -30,10 +30,12 @@ def abort(ctx: typer.Context, target: TargetArgument = None, detach: Detach = Fa
 
         return abort(config, detach, emit)
 
-    return follow(session, Following("abort", lambda: session.load(target), action))
+    return follow(session, Following("abort", lambda: session.load(target, hosts=host), action))
 
 
-def drain(ctx: typer.Context, target: TargetArgument = None, extend: Extend = None, now: Now = False) -> int:
+def drain(
+    ctx: typer.Context, target: TargetArgument = None, extend: Extend = None, now: Now = False, host: Hosts = None
+) -> int:
     """Lengthen or end a drain under way; recorded with who and when."""
     session = Session(ctx.obj)
 
@@ -45,7 +47,7 @@ def drain(ctx: typer.Context, target: TargetArgument = None, extend: Extend = No
             raise UsageError("say what to do with the drain, one of the two", hint="--extend 5m, or --now")
         if extend == 0:
             raise UsageError("--extend 0s would change nothing", hint="--extend 5m")
-        config = session.load(target)
+        config = session.load(target, hosts=host)
         data = drain(config, extend)
         session.show("drain", data, lambda: drain_lines(data, extend, config.target_name))
         return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from deployer.cli.follow import Following, follow
-from deployer.cli.options import Ceiling, Detach, TargetArgument, WaitLock
+from deployer.cli.options import Ceiling, Detach, Hosts, TargetArgument, WaitLock
 from deployer.cli.session import Emit, Session
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class Asked:
     ceiling: float | None
     wait_lock: float
     detach: bool
+    hosts: list[str] | None
 
 
 def start(
@@ -31,9 +32,10 @@ def start(
     ceiling: Ceiling = None,
     wait_lock: WaitLock = None,
     detach: Detach = False,
+    host: Hosts = None,
 ) -> int:
     """Start the current release where it does not run."""
-    return _lifecycle(ctx, "start", Asked(target, ceiling, wait_lock or 0.0, detach))
+    return _lifecycle(ctx, "start", Asked(target, ceiling, wait_lock or 0.0, detach, host))
 
 
 def stop(
@@ -42,9 +44,10 @@ def stop(
     ceiling: Ceiling = None,
     wait_lock: WaitLock = None,
     detach: Detach = False,
+    host: Hosts = None,
 ) -> int:
     """Drain the service and leave it stopped."""
-    return _lifecycle(ctx, "stop", Asked(target, ceiling, wait_lock or 0.0, detach))
+    return _lifecycle(ctx, "stop", Asked(target, ceiling, wait_lock or 0.0, detach, host))
 
 
 def restart(
@@ -53,12 +56,13 @@ def restart(
     ceiling: Ceiling = None,
     wait_lock: WaitLock = None,
     detach: Detach = False,
+    host: Hosts = None,
 ) -> int:
     """Drain the service and start the same release again."""
-    return _lifecycle(ctx, "restart", Asked(target, ceiling, wait_lock or 0.0, detach))
+    return _lifecycle(ctx, "restart", Asked(target, ceiling, wait_lock or 0.0, detach, host))
 
 
-def attach(ctx: typer.Context, target: TargetArgument = None) -> int:
+def attach(ctx: typer.Context, target: TargetArgument = None, host: Hosts = None) -> int:
     """Follow a deploy under way, from any terminal."""
     session = Session(ctx.obj)
 
@@ -67,7 +71,7 @@ def attach(ctx: typer.Context, target: TargetArgument = None) -> int:
 
         return attach(config, emit)
 
-    return follow(session, Following("attach", lambda: session.load(target), action))
+    return follow(session, Following("attach", lambda: session.load(target, hosts=host), action))
 
 
 def _lifecycle(ctx: typer.Context, kind: str, asked: Asked) -> int:
@@ -75,11 +79,11 @@ def _lifecycle(ctx: typer.Context, kind: str, asked: Asked) -> int:
 
     def action(config: Config, emit: Emit) -> int:
         from deployer.rollout.commands import lifecycle
-        from deployer.rollout.push import PushOptions
+        from deployer.rollout.order import PushOptions
 
-        options = PushOptions(
-            artifact=None, release=None, build=False, detach=asked.detach, wait_lock=asked.wait_lock, hosts=()
-        )
+        options = PushOptions(detach=asked.detach, wait_lock=asked.wait_lock)
         return lifecycle(config, kind, options, emit)
 
-    return follow(session, Following(kind, lambda: session.load(asked.target, asked.ceiling), action, asked.detach))
+    return follow(
+        session, Following(kind, lambda: session.load(asked.target, asked.ceiling, asked.hosts), action, asked.detach)
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deployer.cli.follow import Following, follow
-from deployer.cli.options import Ceiling, Detach, WaitLock
+from deployer.cli.options import Ceiling, Detach, Hosts, WaitLock
 from deployer.cli.session import Emit, Session
 
 if TYPE_CHECKING:
@@ -31,13 +31,14 @@ def rollback(
     ceiling: Ceiling = None,
     wait_lock: WaitLock = None,
     detach: Detach = False,
+    host: Hosts = None,
 ) -> int:
     """Go back to an earlier release: same drain, same gates."""
     session = Session(ctx.obj)
     chosen: list[str | None] = [release]
 
     def load() -> Config:
-        config, chosen[0] = session.load_either(target, release, ceiling)
+        config, chosen[0] = session.load_either(target, release, ceiling, host)
         return config
 
     if check:
@@ -45,11 +46,9 @@ def rollback(
 
     def action(config: Config, emit: Emit) -> int:
         from deployer.rollout.commands import rollback
-        from deployer.rollout.push import PushOptions
+        from deployer.rollout.order import PushOptions
 
-        options = PushOptions(
-            artifact=None, release=None, build=False, detach=detach, wait_lock=wait_lock or 0.0, hosts=()
-        )
+        options = PushOptions(detach=detach, wait_lock=wait_lock or 0.0)
         return rollback(config, chosen[0], options, emit)
 
     return follow(session, Following("push", load, action, detach))

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from deployer.config import addresses, scalars
-from deployer.config.schema import DurationOrZero, Table
+from deployer.config import addresses, names, scalars
+from deployer.config.schema import Duration, DurationOrZero, Table
 
 CountOrZero = Annotated[int, BeforeValidator(scalars.count(0))]
 
@@ -15,6 +15,11 @@ class Ssh(Table):
     host_keys: Annotated[
         str, BeforeValidator(scalars.choice("strict", "accept-new", refused="; host keys are always checked"))
     ] = "strict"
+    config: Annotated[str, BeforeValidator(names.local_path)] | None = None
+    connect_timeout: Duration | None = None
+    heartbeat: Duration = 2.0
+    silent_after: Duration = 15.0
+    reconnect_within: DurationOrZero = 600.0
 
 
 class Rollout(Table):

@@ -99,7 +99,7 @@ def _config(file: Path, raw: Mapping[str, Any], name: str) -> Config:
         supervisor=target.supervisor,
         build=_build(tables.build),
         tables=tables,
-        target_table=_target_table(target),
+        target_table=_target_table(target, directory),
         warnings=tuple(relations.warnings(tables)),
     )
 
@@ -114,9 +114,12 @@ def _build(table: BuildTable) -> Build:
     return Build(command, table.artifact, tuple(table.exclude), table.timeout)
 
 
-def _target_table(target: Target) -> dict[str, Any]:
+def _target_table(target: Target, directory: Path) -> dict[str, Any]:
     written = {name: getattr(target, name) for name in FLEET_TABLES}
     validated = {name: _fleet(name, table) for name, table in written.items()} if any(written.values()) else written
+    ssh = validated["ssh"]
+    if ssh and ssh["config"]:
+        ssh["config"] = directory / os.path.expanduser(ssh["config"])
     return {"become": target.become, **validated}
 
 

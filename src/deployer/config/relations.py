@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from deployer import durations
 from deployer.config import ladder
@@ -114,6 +115,21 @@ def target_problems(name: str, target: Target) -> Iterator[Problem]:
     if target.hosts and target.path and not target.path.startswith(("/", "~")):
         why = "a relative path; on a host there is nothing it could be relative to"
         yield Problem(place, why, 'write path = "/srv/my-app", or "~/my-app"', show(target.path))
+    if target.ssh:
+        yield from _silence_is_longer_than_a_beat(name, target.ssh)
+
+
+def _silence_is_longer_than_a_beat(name: str, written: dict[str, Any]) -> Iterator[Problem]:
+    from deployer.config.fleet import Ssh  # most configs have none of its tables
+
+    ssh = Ssh.model_validate(written)
+    if ssh.silent_after <= ssh.heartbeat:
+        # The one that is written is the one to mend.
+        key = "silent_after" if "silent_after" in written else "heartbeat"
+        silent, beat = durations.show(ssh.silent_after), durations.show(ssh.heartbeat)
+        why = f"a healthy link is silent for a heartbeat: heartbeat = {beat}, silent_after = {silent}"
+        hint = f"raise silent_after above {beat}, or lower heartbeat; some beats may be lost: 15s for 2s"
+        yield Problem(("target", name, "ssh", key), why, hint, f'"{durations.show(getattr(ssh, key))}"')
 
 
 def warnings(tables: Tables) -> Iterator[str]:

@@ -12,7 +12,7 @@ import platform
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import deployer
 from deployer.errors import DeployerError, FailedError, LinkError, PreflightError
@@ -32,14 +32,15 @@ from deployer.host.claim import Claim
 from deployer.host.connection import Connection, Link
 from deployer.host.control import WORDS
 from deployer.host.deploy import Request, record, unfinished
+from deployer.host.inflow import Inflow
 from deployer.host.paths import HostPaths, resolve
 from deployer.host.planner import Planner
 from deployer.host.process import Processes, require_linux
+from deployer.host.receiving import Receiving, checked
 from deployer.host.releases import Releases
 from deployer.host.state import State, opened
-from deployer.host.store import Store
 from deployer.host.supervisors import builtin
-from deployer.manifest import Manifest, key
+from deployer.manifest import Manifest
 from deployer.model import PROTOCOL
 from deployer.wire import frames
 
@@ -63,10 +64,10 @@ class Agent:
         self._processes = Processes()
         self._paths: HostPaths = HostPaths(resolve("/nonexistent"))
         self._claim: Optional[Claim] = None
-        self._store: Optional[Store] = None
+        self._receiving: Optional[Receiving] = None
+        self._discarding = False
         self._opened: Params = {}
         self._facts: Params = {}
-        self._bytes_received = 0
         self._reading = False
         self._told_to_stop = False
         self._ops: Dict[str, Callable[[Params], Any]] = {
@@ -75,7 +76,9 @@ class Agent:
             "open": self._open,
             "have": self._have,
             "plan": self._plan,
-            "blob": self._blob,
+            "entries": lambda params: self._upload().entries(params),
+            "chunks": lambda params: self._upload().chunks(params),
+            "blobs": self._blobs,
             "commit": self._commit,
             "follow": self._follow,
             "control": self._control,
@@ -94,7 +97,8 @@ class Agent:
                 if request is None:
                     return
                 if isinstance(request, bytes):
-                    raise frames.BrokenFrame("bytes without a request")
+                    self._discard(request)
+                    continue
                 answer = self._answer(request)
             except _Stopped:
                 self._send({"id": None, "error": self._aborted().to_json()})
@@ -111,6 +115,12 @@ class Agent:
             return self._connection.receive()
         finally:
             self._reading = False
+
+    def _discard(self, rest: bytes) -> None:
+        """The client hears of an error in its upload while it still sends: it ends the stream, and we read on until then."""
+        if not self._discarding:
+            raise frames.BrokenFrame("bytes without a request")
+        self._discarding = bool(rest)
 
     def stop(self) -> None:
         """Abort what is being prepared, as soon as that cuts nothing in two; go at once where nothing is."""
@@ -289,13 +299,13 @@ class Agent:
             )
 
     def _have(self, params: Params) -> Params:
-        manifest = _manifest(params["manifest"])
-        Releases(self._paths.root).prepare()
-        self._store = Store(self._paths.store)
-        missing = self._store.missing(manifest)
-        size = sum(entry.size for entry in missing)
-        self._require_space(size, len(manifest.entries))
-        return {"missing": [key(entry) for entry in missing], "bytes": size}
+        self._receiving = Receiving(self._paths.root, self._paths.store, self._require_space)
+        return self._receiving.have(params)
+
+    def _upload(self) -> Receiving:
+        if self._receiving is None:
+            raise LinkError("files came before their manifest")
+        return self._receiving
 
     def _require_space(self, size: int, entries: int) -> None:
         free = self._facts.get("disk") or {}
@@ -310,33 +320,18 @@ class Agent:
                 hint="free some space, or lower [target] keep",
             )
 
-    def _blob(self, params: Params) -> Params:
-        if self._store is None:
-            raise LinkError("a blob came before its manifest")
-        pieces = self._pieces(int(params["size"]))
+    def _blobs(self, params: Params) -> Params:
+        inflow = Inflow(self._next)
         try:
-            self._store.receive(params["key"], int(params["size"]), pieces)
-        except (DeployerError, OSError):
-            for _ in pieces:  # what is on its way all the same is not the next request
-                pass
-            raise
-        return {}
-
-    def _pieces(self, size: int) -> Iterator[bytes]:
-        left = size
-        while left > 0:
-            piece = self._next()
-            if not isinstance(piece, bytes):
-                raise frames.BrokenFrame("the upload broke off")
-            left -= len(piece)
-            self._bytes_received += len(piece)
-            yield piece
+            return self._upload().blobs(inflow)
+        finally:
+            self._discarding = (
+                not inflow.ended
+            )  # after an error, what is on its way all the same is not the next request
 
     def _plan(self, params: Params) -> Params:
         facts, problems = self._look(params["target"], params["settings"])
-        request = self._request(
-            params, facts, _manifest(params["manifest"]) if params.get("manifest") is not None else None
-        )
+        request = self._request(params, facts, self._manifest(params.get("manifest")))
         return {
             "facts": {name: facts[name] for name in ("instance", "adopt", "health", "current")},
             "release": request.release,
@@ -345,15 +340,15 @@ class Agent:
         }
 
     def _commit(self, params: Params) -> Params:
-        manifest = _manifest(params["manifest"]) if params.get("manifest") is not None else None
+        manifest = self._manifest(params.get("manifest"))
         merged = {**self._opened, **params}
         request = self._request(merged, self._facts, manifest)
         if request.steps and request.kind != "stop":
             self._require_env_file(request.settings)
         if request.kind == "push" and request.steps and merged.get("secrets"):
             spawn.write_secrets(self._paths.secrets_of(str(request.release)), merged["secrets"])
-        if self._store is not None and self._bytes_received:
-            self._store.sync()
+        if self._receiving is not None and self._receiving.wire:
+            self._receiving.store.sync()
         self._record(request)
         server = unix.listen(self._paths.runner_socket)
         self._connection.before_fork()
@@ -369,7 +364,19 @@ class Agent:
 
     def _request(self, params: Params, facts: Params, manifest: Optional[Manifest]) -> Request:
         with opened(self._paths.state) as state:
-            return Planner(self._paths, params, facts, manifest, state, self._bytes_received).request()
+            received = self._receiving.wire if self._receiving is not None else 0
+            return Planner(self._paths, params, facts, manifest, state, received).request()
+
+    def _manifest(self, asked: Any) -> Optional[Manifest]:
+        """The manifest itself, or the digest of the one that `have` agreed on."""
+        if not isinstance(asked, str):
+            return checked(asked) if asked is not None else None
+        agreed = self._receiving.manifest if self._receiving is not None else None
+        if agreed is None or agreed.digest != asked:
+            raise PreflightError(
+                "the host does not know the manifest", cause=asked[:64], state="nothing was changed", hint="push again"
+            )
+        return agreed
 
     def _record(self, request: Request) -> None:
         state = State(self._paths.state)
@@ -409,13 +416,6 @@ def main(argv: List[str]) -> int:
         sys.stderr.write(f"agent: {error}\n")
         return 1
     return 0
-
-
-def _manifest(data: Any) -> Manifest:
-    try:
-        return Manifest.from_json(data)
-    except ValueError as error:
-        raise PreflightError("the manifest was refused", cause=str(error), state="nothing was changed") from error
 
 
 def _os_error(error: OSError) -> DeployerError:

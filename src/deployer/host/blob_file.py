@@ -3,48 +3,86 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import time
-from typing import IO, Iterable, Optional, Tuple
+from dataclasses import dataclass
+from typing import Iterable, Optional, Tuple, Union
 
 from deployer.errors import GateError
 from deployer.host.blob_index import Look, look
 from deployer.host.disk import STATE, disk_errors
 
+Bytes = Union[bytes, memoryview]
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def write_blob(path: str, sha256: str, mode: int, size: int, chunks: Iterable[bytes]) -> Look:
+@dataclass(frozen=True)
+class Wanted:
+    """What a blob shall be; its first *start* bytes, which nobody has proven, are in the file already."""
+
+    sha256: str
+    mode: int
+    size: int
+    start: int = 0
+
+
+def write_blob(path: str, wanted: Wanted, chunks: Iterable[Bytes]) -> Look:
     """
     Write *chunks* to *path* and prove them. On an error the caller deletes what there is.
 
-    Raises GateError when they are not *size* bytes with the hash *sha256*, PreflightError when the disk refuses; what
-    *chunks* raises (the link may break) passes as it is.
+    Raises GateError when it is not what was *wanted*, PreflightError when the disk refuses; what *chunks* raises (the
+    link may break) passes as it is.
     """
-    doing = f"store a file of {size:,} bytes"
+    doing = f"store a file of {wanted.size:,} bytes"
+    digest, written = hashlib.sha256(), wanted.start
     with disk_errors(doing, path):
-        unlink(path)
-        file: IO[bytes] = os.fdopen(os.open(path, _CREATE, 0o600), "wb", 1 << 16)
+        file = _open(path, wanted.start, digest)
     try:
-        digest, written = hashlib.sha256(), 0
         for chunk in chunks:
             written += len(chunk)
-            if written > size:
-                raise _damaged(f"more than the announced {size:,} bytes came")
+            if written > wanted.size:
+                raise _damaged(f"more than the announced {wanted.size:,} bytes came")
             digest.update(chunk)
             with disk_errors(doing, path):
                 file.write(chunk)
-        if written != size or digest.hexdigest() != sha256:
-            raise _damaged(f"{written:,} of {size:,} bytes came; hash {digest.hexdigest()[:12]}, not {sha256[:12]}")
+        if written != wanted.size or digest.hexdigest() != wanted.sha256:
+            came = f"{written:,} of {wanted.size:,} bytes came"
+            raise _damaged(f"{came}; hash {digest.hexdigest()[:12]}, not {wanted.sha256[:12]}")
         with disk_errors(doing, path):
-            file.flush()
-            return _finish(file.fileno(), mode)
+            return _finish(file.fileno(), wanted.mode)
     finally:
-        try:
-            file.close()
-        except OSError:  # what could not be flushed has been reported
-            pass
+        file.close()
+
+
+def _open(path: str, start: int, digest: hashlib._Hash) -> io.FileIO:
+    """The file to be written, unbuffered: what comes is large, or one write."""
+    if start == 0:
+        unlink(path)
+        return _Whole(os.open(path, _CREATE, 0o600), "wb")
+    file = _Whole(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b")
+    try:
+        left = start
+        while left > 0 and (piece := file.read(min(left, 1 << 20))):
+            digest.update(piece)
+            left -= len(piece)
+        file.truncate(start)
+        file.seek(start)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+class _Whole(io.FileIO):
+    """A file whose `write` writes all of it, or raises OSError."""
+
+    def write(self, data: Bytes) -> int:  # type: ignore[override]
+        view = memoryview(data)
+        while view:
+            view = view[super().write(view) :]
+        return len(data)
 
 
 def hash_blob(path: str) -> Optional[Tuple[str, Look]]:

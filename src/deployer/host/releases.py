@@ -7,6 +7,7 @@ makes what a crash left recognisable. Everything else in releases/ belongs to so
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -99,6 +100,14 @@ class Releases:
             with open(self._record(release_id, "json"), "rb") as file:
                 return Manifest.from_json(json.load(file))
         except (OSError, ValueError):
+            return None
+
+    def recorded_digest(self, release_id: str) -> Optional[str]:
+        """The digest of the manifest that was staged, without reading what it says; None when there is none."""
+        try:
+            with open(self._record(release_id, "json"), "rb") as file:
+                return hashlib.sha256(file.read()).hexdigest()  # it is written as what the digest is made of
+        except OSError:
             return None
 
     def link_shared(self, release_id: str, linked: Sequence[str]) -> None:

@@ -14,17 +14,22 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Set
+from typing import BinaryIO, Dict, Iterable, List, Optional, Set
 
-from deployer.errors import GateError
-from deployer.host.blob_file import copy_blob, hash_blob, unlink, write_blob
+from deployer.errors import DeployerError, GateError
+from deployer.host.blob_file import Bytes, Wanted, copy_blob, hash_blob, unlink, write_blob
 from deployer.host.blob_index import BlobIndex, Look, look
+from deployer.host.chunk_lists import ChunkLists
 from deployer.host.disk import STATE, disk_errors, raise_disk_error, sync_filesystem
 from deployer.manifest import Entry, Manifest, key
 
 _KEY = re.compile(r"([0-9a-f]{64})-([0-7]{3})")
 # EPERM: fs.protected_hardlinks, or a file system without links
 _CANNOT_LINK = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
+KEPT_FROM = 1 << 20
+"""Bytes of a file that are worth keeping when the link breaks in its middle."""
 
 
 class Store:
@@ -38,6 +43,7 @@ class Store:
         self._blobs = str(root / "blobs")
         self._incoming = str(root / "incoming")
         self._index = BlobIndex(str(root / "store.db"))
+        self.chunk_lists = ChunkLists(str(root / "chunks"))
         self._proven: Optional[Dict[str, Look]] = None
         self._unsaved: Dict[str, Look] = {}
         with disk_errors("prepare the file store", str(root)):
@@ -45,14 +51,22 @@ class Store:
                 os.makedirs(path, mode=0o700, exist_ok=True)
 
     def missing(self, manifest: Manifest) -> List[Entry]:
-        """One entry for each blob that must be sent before *manifest* can be staged."""
-        wanted = {key(entry): entry for entry in manifest.files}
+        """Those of the manifest's blobs that must be sent before it can be staged."""
         with disk_errors("read the file store", self._blobs):
-            return [entry for name, entry in wanted.items() if not self._has(name, entry.size)]
+            return [entry for entry in manifest.blobs if not self._has(key(entry), entry.size)]
 
-    def receive(self, key: str, size: int, chunks: Iterable[bytes]) -> None:
+    def partial(self, key: str) -> int:
+        """How many bytes of the blob a link that broke has left; where `receive` may go on."""
+        try:
+            status = os.lstat(self._part(key))
+        except OSError:
+            return 0
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+    def receive(self, key: str, size: int, chunks: Iterable[Bytes], start: int = 0) -> None:
         """
-        Take in the blob *key*: it is there whole and proven, or not at all.
+        Take in the blob *key*: it is there whole and proven, or not at all. *start*: go on behind so many bytes that
+        are here. When *chunks* breaks off, what came of a large one stays, for the next time.
 
         Raises GateError when the bytes are not what the key says, PreflightError when the disk refuses; what *chunks*
         raises passes.
@@ -62,15 +76,28 @@ class Store:
             raise GateError(
                 f"{key!r:.100} is no name of a blob", state=STATE, hint="use the same deployer on both sides"
             )
-        temporary = f"{self._incoming}/{key}.{os.getpid()}"
+        temporary = self._part(key)
+        wanted = Wanted(matched.group(1), int(matched.group(2), 8), size, start)
         try:
-            seen = write_blob(temporary, matched.group(1), int(matched.group(2), 8), size, chunks)
+            seen = write_blob(temporary, wanted, chunks)
             with disk_errors(f"store a file of {size:,} bytes", self._incoming):
                 os.replace(temporary, self._path(key))
-        except BaseException:
+        except DeployerError:
             unlink(temporary)
             raise
+        except BaseException:
+            if self.partial(key) < KEPT_FROM:
+                unlink(temporary)
+            raise
         self._note(key, seen)
+
+    def open(self, entry: Entry) -> Optional[BinaryIO]:
+        """The blob of *entry* to read; None when the store has no good one."""
+        name = key(entry)
+        try:
+            return open(self._path(name), "rb") if self._has(name, entry.size) else None
+        except OSError:
+            return None
 
     def link(self, entry: Entry, destination: str) -> bool:
         """
@@ -108,9 +135,9 @@ class Store:
         Delete the blobs that no manifest *in_use* needs, and what a crash left. How many. Only under the deploy lock.
         """
         needed = {key(entry) for manifest in in_use for entry in manifest.files}
+        self.forget_partial()
         with disk_errors("clean up the file store", self._blobs):
-            for name in os.listdir(self._incoming):
-                unlink(f"{self._incoming}/{name}")
+            self.chunk_lists.keep({name[:64] for name in needed})
             unused: Set[str] = {name for name in os.listdir(self._blobs) if name not in needed}
             for name in unused:
                 unlink(self._path(name))
@@ -122,6 +149,15 @@ class Store:
         if gone:
             self._index.save({}, gone)
         return len(unused)
+
+    def forget_partial(self) -> None:
+        """Nobody will go on with what broken links have left."""
+        with disk_errors("clean up the file store", self._incoming):
+            for name in os.listdir(self._incoming):
+                unlink(f"{self._incoming}/{name}")
+
+    def _part(self, name: str) -> str:
+        return f"{self._incoming}/{name}.part"
 
     def _path(self, name: str) -> str:
         return f"{self._blobs}/{name}"

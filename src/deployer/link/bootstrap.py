@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 
-from deployer.errors import LinkError, PreflightError
+from deployer.errors import DeployerError, LinkError, PreflightError
 from deployer.link.bundle import bundle
 from deployer.link.pipe import End, Pipe
 from deployer.wire import frames
@@ -68,7 +68,7 @@ def greet(
         if not answer["have"]:
             pipe.write(frames.pack(engine.packed()))
     except OSError as error:
-        raise refused(pipe.end(), host, become, str(error)) from error
+        raise refused(pipe.end(), host, become, b"", str(error)) from error
     except frames.BrokenFrame as error:
         raise LinkError(f"{host} does not speak our protocol", cause=str(error)) from error
     return found[1:]
@@ -77,26 +77,28 @@ def greet(
 def _after_magic(pipe: Pipe, host: str, become: str | None) -> bytes:
     seen = b""
     while MAGIC not in seen:
-        seen += _read(pipe, host, become)
+        seen += _read(pipe, host, become, seen)
         if len(seen) > NOISE:
-            raise LinkError(
+            raise PreflightError(
                 f"{host} printed something else than the engine's greeting",
-                cause=seen[:200].decode("utf-8", "replace"),
+                cause=_shown(seen),
                 state="nothing was changed",
                 hint="a login script (.bashrc) prints without end: let it print only where a terminal is",
             )
     return seen.partition(MAGIC)[2]
 
 
-def _read(pipe: Pipe, host: str, become: str | None) -> bytes:
+def _read(pipe: Pipe, host: str, become: str | None, seen: bytes = b"") -> bytes:
     data = pipe.read(65536)
     if not data:
-        raise refused(pipe.end(), host, become, None)
+        raise refused(pipe.end(), host, become, seen)
     return data
 
 
-def refused(end: End, host: str, become: str | None, broken: str | None) -> LinkError | PreflightError:
-    """Why there is no engine at the other end."""
+def refused(end: End, host: str, become: str | None, seen: bytes, broken: str | None = None) -> DeployerError:
+    """Why there is no engine at the other end, which printed *seen* instead."""
+    if end.error is not None:
+        return end.error
     said = end.said.strip()[-1000:]
     untouched = "nothing was changed"
     if end.status == NO_PYTHON:
@@ -110,10 +112,22 @@ def refused(end: End, host: str, become: str | None, broken: str | None) -> Link
             f"{host} has no sudo", cause='become = "sudo", and no sudo is in its PATH', state=untouched,
             hint="install sudo there, or log in as the app's user and remove become",
         )  # fmt: skip
-    if become and end.status == 1:
+    if become and end.status == 1 and "sudo" in said:
         return PreflightError(
             f"sudo on {host} refused us", cause=said or None, state=untouched,
             hint="allow it without a password (NOPASSWD in sudoers), or remove become",
         )  # fmt: skip
-    cause = said or broken or (f"it ended with status {end.status}" if end.status is not None else "the link closed")
-    return LinkError(f"the host engine did not start on {host}", cause=cause, state=untouched)
+    cause = (
+        said
+        or _shown(seen)
+        or broken
+        or (f"it ended with status {end.status}" if end.status is not None else "the link closed")
+    )
+    hint = "can this user run commands there? try `ssh HOST true`; its login shell may end at once, or be none"
+    return LinkError(f"the host engine did not start on {host}", cause=cause, state=untouched, hint=hint)
+
+
+def _shown(seen: bytes) -> str:
+    """The beginning of what a login shell printed, without what would move a terminal's cursor."""
+    text = seen[:200].decode("utf-8", "replace").strip()
+    return "".join(char if char.isprintable() or char == "\n" else "·" for char in text)

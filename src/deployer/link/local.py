@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,8 @@ class LocalChannel:
         except OSError as error:
             raise LinkError("the host engine could not be started", cause=f"{python}: {error.strerror}") from error
 
+    squeezes = False
+
     def send(self, frame: Frame) -> None:
         assert self._process.stdin is not None
         try:
@@ -73,6 +76,11 @@ class LocalChannel:
         if frame is None and self._process.wait(CLOSE_WITHIN) != 0:
             raise self._lost()
         return frame
+
+    def waiting(self) -> bool:
+        # What is read ahead by `receive` belongs to the frame that it returns: the engine speaks only when asked.
+        assert self._process.stdout is not None
+        return bool(select.select([self._process.stdout], [], [], 0)[0])
 
     def close(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):

@@ -4,43 +4,66 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import tempfile
+import threading
 from typing import IO, TYPE_CHECKING
 
-from deployer.errors import LinkError
-from deployer.link import bootstrap
+from deployer.errors import DeployerError, PreflightError
+from deployer.link import bootstrap, openssh_trouble, refusals
 from deployer.link.address import Address
+from deployer.link.handshakes import HANDSHAKES
+from deployer.link.openssh_words import Words
 from deployer.link.pipe import End
+from deployer.link.ssh_options import Options, resolve
 
 if TYPE_CHECKING:
     from deployer.link.dial import Ssh
 
 LAST_WORDS = 2.0
+OWN_ERROR = 255
+"""The status with which ssh says that it failed itself, and not the command."""
 
 
 class OpensshPipe:
     """One `ssh` process. Its stderr goes to a file, which is read when it has ended."""
 
-    def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes], words: Words, host: str, ssh: Ssh) -> None:
         self._process = process
         self._errors = errors
+        self._words = words
+        self._host = host
+        self._ssh = ssh
+        self._shaking = threading.Lock()
+        self._stopping = threading.Lock()
 
     @staticmethod
     def open(address: Address, ssh: Ssh, become: str | None) -> OpensshPipe:
+        """Start `ssh` for *address*, when it is our turn there. What it meets is told by `end`. Raises PreflightError."""
+        words = Words(address, ssh, _readable(address, ssh))
+        HANDSHAKES.turn(words.where).acquire()
         errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the pipe
         try:
             process = subprocess.Popen(
-                _argv(address, ssh, bootstrap.command(become)), bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                words.argv(bootstrap.command(become)), bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                # A session of its own: Ctrl-C in the terminal is the client's to handle.
                 stderr=errors, start_new_session=True,
             )  # fmt: skip
-        except OSError as error:
-            raise LinkError("ssh could not be started", cause=str(error), state="nothing was changed") from error
-        return OpensshPipe(process, errors)
+        except (OSError, ValueError) as error:
+            HANDSHAKES.turn(words.where).release()
+            words.close()
+            raise PreflightError(
+                "ssh could not be started", cause=str(error), state=refusals.UNTOUCHED,
+                hint='install the OpenSSH client, or write client = "paramiko"',
+            ) from error  # fmt: skip
+        return OpensshPipe(process, errors, words, address.written, ssh)
 
     def read(self, most: int) -> bytes:
         assert self._process.stdout is not None
-        return os.read(self._process.stdout.fileno(), most)
+        data = os.read(self._process.stdout.fileno(), most)
+        self._shaken()  # or not; in any case the handshake is over
+        return data
 
     def ready(self) -> bool:
         assert self._process.stdout is not None
@@ -53,31 +76,39 @@ class OpensshPipe:
             view = view[os.write(self._process.stdin.fileno(), view) :]
 
     def stop(self) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
+        if not self._stopping.acquire(blocking=False):
+            return
+        self._shaken()
+        # At once: it has nothing to tidy up. The ssh or the command that carries it to the host is in its group.
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+        self._process.wait()
+        self._words.close()
 
     def end(self) -> End:
+        self._shaken()
         try:
             status: int | None = self._process.wait(LAST_WORDS)
         except subprocess.TimeoutExpired:
             status = None
-        self._errors.seek(0)
-        return End(status, self._errors.read().decode("utf-8", "replace"))
+        said = os.pread(self._errors.fileno(), 1 << 20, 0).decode("utf-8", "replace")
+        return End(status, said, self._error(said.strip()) if status == OWN_ERROR else None)
+
+    def _error(self, said: str) -> DeployerError:
+        return openssh_trouble.explained(said, self._host, self._words, self._ssh.connect_timeout)
+
+    def _shaken(self) -> None:
+        """The handshake is over: the next one's turn."""
+        if self._shaking.acquire(blocking=False):
+            HANDSHAKES.turn(self._words.where).release()
 
 
-def _argv(address: Address, ssh: Ssh, command: str) -> list[str]:
-    words = [
-        "ssh",
-        "-T",
-        "-x",
-        "-a",
-        "-o",
-        "BatchMode=yes",
-        "-o",
-        f"ConnectTimeout={max(1, round(ssh.connect_timeout))}",
-    ]
-    words += ["-o", f"StrictHostKeyChecking={'accept-new' if ssh.host_keys == 'accept-new' else 'yes'}"]
-    words += ["-F", str(ssh.config)] if ssh.config else []
-    words += ["-l", address.user] if address.user else []
-    words += ["-p", str(address.port)] if address.port else []
-    return [*words, "--", address.host, command]
+def _readable(address: Address, ssh: Ssh) -> Options | None:
+    """What we understand of the config, for our messages; ssh itself understands all of it."""
+    try:
+        options = resolve(address, ssh.config)
+        return options if options.where and options.known_hosts else None
+    except PreflightError:
+        return None

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from deployer.errors import DeployerError
+
 
 @dataclass(frozen=True)
 class End:
-    """How the command on the host ended: its exit status (None: unknown), and what it said on stderr."""
+    """How the command on the host ended: its exit status (None: unknown), what it said on stderr; `error`: it never began."""
 
     status: int | None
     said: str
+    error: DeployerError | None = None
 
 
 class Pipe(Protocol):

@@ -50,6 +50,8 @@ class RemoteChannel:
         self._greeted = True
         self._reading.release()
 
+    squeezes = True
+
     def send(self, frame: Frame) -> None:
         data = frames.pack(frame, squeeze=True)
         with self._sending:
@@ -79,6 +81,10 @@ class RemoteChannel:
             self._arrived.extend(self._decoder.feed(data))
         except frames.BrokenFrame as error:
             raise self._lost(str(error)) from error
+
+    def waiting(self) -> bool:
+        self._listen()
+        return bool(self._arrived)
 
     def close(self) -> None:
         HEART.remove(self)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from deployer.errors import DeployerError, LinkError
 from deployer.link.channel import Channel
@@ -46,15 +46,24 @@ class Session:
                 return self._answered(frame)
             tell(frame["event"])
 
-    def upload(self, key: str, size: int, content: BinaryIO) -> int:
-        """Send one file's content, *size* bytes, for the store; the bytes that went over the link."""
-        self._send("blob", {"key": key, "size": size})
-        sent = 0
-        for piece in frames.slices(content):
-            self._put(piece)
-            sent += len(piece)
-        self._answer()
-        return sent
+    @property
+    def squeezes(self) -> bool:
+        """Whether the way to the engine is slow enough that bytes may be worth squeezing."""
+        return self._channel.squeezes
+
+    def pour(self, op: str, stream: Iterator[bytes], **params: Any) -> Any:
+        """
+        The engine's one answer to *op* and all of *stream*, which it is sent without waiting.
+
+        An engine that answers earlier has met an error: it is sent no more of it.
+        """
+        self._send(op, params)
+        for frame in stream:
+            if self._channel.waiting():
+                break
+            self._put(frame)
+        self._put(b"")  # the end, which it waits for in any case
+        return self._answer()
 
     def stream(self, op: str, **params: Any) -> Iterator[frames.Frame]:
         """What the engine sends before its answer to *op*: events, or bytes of a log."""

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Tuple, Union
 
 HEADER = struct.Struct(">cI")
 MAX_FRAME = 64 * 1024 * 1024
-"""No honest frame is larger: a 5,000-file manifest has about 1 MB. Bytes of files travel in slices."""
+"""No honest frame is larger: a 5,000-file manifest has about 1 MB. Files travel as `wire/content.py` says."""
 SLICE = 256 * 1024
 BEAT = HEADER.pack(b"H", 0)
 WORTH_SQUEEZING = 1024

@@ -1,0 +1,98 @@
+"""The command line of the system's `ssh`: what a config may not turn on, and where HOME is when it is not the passwd's."""
+
+from __future__ import annotations
+
+import glob
+import os
+import pwd
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deployer.link.address import Address
+from deployer.link.ssh_config import SYSTEM, home
+from deployer.link.ssh_options import DEFAULT_KEYS, DEFAULT_KNOWN, Options
+
+if TYPE_CHECKING:
+    from deployer.link.dial import Ssh
+
+_NEVER = (
+    "BatchMode=yes", "RequestTTY=no", "RemoteCommand=none", "PermitLocalCommand=no", "ClearAllForwardings=yes", "Tunnel=no",
+    "ForwardAgent=no", "ForwardX11=no", "ControlMaster=no", "AddKeysToAgent=no", "EscapeChar=none", "LogLevel=ERROR",
+)  # fmt: skip
+_UNDONE = {"forkafterauthentication": "no", "stdinnull": "no", "sessiontype": "default"}
+"""Younger than some ssh that is in use: only named where the config does."""
+_FAST = "^aes128-gcm@openssh.com"
+_ALIVE_COUNT = 2
+
+
+class Words:
+    """The argv for *address*; *options* where we could read the config ourselves. `close` removes what it needed on the disk."""
+
+    def __init__(self, address: Address, ssh: Ssh, options: Options | None) -> None:
+        self._address = address
+        self._ssh = ssh
+        self._options = options
+        self._directory: Path | None = None
+        self._config = self._elsewhere() if home() != Path(pwd.getpwuid(os.getuid()).pw_dir) else ssh.config
+
+    @property
+    def where(self) -> str:
+        """host:port, as far as we know."""
+        return self._options.where if self._options else f"{self._address.host}:{self._address.port or 22}"
+
+    @property
+    def options(self) -> Options | None:
+        return self._options
+
+    def argv(self, command: str, *first: str) -> list[str]:
+        """`ssh …`; *first* are options that win over all others."""
+        words = ["ssh", "-T", "-x", "-a"]
+        words += ["-F", str(self._config)] if self._config else []
+        for option in (*first, *_NEVER, *self._ours()):
+            words += ["-o", option]
+        words += ["-l", self._address.user] if self._address.user else []
+        words += ["-p", str(self._address.port)] if self._address.port else []
+        return [*words, "--", self._address.host, command]
+
+    def _ours(self) -> list[str]:
+        ssh, found = self._ssh, self._options.found if self._options else None
+        keys = "accept-new" if ssh.host_keys == "accept-new" else "yes"
+        alive = max(1, round(ssh.silent_after / _ALIVE_COUNT))
+        # Ours would hold it up: ssh must go by itself when we were killed and the server is silent.
+        ours = [f"StrictHostKeyChecking={keys}", f"ServerAliveInterval={alive}", f"ServerAliveCountMax={_ALIVE_COUNT}"]
+        if ssh.connect_timeout is not None or found is None or found.text("connecttimeout") is None:
+            ours.append(f"ConnectTimeout={max(1, round(ssh.connect_timeout or ssh.DEFAULT_TIMEOUT))}")
+        if found is not None and found.text("ciphers") is None:
+            ours.append(f"Ciphers={_FAST}")
+        if found is not None:
+            ours += [f"{name}={value}" for name, value in _UNDONE.items() if found.text(name) is not None]
+        return ours
+
+    # Another HOME ----------------------------------------------------------------------------------------------------
+
+    def _elsewhere(self) -> Path:
+        """A config that stands for the one in $HOME: ssh looks into the passwd's home, and so does its child for a jump host."""
+        self._directory = Path(tempfile.mkdtemp(prefix="deployer-ssh-"))
+        own = home() / ".ssh"
+        known = " ".join(_quoted(Path(os.path.expanduser(name))) for name in DEFAULT_KNOWN)
+        lines = [f"Include {_included(self._ssh.config or own / 'config')}", "Host *", f"UserKnownHostsFile {known}"]
+        lines += [f"IdentityFile {_quoted(own / name)}" for name in DEFAULT_KEYS if (own / name).exists()]
+        if self._ssh.config is None:
+            lines += [f"Include {SYSTEM}"]
+        file = self._directory / "config"
+        file.write_text("\n".join(lines) + "\n", "utf-8", "surrogateescape")
+        return file
+
+    def close(self) -> None:
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _quoted(path: Path) -> str:
+    return '"' + str(path).replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _included(path: Path) -> str:
+    return '"' + glob.escape(str(path)).replace("\\", "\\\\").replace('"', '\\"') + '"'
