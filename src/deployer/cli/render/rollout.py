@@ -25,7 +25,7 @@ def _started(event: Event) -> Headed | None:
     canary = int(bool(event.get("canary")))
     after = len(batches) - canary
     parts = [
-        text.plural(len(hosts), "host"),
+        str(len(hosts)),
         f"canary {_names(batches[0])}" if canary and batches else None,
         f"{'then ' * canary}{after} batch{'es' * (after != 1)}" if after > 0 else None,
         _list(event, "unchanged", "already there"),
