@@ -46,8 +46,12 @@ def _run() -> None:
 
 
 def wants_engine(arguments: list[str]) -> bool:
-    """Whether *arguments* look like a command that asks the engine, told before there is a parser."""
-    return not ENGINE.isdisjoint(arguments) and not {"-h", "--help", "--version", "-V"} & set(arguments)
+    """Whether *arguments* look like a command that asks the engine of this machine, told before there is a parser."""
+    if ENGINE.isdisjoint(arguments) or {"-h", "--help", "--version", "-V"} & set(arguments):
+        return False
+    from deployer.guess import over_ssh
+
+    return not over_ssh(arguments)
 
 
 def _leave(code: object) -> None:

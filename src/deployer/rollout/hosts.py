@@ -13,7 +13,6 @@ from typing import Any
 
 from deployer.config.model import Config
 from deployer.errors import UsageError
-from deployer.link import local
 from deployer.link.channel import Channel
 from deployer.link.session import Session
 
@@ -60,6 +59,8 @@ def connect(config: Config, host: str = LOCAL) -> Session:
 
 def _channel(config: Config, host: str) -> Channel:
     if host == LOCAL and not config.hosts:
+        from deployer.link import local  # who asks other hosts starts no process here
+
         return local.channel()
     from deployer.link.address import Address
     from deployer.link.dial import Ssh, dial
