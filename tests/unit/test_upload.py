@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from upload_fakes import Host, noise, opened, send, write
+from upload_fakes import Host, send
 
+from artifacts import noise, opened, write
 from deployer import cuts
 from deployer.errors import GateError
 from deployer.wire.frames import BrokenFrame

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from release_files import small_disk
-from upload_fakes import Host, noise, opened, send, write
+from upload_fakes import Host, send
 
+from artifacts import noise, opened, write
 from deployer.errors import DeployerError, GateError, PreflightError
 from deployer.host.inflow import Inflow
 from deployer.host.receiving import Receiving

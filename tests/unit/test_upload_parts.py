@@ -6,8 +6,8 @@ import random
 
 import pytest
 from release_files import file
-from upload_fakes import noise
 
+from artifacts import noise
 from deployer.cuts import Cutter
 from deployer.manifest import Manifest
 from deployer.rollout.squeeze import Squeeze

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deployer.artifact import Artifact, open_artifact
+from artifacts import opened
+from deployer.artifact import Artifact
 from deployer.host.inflow import Inflow
 from deployer.host.receiving import Receiving
 from deployer.host.releases import Releases
@@ -91,24 +90,6 @@ class Host:
         return sorted((self.root / ".deployer" / "store" / "chunks").glob("*"))
 
 
-@contextmanager
-def opened(artifact: Path) -> Iterator[Artifact]:
-    with open_artifact(artifact, ()) as found:
-        yield found
-
-
 def send(wire: Wire, content: Artifact, events: list[dict[str, Any]] | None = None) -> None:
     told: list[dict[str, Any]] = [] if events is None else events
     upload(wire, content, Stream("d1", told.append))  # type: ignore[arg-type]
-
-
-def write(directory: Path, contents: dict[str, bytes]) -> Path:
-    for name, data in contents.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return directory
-
-
-def noise(size: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(size)
