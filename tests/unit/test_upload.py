@@ -202,3 +202,26 @@ def test_finished_tells_the_bytes_of_the_link(host: Host, artifact: Path) -> Non
     assert [event["event"] for event in events] == ["upload.finished"]
     assert events[0]["bytes_sent"] == wire.content < 40_000, "squeezed"
     assert 0 < wire.receiving.wire - wire.content < 50, "the host counts the headers too"
+
+
+def test_progress_is_told_of_a_long_upload_and_fits_its_total(
+    host: Host, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployer.rollout.upload.QUIET", 0.0)
+    monkeypatch.setattr("deployer.rollout.upload.EVERY", 0.0)
+    events: list[dict[str, Any]] = []
+    size = 2 * MEGABYTE
+    with opened(write(artifact, {"a": b"small", "big": noise(size)})) as content:
+        send(host.wire(), content, events)
+    told = [event for event in events if event["event"] == "upload.progress"]
+    assert len(told) >= 8
+    assert [event["bytes_sent"] for event in told] == sorted(event["bytes_sent"] for event in told)
+    assert {event["bytes_total"] for event in told} == {size + 5} and told[-1]["bytes_sent"] == size + 5
+    assert all(event["host"] == "web-1" and event["rate_bps"] > 0 for event in told)
+
+
+def test_short_upload_shows_no_progress(host: Host, artifact: Path) -> None:
+    events: list[dict[str, Any]] = []
+    with opened(write(artifact, {"a": b"small"})) as content:
+        send(host.wire(), content, events)
+    assert [event["event"] for event in events] == ["upload.finished"]
