@@ -9,6 +9,7 @@ service on the same port, and nobody else's. An unprivileged server (`daemon=`) 
     bed.hosts(3)                        three hosts; each knows our key, and our known_hosts knows theirs
     bed.host(user=bed.user())           log in as a throwaway user
     bed.host(daemon=bed.user())         the server itself runs as one
+    bed.host(own_network=False)         a jump host
     bed.host(path=[dir], options={"MaxStartups": "10:30:100"})              PATH of its sessions; lines of sshd_config
     host.written                        as it stands in `hosts`             host.home, host.path: its HOME, and ~/app in it
     host.kill_sessions()                the link is cut                     host.freeze(), host.thaw(): the peer falls silent
@@ -105,7 +106,7 @@ class Host:
 
     def start(self) -> None:
         """Listen."""
-        lines = [f"{name} {value}" for name, value in {**self.options, **self._own()}.items()]
+        lines = [f"{name} {value}" for name, value in [*self._own().items(), *self.options.items()]]
         lines += [f"{name} {value}" for name, value in OPTIONS.items() if name not in self.options]
         config = self.root / "sshd_config"
         config.write_text("\n".join(lines) + "\n")
@@ -284,9 +285,12 @@ class Bed:
     def host(
         self, user: str | None = None, daemon: str | None = None, path: Sequence[str | Path] | None = None,
         options: dict[str, str] | None = None, env: dict[str, str] | None = None, known: bool = True,
-        key: str = "ed25519", start: bool = True,
+        key: str = "ed25519", start: bool = True, own_network: bool = True,
     ) -> Host:  # fmt: skip
-        """One more host, which listens. *known*: to our known_hosts. *key*: the type of its host key."""
+        """
+        One more host, which listens. *known*: to our known_hosts. *key*: the type of its host key. A host through which others are
+        reached (ProxyJump) has no *own_network*.
+        """
         number = len(self._hosts) + 1
         root = self.root / f"host{number}"
         (root / "home").mkdir(parents=True)
@@ -297,7 +301,7 @@ class Bed:
             env["PATH"] = ":".join(map(str, path))
         user = user or daemon or getpass.getuser()
         network = None
-        if os.geteuid() == 0 and daemon is None:
+        if os.geteuid() == 0 and daemon is None and own_network:
             network = Network(f"dpl-{os.getpid()}-{next(_NUMBERS)}")
         host = Host(root, _address(), user, daemon, options or {}, env, network)
         self._hosts.append(host)

@@ -117,12 +117,8 @@ def refused(end: End, host: str, become: str | None, seen: bytes, broken: str | 
             f"sudo on {host} refused us", cause=said or None, state=untouched,
             hint="allow it without a password (NOPASSWD in sudoers), or remove become",
         )  # fmt: skip
-    cause = (
-        said
-        or _shown(seen)
-        or broken
-        or (f"it ended with status {end.status}" if end.status is not None else "the link closed")
-    )
+    ended = f"it ended with status {end.status}" if end.status is not None else "the link closed"
+    cause = said or _shown(seen) or broken or ended
     hint = "can this user run commands there? try `ssh HOST true`; its login shell may end at once, or be none"
     return LinkError(f"the host engine did not start on {host}", cause=cause, state=untouched, hint=hint)
 

@@ -48,7 +48,7 @@ class OpensshPipe:
             process = subprocess.Popen(
                 words.argv(bootstrap.command(become)), bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 # A session of its own: Ctrl-C in the terminal is the client's to handle.
-                stderr=errors, start_new_session=True,
+                stderr=errors, start_new_session=True, umask=0o077, env={**os.environ, "SSH_ASKPASS_REQUIRE": "never"},
             )  # fmt: skip
         except (OSError, ValueError) as error:
             HANDSHAKES.turn(words.where).release()

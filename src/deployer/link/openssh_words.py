@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _NEVER = (
     "BatchMode=yes", "RequestTTY=no", "RemoteCommand=none", "PermitLocalCommand=no", "ClearAllForwardings=yes", "Tunnel=no",
     "ForwardAgent=no", "ForwardX11=no", "ControlMaster=no", "AddKeysToAgent=no", "EscapeChar=none", "LogLevel=ERROR",
+    "NoHostAuthenticationForLocalhost=no",
 )  # fmt: skip
 _UNDONE = {"forkafterauthentication": "no", "stdinnull": "no", "sessiontype": "default"}
 """Younger than some ssh that is in use: only named where the config does."""

@@ -44,7 +44,12 @@ class RemoteChannel:
         except BaseException as error:
             self.close()
             if self._silent is not None and isinstance(error, LinkError):
-                raise self._lost("") from error
+                raise LinkError(
+                    f"{host} does not answer",
+                    cause=f"the login was silent for {self._silent:.0f} s",
+                    state="nothing was changed",
+                    hint="does something hang there, a login script for instance? [target.….ssh] silent_after gives it longer",
+                ) from error
             raise
         self._heard = time.monotonic()
         self._greeted = True
@@ -58,7 +63,7 @@ class RemoteChannel:
             try:
                 self._pipe.write(data)
             except OSError as error:
-                raise self._lost(str(error)) from error
+                raise self._lost(self._last_words() or str(error)) from error
         self.sent += len(data)
 
     def receive(self) -> Frame | None:
@@ -74,7 +79,7 @@ class RemoteChannel:
         except OSError as error:
             raise self._lost(str(error)) from error
         if not data:
-            raise self._lost(self._pipe.end().said.strip()[-1000:])
+            raise self._lost(self._last_words())
         self._heard = time.monotonic()
         self.received += len(data)
         try:
@@ -122,6 +127,10 @@ class RemoteChannel:
                 pass  # as above
             finally:
                 self._sending.release()
+
+    def _last_words(self) -> str:
+        """What the other side said of its end."""
+        return self._pipe.end().said.strip()[-1000:] if self._silent is None else ""
 
     def _lost(self, why: str) -> LinkError:
         cause = f"it was silent for {self._silent:.0f} s" if self._silent is not None else why or "the link closed"

@@ -37,7 +37,7 @@ class HostDeploy(Part):
         self.facts: dict[str, Any] = {}
         self.committing = threading.Lock()
         self._session: Session | None = None
-        self._staged = self._sent_commit = False
+        self._opened = self._staged = self._sent_commit = False
         self._lost_at: float | None = None
 
     def connect(self) -> None:
@@ -54,6 +54,7 @@ class HostDeploy(Part):
             wait_lock=options.wait_lock if wait_lock is None else wait_lock, **self.order.asked(self.host),
         )  # fmt: skip
         self.serving = (self.facts["instance"] or {}).get("release")
+        self._opened = True
 
     @property
     def known(self) -> set[str]:
@@ -76,7 +77,7 @@ class HostDeploy(Part):
     def close(self) -> None:
         """Let go of the link, and of the lock where nothing was handed over."""
         session, self._session = self._session, None
-        self._staged = False
+        self._opened = self._staged = False
         if session is not None:
             session.__exit__()
 
@@ -92,7 +93,7 @@ class HostDeploy(Part):
         return self._session
 
     def _prepare(self, content: Content | None) -> None:
-        if self._session is None:
+        if not self._opened:
             silence = float((self.order.config.target_table["ssh"] or {}).get("silent_after", 15.0))
             self.open(max(self.order.options.wait_lock, silence + OWN_LOCK))
         if content is not None and not self._staged:
@@ -100,7 +101,7 @@ class HostDeploy(Part):
             self._staged = True
 
     def _hand_over(self, content: Content | None) -> None:
-        if self._sent_commit and self._session is None and self._is_known():
+        if self._sent_commit and not self._opened and self._is_known():
             self.committed = True
             return
         self._prepare(content)

@@ -97,7 +97,7 @@ class Candidates:
             if key.get_name().startswith(_SECURITY_KEY):
                 self.troubles.append(f"the agent's security key {key.comment}: paramiko cannot use it")
             elif blob not in used:
-                yield key
+                yield _whole(key)
 
     def _from(self, paths: list[Path]) -> Iterator[paramiko.PKey]:
         for path in paths:
@@ -136,6 +136,12 @@ class Certified(paramiko.PKey):
 
     def sign_ssh_data(self, data: bytes, algorithm: str | None = None) -> paramiko.Message:
         return self._key.sign_ssh_data(data, algorithm)
+
+
+def _whole(key: paramiko.agent.AgentKey) -> paramiko.PKey:
+    """*key*, or, where it is a certificate, that: paramiko would present the bare RSA key in it, under the certificate's name."""
+    name = key.get_name()
+    return Certified(key, paramiko.pkey.PublicBlob(name, key.blob)) if "-cert-" in name else key
 
 
 def _certified(key: paramiko.PKey, file: Path) -> Certified | None:

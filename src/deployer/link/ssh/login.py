@@ -11,6 +11,7 @@ from deployer.link.known_hosts import Standing
 from deployer.link.ssh import algorithms
 from deployer.link.ssh.keys import Agent, Candidates
 from deployer.link.ssh.lib import paramiko
+from deployer.link.ssh_config import SYSTEM, Value
 from deployer.link.ssh_options import Options
 
 AUTH_WITHIN = 60.0
@@ -134,15 +135,23 @@ def _refused(host: str, options: Options, tried: int, troubles: list[str], wants
         return _no_keys_wanted(host, options, wants)
     count = "no key to try" if not tried else "none of our keys" if tried > 1 else "not our key"
     causes = [f"{count} was accepted" if tried else count, *troubles]
-    # A missing default is nothing that a person chose; what else the config would have tried, is.
-    others = [name for name in _OTHER_WAYS if (options.found.text(name) or "no").lower() not in ("no", "none")]
+    others = [f"{value.place}: {name}" for name, value in _other_ways(options)]
     hint = None
     if others:
-        places = ", ".join(f"{options.found.first[name].place}: {name}" for name in others)
-        hint = f'client = "openssh" can do what paramiko cannot ({places}); or give this user a key'
+        hint = f'client = "openssh" can do what paramiko cannot ({", ".join(others)}); or give this user a key'
     elif any("security key" in trouble or "paramiko cannot" in trouble for trouble in troubles):
         hint = 'write client = "openssh" in [target.….ssh] for these, or use another key'
     return refusals.login_refused(host, options.user, "; ".join(causes), hint)
+
+
+def _other_ways(options: Options) -> list[tuple[str, Value]]:
+    """What else the config would have tried. What a distribution turns on for everybody is nobody's choice."""
+    found = [(name, options.found.first[name]) for name in _OTHER_WAYS if name in options.found.first]
+    return [
+        (name, value)
+        for name, value in found
+        if value.text.lower() not in ("no", "none") and not value.place.startswith(str(SYSTEM.parent))
+    ]
 
 
 def _no_keys_wanted(host: str, options: Options, wants: list[str]) -> PreflightError:
