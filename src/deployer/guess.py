@@ -8,16 +8,17 @@ LARGEST = 1 << 18
 """Bytes of a config that are looked at."""
 
 
-def over_ssh(arguments: Sequence[str]) -> bool:
-    """Whether the target that *arguments* mean has `hosts`, as far as can be told without a parser, and quickly."""
+def over_ssh(arguments: Sequence[str]) -> tuple[str, str] | None:
+    """The config and the target that *arguments* mean, where that target has `hosts`, as far as can be told without a parser."""
+    file = _file(arguments)
     try:
-        with open(_file(arguments), encoding="utf-8", errors="replace") as file:
-            targets, default = _targets(file.read(LARGEST))
+        with open(file, encoding="utf-8", errors="replace") as opened:
+            targets, default = _targets(opened.read(LARGEST))
     except OSError:
-        return False
+        return None
     named = [word for word in arguments if word in targets]
     chosen = named[0] if named else default or (next(iter(targets)) if len(targets) == 1 else "")
-    return targets.get(chosen, False)
+    return (file, chosen) if targets.get(chosen) else None
 
 
 def _file(arguments: Sequence[str]) -> str:

@@ -62,11 +62,10 @@ def _channel(config: Config, host: str) -> Channel:
         from deployer.link import local  # who asks other hosts starts no process here
 
         return local.channel()
-    from deployer.link.address import Address
-    from deployer.link.dial import Ssh, dial
+    from deployer.link.dial import Ssh
+    from deployer.rollout.ahead import Call, dialled
 
-    ssh = Ssh(**(config.target_table["ssh"] or {}))
-    return dial(Address.parse(host), config.path, ssh, config.target_table["become"])
+    return dialled(Call(host, config.path, Ssh(**(config.target_table["ssh"] or {})), config.target_table["become"]))
 
 
 def look(config: Config, host: str = LOCAL) -> dict[str, Any]:
