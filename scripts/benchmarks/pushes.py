@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import deployer
 from benchmarks.sshd import Server
 from deployer.artifact import open_artifact
 from deployer.config.load import load
@@ -83,7 +81,12 @@ class Pushes:
         with self._channel() as channel:
             session = Session(self.server.written, channel)
             session.hello(str(self.path))
-            words: dict[str, Any] = {"deploy": f"s-{secrets.token_hex(4)}", "kind": "stop", "who": "bench", **self._asked}
+            words: dict[str, Any] = {
+                "deploy": f"s-{secrets.token_hex(4)}",
+                "kind": "stop",
+                "who": "bench",
+                **self._asked,
+            }
             session.call_telling(lambda event: None, "open", wait_lock=0, supersede=False, detach=False, **words)
             session.call("commit", **words)
             for _ in session.follow(words["deploy"]):

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from facts import OPEN, target
 
 import parts
 from app import wait_until
@@ -175,33 +176,9 @@ def test_an_engine_that_was_damaged_on_its_way(bed: Bed, client: Client, monkeyp
 
 def opened(client: Client, host: Host, **more: object) -> DeployerError:
     """The refusal of a deploy on *host*."""
-    settings = {
-        "app": "t-app", "strategy": "restart", "services": {}, "install": {"command": None, "timeout": 1.0},
-        "run": {"command": ["true"], "env": {}, "env_file": None, "secrets": [], "linked": [], "socket": None, "ports": [],
-                "rehearse": False, "max_draining": 3},
-        "health": {"url": None, "interval": 0.2, "timeout": 2.0, "ready_within": 60.0, "streak": 2, "busy": None, "alive_for": 2.0},
-        "check": {"command": None, "timeout": 1.0},
-        "drain": {"signal": "SIGTERM", "signal_to": "main", "ceiling": 60.0, "longest_task": None, "app_grace": None, "quiet": None,
-                  "wait_idle": None, "last_call": None, "last_call_before": 30.0, "revert_ceiling": 30.0},
-    }  # fmt: skip
     path = str(more.get("path", "~/app"))
-    target = {"name": "fleet", "host": host.written, "path": path, "keep": 5, "supervisor": "builtin", "adopt": None}
     with client.session(host, path=path) as session, pytest.raises(DeployerError) as caught:
-        session.call(
-            "open",
-            deploy="d",
-            kind="push",
-            who="me",
-            target=target,
-            settings=settings,
-            wait_lock=0,
-            supersede=False,
-            detach=False,
-        )
-        session.call(
-            "have",
-            manifest=[{"path": "f", "type": "f", "mode": 420, "size": 64 << 20, "sha256": "0" * 64, "target": ""}],
-        )
+        session.call("open", deploy="d", target=target(host.written, path), **OPEN)
     assert caught.value.code == 6
     return caught.value
 
@@ -211,10 +188,11 @@ def test_a_read_only_place_and_a_full_disk(bed: Bed, client: Client) -> None:
     host = bed.host()
     disk = host.home / "disk"
     disk.mkdir()
-    mount = f"mount -t tmpfs -o size=1m tmpfs {disk}"
+    mount = f"mount -t tmpfs -o size=1m,nr_inodes=4 tmpfs {disk}"
     assert os.system(mount) == 0
     try:
-        assert "space" in opened(client, host, path="~/disk/app").title
+        error = opened(client, host, path="~/disk/app")
+        assert "No space left" in f"{error.title} {error.cause}"
         wait_until(lambda: os.system(f"mount -o remount,ro {disk}") == 0, what="the agent has let go of its files")
         error = opened(client, host, path="~/disk/other")
         assert "ead-only" in f"{error.title} {error.cause}" and not (disk / "other").exists()

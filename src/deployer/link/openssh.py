@@ -67,7 +67,11 @@ class OpensshPipe:
 
     def ready(self) -> bool:
         assert self._process.stdout is not None
-        return bool(select.select([self._process.stdout], [], [], 0)[0])
+        return _polled(self._process.stdout.fileno(), select.POLLIN)
+
+    def writable(self) -> bool:
+        assert self._process.stdin is not None
+        return _polled(self._process.stdin.fileno(), select.POLLOUT)
 
     def write(self, data: bytes) -> None:
         assert self._process.stdin is not None
@@ -103,6 +107,13 @@ class OpensshPipe:
         """The handshake is over: the next one's turn."""
         if self._shaking.acquire(blocking=False):
             HANDSHAKES.turn(self._words.where).release()
+
+
+def _polled(descriptor: int, what: int) -> bool:
+    """Whether *what* would not block. Not `select`, which knows no descriptor above 1023."""
+    poll = select.poll()
+    poll.register(descriptor, what)
+    return bool(poll.poll(0))
 
 
 def _readable(address: Address, ssh: Ssh) -> Options | None:

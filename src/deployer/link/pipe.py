@@ -26,6 +26,9 @@ class Pipe(Protocol):
     def ready(self) -> bool:
         """Whether `read` would return at once."""
 
+    def writable(self) -> bool:
+        """Whether `write` would take a few bytes at once."""
+
     def write(self, data: bytes) -> None:
         """Hand all of *data* over; blocks while the other side does not read."""
 

@@ -14,6 +14,9 @@ from deployer.wire import frames
 from deployer.wire.frames import Frame
 
 READ = 1 << 18
+CLOSE_WITHIN = 5.0
+OVERSLEPT = 2.0
+"""Seconds by which a beat may be late until we take it that we were not running."""
 
 
 class RemoteChannel:
@@ -33,10 +36,12 @@ class RemoteChannel:
         self._arrived: deque[Frame] = deque()
         self._heard = time.monotonic()
         self._due = self._heard + self._every
+        self._beaten = self._heard
         self._silent: float | None = None
         self._reading = threading.Lock()
         self._reading.acquire()
         self._greeted = False
+        self._ended = False
         self.sent = self.received = 0
         HEART.add(self)
         try:
@@ -63,44 +68,56 @@ class RemoteChannel:
             try:
                 self._pipe.write(data)
             except OSError as error:
-                raise self._lost(self._last_words() or str(error)) from error
+                raise self._lost(error) from error
         self.sent += len(data)
 
     def receive(self) -> Frame | None:
         while not self._arrived:
             with self._reading:
                 if not self._arrived:
-                    self._read()
+                    try:
+                        self._read()
+                    except (OSError, frames.BrokenFrame) as error:
+                        raise self._lost(error) from error
         return self._arrived.popleft()
-
-    def _read(self) -> None:
-        try:
-            data = self._pipe.read(READ)
-        except OSError as error:
-            raise self._lost(str(error)) from error
-        if not data:
-            raise self._lost(self._last_words())
-        self._heard = time.monotonic()
-        self.received += len(data)
-        try:
-            self._arrived.extend(self._decoder.feed(data))
-        except frames.BrokenFrame as error:
-            raise self._lost(str(error)) from error
 
     def waiting(self) -> bool:
         self._listen()
-        return bool(self._arrived)
+        return bool(self._arrived) or self._ended
 
     def close(self) -> None:
         HEART.remove(self)
-        self._pipe.stop()
+        # A proxy or a jump host that hangs must not hold up who only wants to leave.
+        leaving = self._stop()
+        leaving.join(CLOSE_WITHIN)
+
+    def _stop(self) -> threading.Thread:
+        thread = threading.Thread(target=self._pipe.stop, name="leaving", daemon=True)
+        thread.start()
+        return thread
+
+    def _read(self) -> None:
+        """Take in what came, or wait for it. Raises OSError, at the end too, and BrokenFrame."""
+        data = self._pipe.read(READ)
+        if not data:
+            raise ConnectionAbortedError("the link closed")
+        self._heard = time.monotonic()
+        self.received += len(data)
+        self._arrived.extend(self._decoder.feed(data))
+
+    # The pulse -------------------------------------------------------------------------------------------------------
 
     def beat(self, now: float) -> float:
         """See heart.py."""
+        if now - self._beaten > self._every + OVERSLEPT:
+            self._heard = now  # this process was stopped, or got no processor: it is not the peer who was silent
+        self._beaten = now
         self._listen()
+        if self._ended:
+            return float("inf")
         if now - self._heard > self._longest and not self._pipe.ready():
             self._silent = now - self._heard
-            self._pipe.stop()
+            self._stop()
             return float("inf")
         if now >= self._due:
             self._due = now + self._every
@@ -109,12 +126,12 @@ class RemoteChannel:
 
     def _listen(self) -> None:
         """Take in what came while nobody reads: who builds for a minute has not heard the other side's beats."""
-        if self._reading.acquire(blocking=False):
+        if not self._ended and self._reading.acquire(blocking=False):
             try:
                 while self._pipe.ready():
                     self._read()
-            except LinkError:
-                pass  # whoever reads next finds out
+            except (OSError, frames.BrokenFrame):
+                self._ended = True  # whoever reads next finds out
             finally:
                 self._reading.release()
 
@@ -122,16 +139,16 @@ class RemoteChannel:
         # Who is sending is heard anyway. Before the greeting is over there is nobody who would understand.
         if self._greeted and self._sending.acquire(blocking=False):
             try:
-                self._pipe.write(frames.BEAT)
+                if self._pipe.writable():
+                    self._pipe.write(frames.BEAT)
             except OSError:
-                pass  # as above
+                pass  # whoever writes next finds out
             finally:
                 self._sending.release()
 
-    def _last_words(self) -> str:
-        """What the other side said of its end."""
-        return self._pipe.end().said.strip()[-1000:] if self._silent is None else ""
-
-    def _lost(self, why: str) -> LinkError:
-        cause = f"it was silent for {self._silent:.0f} s" if self._silent is not None else why or "the link closed"
+    def _lost(self, error: Exception) -> LinkError:
+        if self._silent is not None:
+            cause = f"it was silent for {self._silent:.0f} s"
+        else:
+            cause = self._pipe.end().said.strip()[-1000:] or str(error)
         return LinkError(f"the link to {self._host} broke", cause=cause)

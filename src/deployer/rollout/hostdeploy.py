@@ -69,10 +69,10 @@ class HostDeploy(Part):
         """The host has the deploy, whatever becomes of us."""
         self._through_breaks(lambda: self._hand_over(content))
 
-    def follow(self) -> None:
-        """Pass the host's events on to the end of its part; with `detach` until the gates are behind it."""
+    def follow(self, detach: bool = False) -> None:
+        """Pass the host's events on to the end of its part; with *detach* until the gates are behind it."""
         if self.committed and self.finished is None:
-            self._through_breaks(self._pass_on)
+            self._through_breaks(lambda: self._pass_on(detach))
 
     def close(self) -> None:
         """Let go of the link, and of the lock where nothing was handed over."""
@@ -121,11 +121,11 @@ class HostDeploy(Part):
         manifest = content.opened.manifest.digest  # the upload has made it known
         return {**asked, "release": content.name_for(self.known), "manifest": manifest, "secrets": self.order.secrets}
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, detach: bool) -> None:
         self.connect()
         for event in self._here.follow(str(self.deploy), self.seen):
             self.passed(event)
-            if self.order.options.detach and event["event"] in PAST_THE_GATES:
+            if detach and event["event"] in PAST_THE_GATES:
                 return
 
     def _through_breaks(self, step: Callable[[], None]) -> None:

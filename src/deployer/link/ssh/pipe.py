@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deployer.errors import LinkError
 from deployer.link import bootstrap, refusals
@@ -54,6 +55,11 @@ class ParamikoPipe:
     def ready(self) -> bool:
         return self._channel.recv_ready() or self._channel.closed
 
+    def writable(self) -> bool:
+        transport = self._login.transport
+        roomy = self._channel.out_window_size > PACKET_ROOM and transport.clear_to_send.is_set()
+        return roomy and _takes(transport.sock)
+
     def write(self, data: bytes) -> None:
         view = memoryview(data)
         try:
@@ -74,3 +80,15 @@ class ParamikoPipe:
         while time.monotonic() < deadline and self._channel.recv_stderr_ready():
             said += self._channel.recv_stderr(65536)
         return End(None if status == -1 else status, said.decode("utf-8", "replace"))
+
+
+def _takes(sock: Any) -> bool:
+    """Whether *sock*, a real one or a channel through a jump host, would take a few bytes at once."""
+    if isinstance(sock, paramiko.Channel):
+        return sock.out_window_size > PACKET_ROOM and _takes(sock.get_transport().sock)
+    try:
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):  # closed meanwhile
+        return False
