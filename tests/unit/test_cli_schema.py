@@ -92,6 +92,11 @@ def test_every_promised_event_is_published_and_has_a_sample() -> None:
     assert {sample["event"] for sample in SAMPLES} >= PROMISED
 
 
+def test_every_event_is_published_once() -> None:
+    published = [branch["properties"]["event"]["const"] for branch in SCHEMA["oneOf"]]
+    assert sorted(published) == sorted(set(published))
+
+
 @pytest.mark.parametrize(
     ("name", "field"),
     [
