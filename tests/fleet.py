@@ -28,6 +28,7 @@ class Fleet(App):
     """`root/dist` is the artifact, `~/app` of each host its path; ports and files of the service come from an env file there."""
 
     bed: Bed = field(kw_only=True)
+    ssh: str = field(default="", kw_only=True)
     hosts: list[Host] = field(kw_only=True)
 
     def configure(

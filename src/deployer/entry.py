@@ -8,7 +8,7 @@ import sys
 
 from deployer import __version__
 
-# The commands that ask this machine's engine. To be wrong about one costs time and nothing else.
+# The commands that ask an engine. To be wrong about one costs time and nothing else.
 ENGINE = {
     *("push", "deploy", "plan", "rollback", "start", "stop", "restart", "attach", "abort", "drain"),
     *("status", "doctor", "releases", "history", "explain", "logs"),
@@ -37,16 +37,29 @@ def main() -> None:
 
 def _run() -> None:
     if wants_engine(sys.argv[1:]):
-        from deployer.link.local import start_ahead
-
-        start_ahead()
+        _begin(sys.argv[1:])
     from deployer.cli.app import main as run
 
     run()
 
 
+def _begin(arguments: list[str]) -> None:
+    """What takes time by itself begins beside the imports: the engine of this machine, or the link to another one."""
+    from deployer.guess import over_ssh
+
+    meant = over_ssh(arguments)
+    if meant is None:
+        from deployer.link.local import start_ahead
+
+        start_ahead()
+    else:
+        from deployer.rollout.ahead import dial_ahead
+
+        dial_ahead(*meant)
+
+
 def wants_engine(arguments: list[str]) -> bool:
-    """Whether *arguments* look like a command that asks the engine, told before there is a parser."""
+    """Whether *arguments* look like a command that asks an engine, told before there is a parser."""
     return not ENGINE.isdisjoint(arguments) and not {"-h", "--help", "--version", "-V"} & set(arguments)
 
 

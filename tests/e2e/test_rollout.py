@@ -68,7 +68,7 @@ def test_idle_hosts_come_first(fleet: Fleet) -> None:
     fleet.push()
     fleet.release("v2")
     fleet.configure(rollout=ONE_BY_ONE)
-    task = fleet.hosts[0].task(2)
+    task = fleet.hosts[0].task(8)
     result = fleet.push()
     assert order(result) == [fleet.hosts[1].written, fleet.hosts[2].written, fleet.hosts[0].written]
     assert task.wait(30) == 0
@@ -167,7 +167,7 @@ def test_canary_that_does_not_keep_running_is_taken_back(fleet: Fleet) -> None:
 def test_two_pushes_to_the_same_hosts_do_not_mix(fleet: Fleet) -> None:
     fleet.push()
     fleet.release("v2")
-    task = fleet.hosts[0].task(3)
+    task = fleet.hosts[0].task(8)
     first = fleet.start("push", "--json")
     wait_until(lambda: fleet.hosts[0].lines("SIGNALS_FILE"), what="the first one drains")
     refused = fleet.push(check=3)
@@ -192,7 +192,7 @@ def test_interrupted_client_tells_what_goes_on_and_what_was_not_touched(fleet: F
     before = releases(fleet)
     fleet.configure(rollout=ONE_BY_ONE)
     fleet.release("v2")
-    tasks = [host.task(4) for host in fleet.hosts]
+    tasks = [host.task(12) for host in fleet.hosts]
     client = fleet.start("push", "--json")
     wait_until(lambda: any(host.lines("SIGNALS_FILE") for host in fleet.hosts), what="the first host drains")
     os.kill(client.pid, signal.SIGINT)

@@ -26,6 +26,8 @@ SAMPLES = [
     progress(3.0),
     event("install.finished", took_s=1.0, release="r"),
     event("warning", text="careful"),
+    event("upload.progress", bytes_sent=1_000_000, bytes_total=4_000_000, rate_bps=2_000_000),
+    event("upload.finished", bytes_sent=4096, took_s=0.1),
     event("start.finished", status="done", exit_code=0, hosts=HOSTS),
     event("stop.finished", status="done", exit_code=0, hosts=HOSTS),
     event("restart.finished", status="failed", exit_code=1, hosts=HOSTS),
@@ -90,10 +92,16 @@ def test_every_promised_event_is_published_and_has_a_sample() -> None:
     assert {sample["event"] for sample in SAMPLES} >= PROMISED
 
 
+def test_every_event_is_published_once() -> None:
+    published = [branch["properties"]["event"]["const"] for branch in SCHEMA["oneOf"]]
+    assert sorted(published) == sorted(set(published))
+
+
 @pytest.mark.parametrize(
     ("name", "field"),
     [
         ("stage.finished", "bytes_sent"),
+        ("upload.progress", "bytes_total"),
         ("drain.started", "ceiling_s"),
         ("drain.progress", "tasks"),
         ("drain.finished", "verdict"),
@@ -105,7 +113,7 @@ def test_every_promised_event_is_published_and_has_a_sample() -> None:
     ],
 )
 def test_event_without_a_promised_field_is_refused(name: str, field: str) -> None:
-    sample = next(sample for sample in [*clean_push(), progress(1.0)] if sample["event"] == name)
+    sample = next(sample for sample in SAMPLES if sample["event"] == name)
     lacking = {key: value for key, value in sample.items() if key != field}
     assert not Draft202012Validator(SCHEMA).is_valid(lacking)
 

@@ -58,7 +58,7 @@ def a_terminal_that_can_move(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_three_hosts_tell_every_step_and_end_with_the_sum() -> None:
     lines = Shown(3).play().lines
-    assert lines[2:4] == ["hosts  3 hosts · canary web-1 · then 1 batch", "batch  1/2 · canary web-1"]
+    assert lines[2:4] == ["hosts  3 · canary web-1 · then 1 batch", "batch  1/2 · canary web-1"]
     assert [line for line in lines if "drain   ok" in line] == [
         f"web-{number}  drain   ok     4m30s   clean exit, nothing lost" for number in (1, 2, 3)
     ]
@@ -69,12 +69,12 @@ def test_hosts_that_are_not_as_wished_stand_in_a_table_with_the_reason_worst_fir
     lines = Shown(3).play({"web-2": "reverted", "web-3": "unreachable"}).lines
     assert lines[-5:] == [
         "fail   hosts differ · 1/3 hosts as wished",
-        "web-3  unreachable  not known what runs · web-3 could not be reached",
-        f"web-2  reverted     on {OLD} · web-2 did not become ready",
+        "web-3  unreachable  not known what runs · could not be reached",
+        f"web-2  reverted     on {OLD} · did not become ready",
         f"web-1  done         on {NEW}",
         "next   deployer push production goes on with the rest",
     ]
-    assert "web-3  reach   FAILED         web-3 could not be reached" in lines
+    assert "web-3  reach   FAILED         could not be reached" in lines
     assert "stop   more hosts failed than max_failed = 0 · web-2" in lines
 
 
@@ -112,7 +112,7 @@ def test_forty_hosts_have_a_line_each_and_what_went_wrong() -> None:
     assert f"web-5   push    unchanged         on {NEW}" in lines
     assert lines[-5:-1] == [
         f"web-7   failed       on {OLD} · the check failed",
-        f"web-9   reverted     on {OLD} · web-9 did not become ready",
+        f"web-9   reverted     on {OLD} · did not become ready",
         f"        done         37 hosts · on {NEW}",
         f"        unchanged    1 host · on {NEW}",
     ]
@@ -132,6 +132,28 @@ def test_rollout_over_three_hundred_hosts_that_stops_names_the_bad_ones_and_coun
     assert f"         done         74 hosts · on {NEW}" in lines
     untouched = "223 hosts: web-78, web-79, web-80, web-81, web-82 and 218 more"
     assert f"         untouched    {untouched} · on {OLD}" in lines
+
+
+@pytest.mark.parametrize(("count", "told"), [(3, True), (40, True), (300, False)])
+def test_host_that_is_taken_back_did_not_fail(count: int, told: bool) -> None:
+    shown = Shown(count).play(until="push.finished")
+    before = len(shown.lines)
+    fields = {"reason": "web-2 failed, and max_failed is 0", "back": OLD, "started": NEW}
+    shown.view.event(of("web-1", event("revert.started", 290, **fields)))
+    shown.view.event(of("web-1", event("revert.finished", 291, release=OLD, ok=True)))
+    lines = [line.split(maxsplit=1)[1] for line in shown.lines[before:]]
+    expected = [
+        f"revert  ...            web-2 failed, and max_failed is 0: back to {OLD}",
+        f"revert  ok     1s      back on {OLD}",
+    ]
+    assert lines == (expected if told else [])
+
+
+def test_host_of_which_nothing_was_heard_is_as_it_was() -> None:
+    shown = Shown(3)
+    hosts = [{"host": name, "status": "untouched", "release": None} for name in shown.hosts]
+    shown.view.event(without_host("push.finished", status="failed", exit_code=6, hosts=hosts))
+    assert shown.lines[1] == "web-1  untouched    as it was"
 
 
 def test_killed_process_is_always_told() -> None:

@@ -340,6 +340,8 @@ class Agent:
         }
 
     def _commit(self, params: Params) -> Params:
+        if not self._holds():  # no runner may begin without the lock that it inherits
+            raise LinkError("a commit came before its open", state="nothing was changed")
         manifest = self._manifest(params.get("manifest"))
         merged = {**self._opened, **params}
         request = self._request(merged, self._facts, manifest)

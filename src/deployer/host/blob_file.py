@@ -59,9 +59,12 @@ def write_blob(path: str, wanted: Wanted, chunks: Iterable[Bytes]) -> Look:
 def _open(path: str, start: int, digest: hashlib._Hash) -> io.FileIO:
     """The file to be written, unbuffered: what comes is large, or one write."""
     if start == 0:
-        unlink(path)
-        return _Whole(os.open(path, _CREATE, 0o600), "wb")
-    file = _Whole(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b")
+        try:
+            return _Whole(os.open(path, _CREATE, 0o600), "wb")
+        except FileExistsError:  # what a crash left
+            unlink(path)
+            return _Whole(os.open(path, _CREATE, 0o600), "wb")
+    file = _Whole(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+b")
     try:
         left = start
         while left > 0 and (piece := file.read(min(left, 1 << 20))):

@@ -85,6 +85,7 @@ class Record:
         self.index = inflow.number()
         self.start = inflow.number()
         self.copied = False
+        self.skipped = False  # set to read on to the end of a file that is none: nothing is copied any more
         self.ended = False
         self._told: "array[int]" = array("H")
         self._layout: List[Union[int, Sequence[int]]] = [self.start]
@@ -115,6 +116,8 @@ class Record:
     def _copy(self, base: Optional[Base]) -> Iterator[bytes]:
         self.copied = True
         first, count = self._inflow.number(), self._inflow.number()
+        if self.skipped:
+            return
         if base is None:
             raise damaged("a copy of a file that is not here")
         try:

@@ -43,9 +43,11 @@ def prune(deploy: Deploy) -> None:
         deploy.paths.secrets_of(release).unlink(missing_ok=True)
     prune_records(deploy.state)
     _prune_private(deploy)
+    store = Store(deploy.paths.store)
+    store.forget_partial()
     if removed:
         kept = [manifest for manifest in map(releases.manifest, releases.listing()) if manifest is not None]
-        Store(deploy.paths.store).collect(kept)
+        store.collect(kept)
         deploy.journal.event("prune.finished", removed=removed)
 
 

@@ -110,6 +110,7 @@ class Receiving:
         try:
             self.store.receive(key(entry), entry.size, pieces, record.start)
         except GateError:
+            record.skipped = True
             for _ in pieces:
                 pass
             if not (record.ended and record.derived):

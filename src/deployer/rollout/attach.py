@@ -45,7 +45,7 @@ def attach(config: Config, emit: Emit, hosts: Sequence[str] = ()) -> int:
             stream.event("warning", host=host, text=f"{host} cannot be asked: {error.cause or error.title}")
     rollout = Rollout(fleet)
     with rollout.interruptible():
-        fleet.each(fleet.standing, _follow if fleet.alone else _follow_unless_let_go)
+        fleet.each(fleet.standing, _follow if fleet.alone else _follow_unless_let_go, at_once=len(going))
     return rollout.finish(first["kind"])
 
 

@@ -37,7 +37,7 @@ def abort(config: Config, detach: bool, emit: Emit, hosts: Sequence[str] = ()) -
         _raise_alone(fleet)
         stream.deploy = next((deploy.deploy for deploy in fleet.deploys.values() if deploy.deploy), None)
         if not detach:
-            fleet.each(fleet.standing, lambda deploy: deploy.follow())
+            fleet.each(fleet.standing, lambda deploy: deploy.follow(), at_once=len(fleet.deploys))
     fleet.close()
     return _finish(fleet, answers, detach)
 

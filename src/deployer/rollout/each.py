@@ -8,13 +8,16 @@ from typing import TypeVar
 from deployer.errors import DeployerError
 
 AT_ONCE = 32
-"""Threads: enough to keep the servers' handshakes the limit (shared/research/performance.md)."""
+"""Threads: enough to keep the servers' handshakes the limit (shared/research/performance.md). Who only listens may be more."""
 
 T = TypeVar("T")
 
 
 def on_each(
-    hosts: Sequence[str], act: Callable[[str], T], let_go: Callable[[], None] = lambda: None
+    hosts: Sequence[str],
+    act: Callable[[str], T],
+    let_go: Callable[[], None] = lambda: None,
+    at_once: int = AT_ONCE,
 ) -> list[T | DeployerError]:
     """
     What *act* gave for each of *hosts*, in their order, or the DeployerError that it raised. One host needs no thread.
@@ -32,7 +35,7 @@ def on_each(
         return [attempt(host) for host in hosts]
     from concurrent.futures import ThreadPoolExecutor  # a fifth of a start, and one host needs none
 
-    with ThreadPoolExecutor(min(AT_ONCE, len(hosts)), "host") as pool:
+    with ThreadPoolExecutor(min(at_once, len(hosts)), "host") as pool:
         futures = [pool.submit(attempt, host) for host in hosts]
         try:
             return [future.result() for future in futures]

@@ -8,7 +8,7 @@ from typing import Any
 
 from deployer.errors import DeployerError, Interrupted, LinkError
 from deployer.rollout.batches import Policy
-from deployer.rollout.each import on_each
+from deployer.rollout.each import AT_ONCE, on_each
 from deployer.rollout.events import Stream
 from deployer.rollout.hostdeploy import HostDeploy
 from deployer.rollout.order import Order
@@ -41,9 +41,9 @@ class Fleet:
     def results(self) -> list[HostResult]:
         return [deploy.result for deploy in self.deploys.values()]
 
-    def each(self, deploys: Iterable[HostDeploy], step: Callable[[HostDeploy], Any]) -> None:
+    def each(self, deploys: Iterable[HostDeploy], step: Callable[[HostDeploy], Any], at_once: int = AT_ONCE) -> None:
         """
-        *step* for each of *deploys* at once; what a host raises ends its part.
+        *step* for each of *deploys*, so many *at_once*; what a host raises ends its part.
 
         Ctrl-C closes what was not handed over and lets go of the rest.
         """
@@ -52,7 +52,7 @@ class Fleet:
         def act(host: str) -> None:
             self._guarded(chosen[host], step)
 
-        for failed in on_each(list(chosen), act, self.let_go):
+        for failed in on_each(list(chosen), act, self.let_go, at_once):
             if isinstance(failed, DeployerError):
                 raise failed
 

@@ -37,7 +37,7 @@ class HostDeploy(Part):
         self.facts: dict[str, Any] = {}
         self.committing = threading.Lock()
         self._session: Session | None = None
-        self._staged = self._sent_commit = False
+        self._opened = self._staged = self._sent_commit = False
         self._lost_at: float | None = None
 
     def connect(self) -> None:
@@ -54,6 +54,7 @@ class HostDeploy(Part):
             wait_lock=options.wait_lock if wait_lock is None else wait_lock, **self.order.asked(self.host),
         )  # fmt: skip
         self.serving = (self.facts["instance"] or {}).get("release")
+        self._opened = True
 
     @property
     def known(self) -> set[str]:
@@ -68,15 +69,15 @@ class HostDeploy(Part):
         """The host has the deploy, whatever becomes of us."""
         self._through_breaks(lambda: self._hand_over(content))
 
-    def follow(self) -> None:
-        """Pass the host's events on to the end of its part; with `detach` until the gates are behind it."""
+    def follow(self, detach: bool = False) -> None:
+        """Pass the host's events on to the end of its part; with *detach* until the gates are behind it."""
         if self.committed and self.finished is None:
-            self._through_breaks(self._pass_on)
+            self._through_breaks(lambda: self._pass_on(detach))
 
     def close(self) -> None:
         """Let go of the link, and of the lock where nothing was handed over."""
         session, self._session = self._session, None
-        self._staged = False
+        self._opened = self._staged = False
         if session is not None:
             session.__exit__()
 
@@ -92,7 +93,7 @@ class HostDeploy(Part):
         return self._session
 
     def _prepare(self, content: Content | None) -> None:
-        if self._session is None:
+        if not self._opened:
             silence = float((self.order.config.target_table["ssh"] or {}).get("silent_after", 15.0))
             self.open(max(self.order.options.wait_lock, silence + OWN_LOCK))
         if content is not None and not self._staged:
@@ -100,7 +101,7 @@ class HostDeploy(Part):
             self._staged = True
 
     def _hand_over(self, content: Content | None) -> None:
-        if self._sent_commit and self._session is None and self._is_known():
+        if self._sent_commit and not self._opened and self._is_known():
             self.committed = True
             return
         self._prepare(content)
@@ -120,11 +121,11 @@ class HostDeploy(Part):
         manifest = content.opened.manifest.digest  # the upload has made it known
         return {**asked, "release": content.name_for(self.known), "manifest": manifest, "secrets": self.order.secrets}
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, detach: bool) -> None:
         self.connect()
         for event in self._here.follow(str(self.deploy), self.seen):
             self.passed(event)
-            if self.order.options.detach and event["event"] in PAST_THE_GATES:
+            if detach and event["event"] in PAST_THE_GATES:
                 return
 
     def _through_breaks(self, step: Callable[[], None]) -> None:

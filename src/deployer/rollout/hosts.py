@@ -13,7 +13,6 @@ from typing import Any
 
 from deployer.config.model import Config
 from deployer.errors import UsageError
-from deployer.link import local
 from deployer.link.channel import Channel
 from deployer.link.session import Session
 
@@ -60,12 +59,13 @@ def connect(config: Config, host: str = LOCAL) -> Session:
 
 def _channel(config: Config, host: str) -> Channel:
     if host == LOCAL and not config.hosts:
-        return local.channel()
-    from deployer.link.address import Address
-    from deployer.link.dial import Ssh, dial
+        from deployer.link import local  # who asks other hosts starts no process here
 
-    ssh = Ssh(**(config.target_table["ssh"] or {}))
-    return dial(Address.parse(host), config.path, ssh, config.target_table["become"])
+        return local.channel()
+    from deployer.link.dial import Ssh
+    from deployer.rollout.ahead import Call, dialled
+
+    return dialled(Call(host, config.path, Ssh(**(config.target_table["ssh"] or {})), config.target_table["become"]))
 
 
 def look(config: Config, host: str = LOCAL) -> dict[str, Any]:

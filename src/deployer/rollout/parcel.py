@@ -14,8 +14,8 @@ from deployer.rollout.delta import Run, compare
 from deployer.wire.chunks import FROM, pack_lengths
 from deployer.wire.content import COPY, END, LENGTHS, LITERAL, PAYLOAD, number
 
-READ = PAYLOAD - 16
-"""With its step in front it fills a frame."""
+READ = PAYLOAD - 32
+"""With the beginning of its record in front it fills a frame."""
 
 
 @dataclass(frozen=True)
@@ -64,20 +64,17 @@ class Parcel:
         self._items = items
         self.content = 0
 
-    def payloads(self) -> Iterator[bytes]:
-        """The stream in pieces of PAYLOAD bytes."""
+    def payloads(self) -> Iterator[list[bytes]]:
+        """The stream in parts that go together: at most PAYLOAD bytes."""
         waiting, size = list[bytes](), 0
         for part in self._parts():
+            if size + len(part) > PAYLOAD:
+                yield waiting
+                waiting, size = [], 0
             waiting.append(part)
             size += len(part)
-            if size >= PAYLOAD:
-                whole = b"".join(waiting)
-                for start in range(0, size - PAYLOAD + 1, PAYLOAD):
-                    yield whole[start : start + PAYLOAD]
-                rest = whole[size - size % PAYLOAD :]
-                waiting, size = [rest], len(rest)
-        if size:
-            yield b"".join(waiting)
+        if waiting:
+            yield waiting
 
     def _parts(self) -> Iterator[bytes]:
         for one in self._items:
@@ -104,7 +101,7 @@ class Parcel:
             for _ in cutter.feed(b"", last=True):
                 pass
             self._opened.cuts.keep(one.entry.sha256, cutter.lengths)
-        yield _lengths(self._opened.cuts.lengths(one.entry.sha256) or ())
+        yield from _lengths(self._opened.cuts.lengths(one.entry.sha256) or ())
 
     def _copied(self, file: BinaryIO, one: Item) -> Iterator[bytes]:
         new = list[int]()
@@ -118,11 +115,13 @@ class Parcel:
                 yield number(LITERAL) + number(len(piece))
                 yield piece
                 self.content += len(piece)
-        yield _lengths(new)
+        yield from _lengths(new)
 
 
-def _lengths(lengths: Sequence[int]) -> bytes:
-    return number(LENGTHS) + number(len(lengths)) + pack_lengths(lengths) if lengths else b""
+def _lengths(lengths: Sequence[int]) -> Iterator[bytes]:
+    for start in range(0, len(lengths), READ // 2):
+        part = lengths[start : start + READ // 2]
+        yield number(LENGTHS) + number(len(part)) + pack_lengths(part)
 
 
 def _read(file: BinaryIO, size: int) -> Iterator[bytes]:

@@ -6,13 +6,14 @@ One host is the smallest fleet: the same steps, without the words.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from deployer.errors import DeployerError, LockedError, UsageError
+from deployer.errors import DeployerError, UsageError
+from deployer.rollout.bake import bake
 from deployer.rollout.batches import Policy, batches, idle_first
+from deployer.rollout.claim import claim
 from deployer.rollout.content import Content
 from deployer.rollout.fleet import Fleet
 from deployer.rollout.hostdeploy import HostDeploy
@@ -23,7 +24,6 @@ from deployer.rollout.undo import take_back
 CANARY_KINDS = ("push",)
 """What comes back (a rollback, a restart) has proven itself: it needs batches, and no canary."""
 AT_ONCE_KINDS = ("start", "stop")
-LOOK_EVERY = 5.0
 
 
 class Rollout:
@@ -63,14 +63,7 @@ class Rollout:
 
     def claim(self) -> bool:
         """Every host is locked and fit, or none is changed: whether there is anything to go on with."""
-        fleet = self.fleet
-        if fleet.alone:
-            fleet.each(fleet.standing, lambda deploy: deploy.open())
-        else:
-            fleet.each(fleet.standing, lambda deploy: deploy.connect())
-            if fleet.why_to_stop() is None:
-                self._lock_all()
-        return self._may_go_on()
+        return claim(self.fleet)
 
     def stage(self, content: Content) -> bool:
         """What is new is on every host that lacks it; still no process has been touched."""
@@ -90,7 +83,7 @@ class Rollout:
             self._batch(number, stages, hosts, content)
             reason = self.fleet.why_to_stop()
             if reason is None and number < len(stages):
-                reason = self._bake(hosts) if number == 1 else None
+                reason = bake(self.fleet, hosts) if number == 1 and self.kind in CANARY_KINDS else None
             if reason is not None and not self.fleet.alone:
                 return self._stop(reason, number == len(stages))
 
@@ -118,31 +111,6 @@ class Rollout:
 
     def _may_go_on(self) -> bool:
         return bool(self.fleet.standing) and (self.fleet.alone or self.fleet.why_to_stop() is None)
-
-    def _lock_all(self) -> None:
-        """
-        The first host in sorted order is the gate at which pushes to the same hosts meet; the rest are locked at once.
-
-        Where somebody holds one of those all the same (pushes to hosts that overlap), all are let go and locked in sorted order,
-        one by one: nobody then waits for somebody who waits for him.
-        """
-        deploys = sorted(self.fleet.standing, key=lambda deploy: deploy.host)
-        self.fleet.each(deploys[:1], lambda deploy: deploy.open())
-        held: list[str] = []
-        if self.fleet.why_to_stop() is None:
-            self.fleet.each(deploys[1:], lambda deploy: self._try_lock(deploy, held))
-        if held:
-            for deploy in deploys:
-                deploy.close()
-            for deploy in deploys:
-                if self.fleet.why_to_stop() is None:
-                    self.fleet.each([deploy], lambda deploy: deploy.open())
-
-    def _try_lock(self, deploy: HostDeploy, held: list[str]) -> None:
-        try:
-            deploy.open(wait_lock=0.0)
-        except LockedError:
-            held.append(deploy.host)
 
     def _skip_unchanged(self, deploy: HostDeploy, content: Content) -> None:
         release = content.serves(deploy.facts)
@@ -180,47 +148,21 @@ class Rollout:
         if not fleet.alone:
             fleet.stream.event("batch.started", **told, hosts=list(hosts), what=what)
         self._began = not fleet.alone
-        fleet.each(deploys, lambda deploy: self._deploy(deploy, content))
+        # A rollout needs us until its last batch: only from that one may a person detach.
+        detach = self.order.options.detach and number == len(stages)
+        fleet.each(deploys, lambda deploy: self._deploy(deploy, content, detach), at_once=len(deploys))
         if not fleet.alone:
             failed = [
                 deploy.host for deploy in deploys if deploy.result.status not in ("done", "unchanged", "detached")
             ]
             fleet.stream.event("batch.finished", **told, done=len(deploys) - len(failed), failed=failed)
 
-    def _deploy(self, deploy: HostDeploy, content: Content | None) -> None:
+    def _deploy(self, deploy: HostDeploy, content: Content | None, detach: bool) -> None:
         if not self.fleet.alone:
             deploy.event("host.started")
         deploy.hand_over(content)
-        deploy.follow()
+        deploy.follow(detach)
         deploy.close()
-
-    def _bake(self, hosts: Sequence[str]) -> str | None:
-        """Watch the hosts of the first stage for `bake` seconds: why to stop, None where they served all the time."""
-        seconds = self.fleet.policy.bake
-        if not seconds or self.order.kind not in CANARY_KINDS or self.order.options.detach:
-            return None
-        deploys = [deploy for host in hosts if (deploy := self.fleet.deploys[host]).result.status == "done"]
-        self.fleet.stream.event("bake.started", seconds=seconds, hosts=[deploy.host for deploy in deploys])
-        until, reason = time.monotonic() + seconds, None
-        while reason is None and (left := until - time.monotonic()) > 0:
-            time.sleep(min(LOOK_EVERY, left))
-            reason = next(filter(None, map(self._spoiled, deploys)), None)
-        self.fleet.stream.event("bake.finished", ok=reason is None, reason=reason)
-        return reason
-
-    def _spoiled(self, deploy: HostDeploy) -> str | None:
-        try:
-            facts = deploy.ask("observe")
-        except DeployerError as error:
-            deploy.close()
-            return f"{deploy.host} cannot be looked at any more: {error.cause or error.title}"
-        running = facts["instance"]
-        if not running or facts["crashes"]:
-            return f"{deploy.host} does not keep running on {deploy.result.release}"
-        asks_health = self.order.config.settings()["health"]["url"]
-        if asks_health and not facts["health"]["good"]:
-            return f"{deploy.host} says {facts['health']['health']}"
-        return None
 
     def _stop(self, reason: str, last: bool) -> None:
         fleet = self.fleet

@@ -11,7 +11,7 @@ LINK, ZLIB = 12e6, 60e6
 """Bytes a second that are taken for granted until they are measured: a link in the open, zlib's fastest level."""
 TOO_FAST = 200e6
 """No zlib keeps up with such a link: not even a sample is looked at."""
-SAMPLE = 4096
+SAMPLE, WORTH_IT = 4096, 64
 WINDOW_BYTES, WINDOW_SECONDS = 512 * 1024, 0.03
 """After so much on its way, or so long at work, the link is judged anew."""
 
@@ -28,8 +28,11 @@ class Squeeze:
         self._link, self._zlib = LINK, ZLIB
         self._bytes, self._seconds, self._since = 0, 0.0, time.monotonic()
 
-    def body(self, payload: bytes) -> bytes:
-        """The flag, and *payload* in the form that is there sooner."""
+    def body(self, parts: list[bytes]) -> bytes:
+        """The flag, and *parts* in the form that is there sooner."""
+        if not self._wanted or self._link > TOO_FAST:
+            return b"".join([bytes([RAW]), *parts])  # copied once
+        payload = b"".join(parts)
         if not self._pays(payload):
             return bytes([RAW]) + payload
         began = time.perf_counter()
@@ -52,7 +55,7 @@ class Squeeze:
         self._bytes, self._seconds, self._since = 0, 0.0, now
 
     def _pays(self, payload: bytes) -> bool:
-        if not self._wanted or self._link > TOO_FAST or len(payload) < 64:
+        if len(payload) < WORTH_IT:
             return False
         middle = len(payload) // 2
         sample = payload[max(0, middle - SAMPLE // 2) : middle + SAMPLE // 2]

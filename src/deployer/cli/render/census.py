@@ -18,7 +18,7 @@ def releases(hosts: Sequence[Data], paint: Paint) -> list[str]:
     rows = [
         [name, _when(items[0]), f"{len(items)}", f"{sum(bool(item.get('current')) for item in items)}",
          counted([item.get("state") for item in items])]
-        for name, items in sorted(found.items(), key=lambda each: str(each[1][0].get("created_at")), reverse=True)
+        for name, items in sorted(found.items(), key=lambda each: str(each[1][0].get("created_at") or ""), reverse=True)
     ]  # fmt: skip
     return table(["RELEASE", "CREATED", "HOSTS", "IN USE", "STATE"], rows, paint) if rows else ["no releases"]
 
@@ -26,7 +26,7 @@ def releases(hosts: Sequence[Data], paint: Paint) -> list[str]:
 def deploys(hosts: Sequence[Data], paint: Paint) -> list[str]:
     """A row for each deploy: how it ended on how many hosts."""
     found = _by(hosts, "deploys", "deploy")
-    ordered = sorted(found.items(), key=lambda each: str(each[1][0].get("started_at")), reverse=True)
+    ordered = sorted(found.items(), key=lambda each: str(each[1][0].get("started_at") or ""), reverse=True)
     rows = [
         [name, _when(items[0], "started_at"), str(items[0].get("kind")), counted([_end(item) for item in items]),
          _longest(items), str(items[0].get("who") or "-")]

@@ -55,7 +55,7 @@ def _told(group: Sequence[Failed]) -> DeployerError:
 
 def _without(host: str, words: str) -> str:
     """*words* as they would be said of any host."""
-    return words.removeprefix(f"{host} ").replace(host, "the host")
+    return words.removeprefix(f"{host}: ").removeprefix(f"{host} ").replace(host, "the host")
 
 
 def _but(error: DeployerError, title: str, cause: str | None) -> DeployerError:

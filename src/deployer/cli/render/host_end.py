@@ -48,7 +48,8 @@ def _why(event: Event) -> str:
     error = event.get("error")
     if not isinstance(error, Mapping):
         return ""
-    return text.joined(*(text.one_line(error[key], 160) for key in ("title", "cause") if error.get(key)))
+    title, cause = (text.of_host(event.get("host"), error.get(key) or "") for key in ("title", "cause"))
+    return title if cause in title or title.endswith(cause) else text.joined(title, text.one_line(cause, 160))
 
 
 def _left(status: str, event: Event) -> str:

@@ -14,7 +14,7 @@ from deployer.cli.render.live import LiveProgress
 from deployer.cli.render.many import FEW, SOME
 from deployer.cli.render.progress import Progress
 from deployer.cli.render.result import result_lines
-from deployer.cli.render.steps import Steps, host_of, in_detail
+from deployer.cli.render.steps import Steps, host_of, in_detail, taken_back
 from deployer.cli.render.tally import Tally
 from deployer.cli.render.warned import Warned
 
@@ -49,6 +49,7 @@ class HumanView:
         self._draining: dict[str, object] = {}
         self._expected: dict[str, object] = {}
         self._begun: dict[str, object] = {}
+        self._back: set[str] = set()
         tally = self._tally
         self._progress: LiveProgress | Progress = (
             LiveProgress(out, layout, tally=tally) if out.is_terminal else Progress(out.line, layout, tally=tally)
@@ -92,9 +93,22 @@ class HumanView:
         line = self._steps.line(event)
         if event.get("event") == "host.finished" and self._tally.size > 1:
             line = self._ended(event)
-        elif line is not None and event.get("host") and self._tally.size > FEW and not self._must_be_seen(line):
+        elif self._too_much(line, event):
             return None
         return self._layout.text(line) if line is not None else None
+
+    def _too_much(self, line: Line | None, event: Mapping[str, Any]) -> bool:
+        if self._tally.size <= FEW or not event.get("host"):
+            return False
+        if self._tally.size > SOME and self._taken_back(event):
+            return True
+        return line is not None and not self._must_be_seen(line)
+
+    def _taken_back(self, event: Mapping[str, Any]) -> bool:
+        """Whether *event* is of a host that goes back because of others: with many that is what `rollout.stopped` said."""
+        if taken_back(event):
+            self._back.add(host_of(event))
+        return host_of(event) in self._back and event.get("ok") is not False
 
     def _ended(self, event: Mapping[str, Any]) -> Line | None:
         if not FEW < self._tally.size <= SOME:

@@ -25,7 +25,7 @@ def _started(event: Event) -> Headed | None:
     canary = int(bool(event.get("canary")))
     after = len(batches) - canary
     parts = [
-        text.plural(len(hosts), "host"),
+        str(len(hosts)),
         f"canary {_names(batches[0])}" if canary and batches else None,
         f"{'then ' * canary}{after} batch{'es' * (after != 1)}" if after > 0 else None,
         _list(event, "unchanged", "already there"),
@@ -56,7 +56,8 @@ def _bake_started(event: Event) -> Headed:
 
 
 def _bake_finished(event: Event) -> Headed:
-    return ("bake", "ok") if event.get("ok") is not False else ("bake", "FAILED: it does not serve as it should")
+    bad = text.joined("FAILED", text.one_line(event.get("reason") or "it does not serve as it should", 200))
+    return ("bake", "ok") if event.get("ok") is not False else ("bake", bad)
 
 
 def _stopped(event: Event) -> Headed:

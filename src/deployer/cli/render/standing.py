@@ -48,7 +48,7 @@ def _group(status: str, members: Sequence[Host], whole: int, reasons: Mapping[st
 def _row(host: Host, reasons: Mapping[str, str], layout: Layout) -> str:
     status, name = str(host.get("status")), str(host.get("host"))
     head = f"{text.one_line(name, 40):<{layout.width}}  {layout.paint(f'{status:<11}', _STYLES.get(status, ''))}"
-    return f"{head}  {text.joined(_on(host), text.one_line(reasons.get(name, ''), 200))}".rstrip()
+    return f"{head}  {text.joined(_on(host), text.of_host(name, reasons.get(name, '')))}".rstrip()
 
 
 def _together(status: str, members: Sequence[Host], named: bool, layout: Layout) -> str:
@@ -61,6 +61,8 @@ def _together(status: str, members: Sequence[Host], named: bool, layout: Layout)
 def _on(host: Host) -> str:
     if host.get("release"):
         return f"on {host['release']}"
+    if host.get("status") == "untouched":
+        return "as it was"
     return "not known what runs" if host.get("status") in _NOT_KNOWN else "on no release"
 
 

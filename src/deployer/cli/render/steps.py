@@ -79,6 +79,8 @@ class Steps:
     def _revert_started(self, event: Event, host: str) -> Line:
         self._reverts[host] = event.get("time")
         reason = text.clean(str(event.get("reason") or "the new release did not become ready")).splitlines()
+        if taken_back(event):
+            return Line(host, "revert", "...", "", f"{reason[0]}: back to {event['back']}")
         if event.get("aborted"):
             return Line(host, "abort", "ok", "", _way_back(event))
         tail = [str(item) for item in event.get("log_tail") or []][-_TAIL_LINES:]
@@ -92,6 +94,11 @@ class Steps:
         if event.get("ok") is False:
             return Line(host, "revert", "FAILED", spent, f"{release} did not start either")
         return Line(host, "revert", "ok", spent, f"back on {release}")
+
+
+def taken_back(event: Event) -> bool:
+    """Whether a release that served goes because of other hosts; a host that reverts by itself says whether it was aborted."""
+    return event.get("event") == "revert.started" and "aborted" not in event and bool(event.get("back"))
 
 
 def _cause(event: Event) -> str | None:

@@ -28,8 +28,11 @@ def history_lines(data: Mapping[str, Any], target: str, paint: Paint) -> list[st
     head = ["DEPLOY", "STARTED", "KIND", "RELEASE", "STATUS", "EXIT", "TOOK", "DRAIN", "WHO"]
     many = len(hosts) > FEW
     lines = census.deploys(hosts, paint) if many else _hosts(data, "deploys", head, _deploy, paint)
-    names = [text.one_line(item.get("deploy"), 80) for host in hosts for item in host.get("deploys") or []]
-    return [*lines, "", f"{paint('hint:', 'strong')} deployer explain {target} {names[0]}"] if names else lines
+    known = [item for host in hosts for item in host.get("deploys") or []]
+    if not known:
+        return lines
+    last = text.one_line(max(known, key=lambda item: str(item.get("started_at") or "")).get("deploy"), 80)
+    return [*lines, "", f"{paint('hint:', 'strong')} deployer explain {target} {last}"]
 
 
 def _hosts(data: Mapping[str, Any], key: str, head: list[str], row: Any, paint: Paint) -> list[str]:

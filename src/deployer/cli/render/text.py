@@ -50,6 +50,12 @@ def names(hosts: Sequence[object], most: int = 12) -> str:
     return listed if len(shown) == len(hosts) else f"{listed} and {len(hosts) - len(shown)} more"
 
 
+def of_host(host: object, words: object) -> str:
+    """*words* about *host*, beside its name: "web-1 refused the connection" becomes "refused the connection"."""
+    plain = one_line(words)
+    return plain.removeprefix(f"{host}: ").removeprefix(f"{host} ")
+
+
 def moment(text: object) -> datetime | None:
     """The time in an ISO 8601 *text*, or None."""
     try:
