@@ -11,6 +11,8 @@ app = "my-app"
 command = ["node", "api.js"]
 """
 
+SSH = GOOD + '[target.p]\nhosts = ["h"]\npath = "/a"\n[target.p.ssh]\n'
+
 
 def refusal(tmp_path, text, target=None):
     file = tmp_path / "deploy.toml"
@@ -178,6 +180,11 @@ BROKEN = [
         "target.p.drain.ceiling = 1m does not outlast drain.app_grace = 5m",
         "raise target.p.drain.ceiling above 5m",
     ),
+    (SSH + 'silent_after = "2s"', "target.p.ssh.silent_after", "heartbeat = 2s", "above 2s"),
+    (SSH + 'heartbeat = "20s"', "target.p.ssh.heartbeat", "silent_after = 15s", "lower heartbeat"),
+    (SSH + "heartbeat = 2", "target.p.ssh.heartbeat", "a bare number", '"2s"'),
+    (SSH + 'connect_timeout = "0s"', "target.p.ssh.connect_timeout", "zero", '"30s"'),
+    (SSH + "config = 3", "target.p.ssh.config", "path", "config ="),
     ('default_target = "prod"\n' + GOOD + "[target.production]", "default_target", "no such target", '"production"'),
     ("default_target = 3\n" + GOOD, "default_target", "= 3: not a string", "quotes"),
     (GOOD + "[services.a]\ncommand = 'x'\nclass = 'm:C'", "services.a", "stand together", "keep one"),

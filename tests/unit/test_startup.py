@@ -92,3 +92,22 @@ def test_closed_streams_do_not_matter_to_the_exit() -> None:
     command = 'exec "$0" -m deployer --help >&- 2>&-'
     done = subprocess.run(["sh", "-c", command, sys.executable], env=ENV, timeout=60, check=False)
     assert done.returncode == 0
+
+
+def loaded(code: str) -> set[str]:
+    """The modules that are there after *code*."""
+    told = f"{code}; import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", told], env=ENV, capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.split())
+
+
+def test_paramiko_comes_without_invoke_and_without_what_no_link_needs() -> None:
+    """invoke is a third of paramiko's import, tenacity 35 ms: both for what hardly ever happens."""
+    assert loaded("import deployer.link.ssh.pipe") & {"paramiko", "invoke", "tenacity", "pydantic", "rich"} == {
+        "paramiko"
+    }
+    assert "invoke" in loaded("import deployer.link.ssh.pipe, invoke")  # whoever else wants it can have it
+
+
+def test_openssh_needs_no_paramiko() -> None:
+    assert "paramiko" not in loaded("import deployer.link.dial, deployer.link.openssh")

@@ -122,4 +122,6 @@ def _readable(address: Address, ssh: Ssh) -> Options | None:
         options = resolve(address, ssh.config)
         return options if options.where and options.known_hosts else None
     except PreflightError:
+        if ssh.config is not None and not ssh.config.is_file():
+            raise
         return None

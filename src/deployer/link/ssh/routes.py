@@ -24,8 +24,10 @@ from deployer.link.ssh.lib import paramiko
 from deployer.link.ssh.login import log_in
 from deployer.link.ssh_options import Options, resolve
 
-DEEPEST = 8
-"""Hops in a row; more is a circle."""
+LAST_WORDS = 0.5
+"""Seconds for a ProxyCommand to end after its connection has."""
+Trail = tuple[tuple[str, str, int], ...]
+"""Who stands on whom: user, host and port of each login that is waiting for the next one."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,23 @@ class Route:
         self.sock.close()
 
     def trouble(self) -> str:
-        """What whoever carries the connection said of it."""
+        """Why whoever carries the connection could not; empty where it is worth another attempt."""
         return ""
 
 
 def connect(address: Address, trip: Trip) -> Login:
     """Log in to *address*. Raises PreflightError or LinkError, `refusals.Dropped` among them."""
-    return _log_in(resolve(address, trip.config), trip, address.written, ())
+    return _log_in(resolve(address, trip.config), trip, address.written, (), ())
 
 
-def _log_in(options: Options, trip: Trip, told: str, hops: tuple[Address, ...], depth: int = 0) -> Login:
+def _log_in(options: Options, trip: Trip, told: str, hops: tuple[Address, ...], trail: Trail) -> Login:
     unsupported.refuse(options)
+    here = (options.user, options.host, options.port)
     timeout = options.connect_timeout(trip.connect_timeout, trip.default_timeout)
     jumps = hops or options.jumps
     with _turn(options, told, bool(jumps or options.proxy_command)) as addresses:
         if jumps:
-            route: Route = _Jump(options, jumps, trip, told, timeout, depth)
+            route: Route = _Jump(options, jumps, trip, told, timeout, (*trail, here))
         elif options.proxy_command:
             route = _Command(options.proxy_command)
         else:
@@ -83,9 +86,9 @@ def _log_in(options: Options, trip: Trip, told: str, hops: tuple[Address, ...], 
         try:
             return Login(log_in(route.sock, options, told, timeout, trip.accept_new), route)
         except BaseException as error:
+            said = route.trouble() if isinstance(error, LinkError) else ""
             route.close()
-            said = route.trouble()
-            if said and isinstance(error, LinkError):
+            if said:
                 raise refusals.unreachable(told, options.where, said) from error
             raise
 
@@ -159,8 +162,13 @@ class _Command(Route):
         _end(self._process)
 
     def trouble(self) -> str:
-        self._errors.seek(0)
-        return self._errors.read().decode("utf-8", "replace").strip()[-500:]
+        try:
+            status = self._process.wait(LAST_WORDS)
+        except subprocess.TimeoutExpired:
+            return ""
+        said = os.pread(self._errors.fileno(), 1 << 16, 0).decode("utf-8", "replace").strip()[-500:]
+        # An ssh of its own that was dropped for MaxStartups.
+        return "" if "kex_exchange_identification" in said else said or f"the ProxyCommand ended with status {status}"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -195,7 +203,7 @@ class Gateways:
         self._lock = threading.Lock()
         self._shared: dict[object, _Shared] = {}
 
-    def enter(self, options: Options, hops: tuple[Address, ...], trip: Trip, depth: int) -> tuple[object, Login]:
+    def enter(self, options: Options, hops: tuple[Address, ...], trip: Trip, trail: Trail) -> tuple[object, Login]:
         """The login to the host of *options*, through *hops*. `leave` as often."""
         name = (options.user, options.host, options.port, hops, trip)
         with self._lock:
@@ -203,17 +211,17 @@ class Gateways:
             shared.users += 1
         try:
             with shared.lock:
-                return name, self._login(shared, options, hops, trip, depth)
+                return name, self._login(shared, options, hops, trip, trail)
         except BaseException:
             self.leave(name)
             raise
 
-    def _login(self, shared: _Shared, options: Options, hops: tuple[Address, ...], trip: Trip, depth: int) -> Login:
+    def _login(self, shared: _Shared, options: Options, hops: tuple[Address, ...], trip: Trip, trail: Trail) -> Login:
         if shared.error is not None:  # fifty hosts behind a dead one must not wait for it one after the other
             raise copy(shared.error)
         try:
             if shared.login is None or not shared.login.transport.is_active():
-                shared.login = _log_in(options, trip, options.address.written, hops, depth)
+                shared.login = _log_in(options, trip, options.address.written, hops, trail)
             return shared.login
         except refusals.Dropped:
             raise
@@ -238,13 +246,13 @@ class _Jump(Route):
     """ProxyJump: a channel through the last hop, which is reached through those before it."""
 
     def __init__(
-        self, options: Options, jumps: tuple[Address, ...], trip: Trip, told: str, timeout: float, depth: int
+        self, options: Options, jumps: tuple[Address, ...], trip: Trip, told: str, timeout: float, trail: Trail
     ) -> None:
         last = resolve(jumps[-1], trip.config)
-        if depth >= DEEPEST or (last.host, last.port, last.user) == (options.host, options.port, options.user):
+        if (last.user, last.host, last.port) in trail:  # before we wait for a login that waits for us
             raise options.wrong("proxyjump", "it goes in a circle")
         try:
-            self._name, gateway = GATEWAYS.enter(last, jumps[:-1], trip, depth + 1)
+            self._name, gateway = GATEWAYS.enter(last, jumps[:-1], trip, trail)
         except (LinkError, PreflightError) as error:
             error.title = f"{told}: its jump host, {error.title}"
             raise
