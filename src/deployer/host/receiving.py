@@ -63,17 +63,17 @@ class Receiving:
         digest, marks = self._wanted
         sent = checked(params["entries"])
         known = {} if params.get("all") else self._manifests.buckets(marks)
-        whole = [entry for mark in marks for entry in known.get(mark, ())]
-        manifest = Manifest([*whole, *sent.entries])
+        if not known:
+            if sent.digest != digest:
+                raise _refused(ValueError("it does not have the digest that was announced"))
+            return self._agreed(sent)
+        manifest = Manifest([*(entry for mark in marks for entry in known.get(mark, ())), *sent.entries])
+        if manifest.digest != digest:
+            return {"lacking": spans(range(len(marks))), "all": True}  # two buckets had one mark
         try:
             manifest.check()
         except ValueError as error:
-            if not known:
-                raise _refused(error) from error
-        if manifest.digest != digest:
-            if not known:
-                raise _refused(ValueError("it does not have the digest that was announced"))
-            return {"lacking": spans(range(len(marks))), "all": True}  # two buckets had one mark
+            raise _refused(error) from error
         return self._agreed(manifest)
 
     def chunks(self, params: Params) -> str:
