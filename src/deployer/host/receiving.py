@@ -130,7 +130,9 @@ class Receiving:
         absent = {key(entry) for entry in self.store.missing(manifest)}
         self._missing = {index: entry for index, entry in enumerate(manifest.blobs) if key(entry) in absent}
         size = sum(entry.size for entry in self._missing.values())
-        self._require_space(size, len(manifest.entries))
+        large = [entry for entry in self._missing.values() if entry.size >= chunks.FROM]
+        here = sum(min(self.store.partial(key(entry)), entry.size) for entry in large)  # on the disk already
+        self._require_space(size - here, len(manifest.entries))
         return {"missing": spans(list(self._missing)), "bytes": size, "offers": self._offers()}
 
     def _lacking(self, known: Dict[bytes, Tuple[Entry, ...]]) -> List[int]:
