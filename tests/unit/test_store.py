@@ -38,6 +38,19 @@ def test_a_received_blob_is_no_longer_missing_and_each_is_asked_for_once(root: P
     assert sorted(entry.path for entry in store.missing(manifest)) == ["b", "private"]
 
 
+def test_blobs_of_a_link_that_broke_are_not_taken_for_being_on_the_disk(root: Path) -> None:
+    """Nobody has synced them: a commit that finds them here must."""
+    entry = file("a", b"a")
+    Store(root).receive(key(entry), 1, [b"a"])
+    after = Store(root)
+    assert after.missing(Manifest([entry])) == []
+    assert after.unsynced
+    after.sync()
+    again = Store(root)
+    assert again.missing(Manifest([entry])) == []
+    assert not again.unsynced
+
+
 def test_a_blob_has_its_mode_and_the_store_is_private(root: Path, tmp_path: Path) -> None:
     store = Store(root)
     entry = file("a", b"secret", 0o600)

@@ -349,7 +349,7 @@ class Agent:
             self._require_env_file(request.settings)
         if request.kind == "push" and request.steps and merged.get("secrets"):
             spawn.write_secrets(self._paths.secrets_of(str(request.release)), merged["secrets"])
-        if self._receiving is not None and self._receiving.wire:
+        if self._receiving is not None and self._receiving.store.unsynced:
             self._receiving.store.sync()
         self._record(request)
         server = unix.listen(self._paths.runner_socket)

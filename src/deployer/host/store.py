@@ -125,6 +125,11 @@ class Store:
             copy_blob(self._path(name), destination, entry.mode)
         return False
 
+    @property
+    def unsynced(self) -> bool:
+        """Whether there are blobs of which nobody has made sure that they are on the disk: ours, or of a link that broke."""
+        return bool(self._unsaved)
+
     def sync(self) -> None:
         """All blobs (and all else on their file system) are on the disk. Once per staging, after the last blob."""
         with disk_errors("write the file store to the disk", self._blobs):
