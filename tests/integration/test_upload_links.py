@@ -22,6 +22,7 @@ from deployer.link.dial import Ssh, dial
 from deployer.link.local import LocalChannel
 from deployer.link.session import Session
 from deployer.rollout.events import Stream
+from deployer.rollout.part import Part
 from deployer.rollout.upload import upload
 from sshd import Bed, Host
 
@@ -68,7 +69,7 @@ class Pushing:
     def upload(self, session: Session) -> str:
         """The digest of what was sent."""
         with opened(self.artifact) as content:
-            upload(session, content, Stream("d", self.events.append))
+            upload(session, content, Part(session.host, Stream("d", self.events.append)))
             return content.manifest.digest
 
     def push(self) -> Any:

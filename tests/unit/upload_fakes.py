@@ -14,6 +14,7 @@ from deployer.host.receiving import Receiving
 from deployer.host.releases import Releases
 from deployer.manifest import Manifest
 from deployer.rollout.events import Stream
+from deployer.rollout.part import Part
 from deployer.rollout.upload import upload
 from deployer.wire import frames
 
@@ -92,4 +93,4 @@ class Host:
 
 def send(wire: Wire, content: Artifact, events: list[dict[str, Any]] | None = None) -> None:
     told: list[dict[str, Any]] = [] if events is None else events
-    upload(wire, content, Stream("d1", told.append))  # type: ignore[arg-type]
+    upload(wire, content, Part("web-1", Stream("d1", told.append)))  # type: ignore[arg-type]
