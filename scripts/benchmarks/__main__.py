@@ -11,11 +11,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import cli, exits, idle, stage
+from benchmarks import cli, exits, idle, stage, upload
 from benchmarks.figures import Table
 
-BENCHMARKS = {"idle": idle.run, "exit": exits.run, "cli": cli.run, "stage": stage.run}
-ROUNDS = {"idle": 15, "exit": 20, "cli": 15, "stage": 5}
+BENCHMARKS = {"idle": idle.run, "exit": exits.run, "cli": cli.run, "stage": stage.run, "upload": upload.run}
+ROUNDS = {"idle": 15, "exit": 20, "cli": 15, "stage": 5, "upload": 5}
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ from deployer.wire.chunks import Chunks, short
 if TYPE_CHECKING:
     from pyfastcdc import FastCDC
 
-AVERAGE, LONGEST = 2048, 16384
+SHORTEST, AVERAGE, LONGEST = 4096, 4096, 32768
 """Bytes; measured, see docs/benchmarks.md. Every client must cut alike, or the next push finds nothing of this one's chunks."""
 READ = 1 << 20
 
@@ -91,4 +91,4 @@ def _cutter() -> FastCDC | None:
             from pyfastcdc import FastCDC, cy  # noqa: F401 - only the compiled one: the other is slower than any link
     except ImportError:
         return None
-    return FastCDC(AVERAGE, max_size=LONGEST)
+    return FastCDC(AVERAGE, min_size=SHORTEST, max_size=LONGEST)

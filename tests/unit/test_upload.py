@@ -131,6 +131,7 @@ def test_file_cut_in_the_middle_goes_on_from_there(host: Host, artifact: Path) -
         send(wire, content)
         host.stage(wire, content.manifest)
     assert wire.content < 4 * MEGABYTE
+    assert wire.space is not None and wire.space[0] < 4 * MEGABYTE, "what is on the disk already needs no more room"
     assert host.incoming() == []
     assert len(host.lists()) == 1, "the next push has a base all the same"
 

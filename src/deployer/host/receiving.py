@@ -63,17 +63,17 @@ class Receiving:
         digest, marks = self._wanted
         sent = checked(params["entries"])
         known = {} if params.get("all") else self._manifests.buckets(marks)
-        whole = [entry for mark in marks for entry in known.get(mark, ())]
-        manifest = Manifest([*whole, *sent.entries])
+        if not known:
+            if sent.digest != digest:
+                raise _refused(ValueError("it does not have the digest that was announced"))
+            return self._agreed(sent)
+        manifest = Manifest([*(entry for mark in marks for entry in known.get(mark, ())), *sent.entries])
+        if manifest.digest != digest:
+            return {"lacking": spans(range(len(marks))), "all": True}  # two buckets had one mark
         try:
             manifest.check()
         except ValueError as error:
-            if not known:
-                raise _refused(error) from error
-        if manifest.digest != digest:
-            if not known:
-                raise _refused(ValueError("it does not have the digest that was announced"))
-            return {"lacking": spans(range(len(marks))), "all": True}  # two buckets had one mark
+            raise _refused(error) from error
         return self._agreed(manifest)
 
     def chunks(self, params: Params) -> str:
@@ -130,7 +130,9 @@ class Receiving:
         absent = {key(entry) for entry in self.store.missing(manifest)}
         self._missing = {index: entry for index, entry in enumerate(manifest.blobs) if key(entry) in absent}
         size = sum(entry.size for entry in self._missing.values())
-        self._require_space(size, len(manifest.entries))
+        large = [entry for entry in self._missing.values() if entry.size >= chunks.FROM]
+        here = sum(min(self.store.partial(key(entry)), entry.size) for entry in large)  # on the disk already
+        self._require_space(size - here, len(manifest.entries))
         return {"missing": spans(list(self._missing)), "bytes": size, "offers": self._offers()}
 
     def _lacking(self, known: Dict[bytes, Tuple[Entry, ...]]) -> List[int]:

@@ -53,7 +53,10 @@ class Store:
     def missing(self, manifest: Manifest) -> List[Entry]:
         """Those of the manifest's blobs that must be sent before it can be staged."""
         with disk_errors("read the file store", self._blobs):
-            return [entry for entry in manifest.blobs if not self._has(key(entry), entry.size)]
+            there = set(os.listdir(self._blobs))
+            return [
+                entry for entry in manifest.blobs if key(entry) not in there or not self._has(key(entry), entry.size)
+            ]
 
     def partial(self, key: str) -> int:
         """How many bytes of the blob a link that broke has left; where `receive` may go on."""

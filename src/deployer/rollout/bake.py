@@ -1,4 +1,4 @@
-"""The first stage of a rollout, watched for a while before the others follow."""
+"""What a rollout has just changed, watched for a while before it goes on."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Rollout:
             self._batch(number, stages, hosts, content)
             reason = self.fleet.why_to_stop()
             if reason is None and number < len(stages):
-                reason = bake(self.fleet, hosts) if number == 1 and self.kind in CANARY_KINDS else None
+                reason = bake(self.fleet, hosts) if self.kind in CANARY_KINDS else None
             if reason is not None and not self.fleet.alone:
                 return self._stop(reason, number == len(stages))
 
