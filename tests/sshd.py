@@ -59,6 +59,7 @@ OPTIONS = {
     "PrintMotd": "no",
     "MaxStartups": "500",
     "LogLevel": "VERBOSE",
+    "Subsystem": "sftp internal-sftp",
 }
 _NUMBERS = itertools.count(1)
 

@@ -68,7 +68,7 @@ def greet(
         if not answer["have"]:
             pipe.write(frames.pack(engine.packed()))
     except OSError as error:
-        raise refused(pipe.end(), host, become, b"", str(error)) from error
+        raise refused(pipe.end(), host, become, _rest(pipe), str(error)) from error
     except frames.BrokenFrame as error:
         raise LinkError(f"{host} does not speak our protocol", cause=str(error)) from error
     return found[1:]
@@ -93,6 +93,17 @@ def _read(pipe: Pipe, host: str, become: str | None, seen: bytes = b"") -> bytes
     if not data:
         raise refused(pipe.end(), host, become, seen)
     return data
+
+
+def _rest(pipe: Pipe) -> bytes:
+    """What it printed before it hung up on us."""
+    seen = b""
+    try:
+        while len(seen) < NOISE and pipe.ready() and (data := pipe.read(65536)):
+            seen += data
+    except OSError:
+        pass  # that was all
+    return seen
 
 
 def refused(end: End, host: str, become: str | None, seen: bytes, broken: str | None = None) -> DeployerError:
