@@ -44,8 +44,7 @@ def prune(deploy: Deploy) -> None:
     prune_records(deploy.state)
     _prune_private(deploy)
     if removed:
-        kept = [manifest for manifest in map(releases.manifest, releases.listing()) if manifest is not None]
-        Store(deploy.paths.store).collect(kept)
+        Store(deploy.paths.store).collect({blob for release in releases.listing() for blob in releases.blobs(release)})
         deploy.journal.event("prune.finished", removed=removed)
 
 
