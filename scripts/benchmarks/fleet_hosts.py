@@ -85,7 +85,7 @@ class Hosts:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
-            wait_until(lambda ended=pids: not set(ended) & set(living(homes)), "what was killed has gone")  # type: ignore[misc]
+            wait_until(lambda ended=pids: not set(ended) & set(living(homes)), "the killed have gone", 0.1)  # type: ignore[misc]
 
 
 @contextmanager
@@ -147,9 +147,11 @@ def _server(hosts: Hosts, host: Host) -> subprocess.Popen[bytes]:
     daemon = shutil.which("sshd") or "/usr/sbin/sshd"
     options = [f"ListenAddress={host.address}:{PORT}", f"HostKey={host.home}/host_key", f"SetEnv=HOME={host.home}"]
     enter = f'echo $$ > {hosts.group}/cgroup.procs && exec "$@"' if hosts.group else 'exec "$@"'
+    # A process table of its own, as every host has: whoever reads it must not pay for all the others.
+    alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"] if os.geteuid() == 0 else []
     return subprocess.Popen(
-        ["/bin/sh", "-c", enter, "sh", daemon, "-D", "-f", str(hosts.root / "sshd_config"), "-E", str(host.home / "log"),
-         *(word for option in options for word in ("-o", option))],
+        ["/bin/sh", "-c", enter, "sh", *alone, daemon, "-D", "-f", str(hosts.root / "sshd_config"),
+         "-E", str(host.home / "log"), *(word for option in options for word in ("-o", option))],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
 

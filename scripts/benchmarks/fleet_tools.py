@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.fleet_hosts import PORT, Host, Hosts
-from benchmarks.processes import ROOT, deployer
+from benchmarks.processes import deployer
 
 PEERS = ("ansible-core==2.19.*", "pyinfra==3.*", "fabric==3.*")
 REAPER = Path(__file__).with_name("reaper.py")

@@ -25,6 +25,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ODD_COMPONENT = re.compile(r"(?:^|/)(?:\.{0,2})(?:/|$)")
 _FIELDS = {"path": str, "type": str, "mode": int, "size": int, "sha256": str, "target": str}
+_KINDS = list(_FIELDS.values())
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,12 @@ def key(entry: Entry) -> str:
     """
     The name of a file's blob in the store. The mode is part of it: a 0600 file never shares an inode with a 0644 one.
     """
-    return f"{entry.sha256}-{entry.mode & 0o777:03o}"
+    return blob_name(entry.sha256, entry.mode)
+
+
+def blob_name(sha256: str, mode: int) -> str:
+    """As `key`, for who has no entry."""
+    return f"{sha256}-{mode & 0o777:03o}"
 
 
 def check_path(path: str) -> None:
@@ -161,15 +167,26 @@ def is_release_id(text: str) -> bool:
 
 
 def _rows(entries: Iterable[Entry]) -> List[Dict[str, Any]]:
-    return [{name: getattr(entry, name) for name in _FIELDS} for entry in entries]
+    # Word by word, here and below: a push makes thousands of them on every host.
+    return [
+        {
+            "path": entry.path,
+            "type": entry.type,
+            "mode": entry.mode,
+            "size": entry.size,
+            "sha256": entry.sha256,
+            "target": entry.target,
+        }
+        for entry in entries
+    ]
 
 
 def _entry(item: object) -> Entry:
     if not isinstance(item, dict) or item.keys() != _FIELDS.keys():
         raise ValueError(f"an entry has the fields {', '.join(_FIELDS)}, not {item!r:.200}")
-    for name, kind in _FIELDS.items():
-        if type(item[name]) is not kind:  # bool is an int to isinstance
-            raise ValueError(f"{item['path']!r:.200}: {name} is not {kind.__name__}")
+    if [type(item[name]) for name in _FIELDS] != _KINDS:  # bool is an int to isinstance
+        wrong = next(name for name, kind in _FIELDS.items() if type(item[name]) is not kind)
+        raise ValueError(f"{item['path']!r:.200}: {wrong} is not {_FIELDS[wrong].__name__}")
     return Entry(**item)
 
 

@@ -10,17 +10,16 @@ frame of bytes (zlib of JSON, name to source). From then on it is the agent's co
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import struct
 import sys
 import zlib
-from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
 
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
     def exactly(count: int) -> bytes:
         """So many bytes of the descriptor 0, and none ahead: the constant command brings it along."""
@@ -38,10 +37,12 @@ class Bundle:
         self._files = files
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Optional[ModuleSpec]:
+        from importlib.util import spec_from_loader
+
         base = name.replace(".", "/")
         for file, package in ((base + "/__init__.py", True), (base + ".py", False)):
             if file in self._files:
-                return importlib.util.spec_from_loader(
+                return spec_from_loader(
                     name,
                     self,  # type: ignore[arg-type]
                     origin="<engine>/" + file,
@@ -76,8 +77,8 @@ def on_disk(home: str) -> Optional[Dict[str, bytes]]:
             for name in names:
                 if name.endswith(".py"):
                     path = f"{directory}/{name}"
-                    with open(path, "rb") as file:
-                        found[os.path.relpath(path, home)] = file.read()
+                    with open(path, "rb", 0) as file:
+                        found[path[len(home) + 1 :]] = file.read()
     except OSError:
         return None
     return found
@@ -113,6 +114,9 @@ def main() -> None:
             sys.stderr.write("the engine was damaged on its way\n")
             os._exit(1)
         sys.meta_path.append(Bundle(files))
+    import deployer
+
+    deployer.__dict__["__digest__"] = asked["engine"]
     from deployer.host.agent import main as agent
 
     code = agent(asked["argv"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from deployer.host.releases import Releases
 from deployer.manifest import Entry, Manifest
@@ -20,6 +20,7 @@ class Manifests:
 
     def __init__(self, releases: Releases) -> None:
         self._releases = releases
+        self._read: Dict[str, Optional[Manifest]] = {}
 
     def named(self, digest: str) -> Optional[Manifest]:
         """The manifest with that digest."""
@@ -31,14 +32,15 @@ class Manifests:
         return None
 
     def buckets(self, marks: Sequence[bytes]) -> Dict[bytes, Tuple[Entry, ...]]:
-        """Those of the buckets with *marks* that are known here."""
+        """Those of the buckets with *marks* that are known here, as far as it pays to look: to ask for one costs little, too."""
         wanted = set(marks)
         found: Dict[bytes, Tuple[Entry, ...]] = {}
-        for manifest in self._newest:
+        for manifest in self._newest():
+            before = len(found)
             for mark, bucket in zip(manifest.marks, manifest.buckets):  # noqa: B905 - Python 3.9
                 if mark in wanted:
                     found.setdefault(mark, bucket)
-            if len(found) == len(wanted):
+            if len(found) in (before, len(wanted)):
                 break
         return found
 
@@ -50,7 +52,7 @@ class Manifests:
     @cached_property
     def _by_name(self) -> Dict[str, List[Entry]]:
         found: Dict[str, List[Entry]] = {}
-        for manifest in self._newest:
+        for manifest in self._newest():
             for entry in manifest.files:
                 if entry.size >= chunks.FROM:
                     found.setdefault(_VERSION.sub("", entry.path), []).append(entry)
@@ -61,7 +63,10 @@ class Manifests:
         newest, current = self._releases.listing()[::-1], self._releases.current()
         return sorted(newest, key=lambda release: release != current)
 
-    @cached_property
-    def _newest(self) -> List[Manifest]:
-        found = map(self._releases.manifest, self._ids[:LOOKED_AT])
-        return [manifest for manifest in found if manifest is not None]
+    def _newest(self) -> Iterator[Manifest]:
+        for release in self._ids[:LOOKED_AT]:
+            if release not in self._read:
+                self._read[release] = self._releases.manifest(release)
+            manifest = self._read[release]
+            if manifest is not None:
+                yield manifest

@@ -46,8 +46,7 @@ def prune(deploy: Deploy) -> None:
     store = Store(deploy.paths.store)
     store.forget_partial()
     if removed:
-        kept = [manifest for manifest in map(releases.manifest, releases.listing()) if manifest is not None]
-        store.collect(kept)
+        store.collect({blob for release in releases.listing() for blob in releases.blobs(release)})
         deploy.journal.event("prune.finished", removed=removed)
 
 

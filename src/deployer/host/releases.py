@@ -20,7 +20,7 @@ from deployer.host.disk import STATE, disk_errors, remove_quietly, remove_tree, 
 from deployer.host.layout import lay_out
 from deployer.host.shared import link_shared
 from deployer.host.store import Store
-from deployer.manifest import Manifest, canonical, is_release_id
+from deployer.manifest import Manifest, blob_name, canonical, is_release_id
 
 _LAYOUT = (
     ("", 0o755),
@@ -101,6 +101,16 @@ class Releases:
                 return Manifest.from_json(json.load(file))
         except (OSError, ValueError):
             return None
+
+    def blobs(self, release_id: str) -> Set[str]:
+        """
+        The names of the blobs that the release is made of, as recorded: what was checked when it came is not checked again.
+        """
+        try:
+            with open(self._record(release_id, "json"), "rb") as file:
+                return {blob_name(row["sha256"], row["mode"]) for row in json.load(file) if row["type"] == "f"}
+        except (OSError, ValueError, TypeError, KeyError):
+            return set()  # as for `manifest`: there is none that can be read
 
     def recorded_digest(self, release_id: str) -> Optional[str]:
         """The digest of the manifest that was staged, without reading what it says; None when there is none."""

@@ -14,7 +14,7 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import BinaryIO, Dict, Iterable, List, Optional, Set
+from typing import BinaryIO, Collection, Dict, Iterable, List, Optional, Set
 
 from deployer.errors import DeployerError, GateError
 from deployer.host.blob_file import Bytes, Wanted, copy_blob, hash_blob, unlink, write_blob
@@ -138,11 +138,11 @@ class Store:
             self._index.save(self._unsaved)
             self._unsaved = {}
 
-    def collect(self, in_use: Iterable[Manifest]) -> int:
+    def collect(self, needed: Collection[str]) -> int:
         """
-        Delete the blobs that no manifest *in_use* needs, and what a crash left. How many. Only under the deploy lock.
+        Delete the blobs but those *needed*, by their names (`manifest.key`), and what a crash left. How many. Only under the
+        deploy lock.
         """
-        needed = {key(entry) for manifest in in_use for entry in manifest.files}
         self.forget_partial()
         with disk_errors("clean up the file store", self._blobs):
             self.chunk_lists.keep({name[:64] for name in needed})

@@ -8,6 +8,7 @@ newer) that reads `host/loader.py` from its stdin; everything else travels in fr
 from __future__ import annotations
 
 import shlex
+import zlib
 
 from deployer.errors import DeployerError, LinkError, PreflightError
 from deployer.link.bundle import bundle
@@ -26,9 +27,9 @@ _PYTHONS = (
 )
 # No quote, no "$", no backslash, no "!": it stands between double quotes in sh, and between single ones in any login shell.
 _PROGRAM = (
-    "import os,sys;sys.version_info<(3,9)and sys.exit(90);"
+    "import os,sys,zlib;sys.version_info<(3,9)and sys.exit(90);"
     "exactly=lambda n:n and(lambda b:b+exactly(n-len(b))if b else os._exit(1))(os.read(0,n))or bytes();"
-    "exec(exactly(int(exactly(8))))"
+    "exec(zlib.decompress(exactly(int(exactly(8)))))"
 )
 _FIND = (
     f"for p in {_PYTHONS}; do command -v $p >/dev/null 2>&1 || continue; "
@@ -56,7 +57,7 @@ def greet(
     the link breaks.
     """
     engine = bundle()
-    loader = engine.loader
+    loader = zlib.compress(engine.loader, 9)
     asked = {"engine": engine.digest, "path": path, "argv": [str(seconds) for seconds in pulse]}
     try:
         pipe.write(b"%08d" % len(loader) + loader + frames.pack(asked))
