@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
@@ -76,16 +77,12 @@ class Fleet:
 
     def why_to_stop(self) -> str | None:
         """Why no further host may be changed; None where the rollout may go on."""
-        failed = [
-            result.host for result in self.results if result.status not in (*MISSING, *NEW, "untouched", "detached")
-        ]
-        missing = [result.host for result in self.results if result.status in MISSING]
         if any(deploy.aborted for deploy in self.deploys.values()):
             return "somebody has aborted it"
-        if len(failed) > self.policy.max_failed:
-            return f"{_count(failed)} failed, and max_failed is {self.policy.max_failed}"
-        if len(missing) > self.policy.max_unreachable:
-            return f"{_count(missing)} could not be reached, and max_unreachable is {self.policy.max_unreachable}"
+        if len(self.failed) > self.policy.max_failed:
+            return f"{_count(self.failed)} failed, and max_failed is {self.policy.max_failed}"
+        if len(self.missing) > self.policy.max_unreachable:
+            return f"{_count(self.missing)} could not be reached, and max_unreachable is {self.policy.max_unreachable}"
         return None
 
     def leave_alone(self) -> None:
@@ -99,10 +96,11 @@ class Fleet:
     def let_go(self) -> None:
         """Nobody waits for these hosts any more: what was not handed over ends, the rest goes on by itself."""
         self.order.given_up.set()
+        until = time.monotonic() + COMMIT_WITHIN
         with ExitStack() as moments:
             for deploy in (*self.deploys.values(), *self._joined):
                 # A commit is not cut in two: whoever is at it is waited for.
-                if deploy.committing.acquire(timeout=COMMIT_WITHIN):
+                if deploy.committing.acquire(timeout=max(0.0, until - time.monotonic())):
                     moments.callback(deploy.committing.release)
                 deploy.close()
 

@@ -85,7 +85,7 @@ class Rollout:
             if reason is None and number < len(stages):
                 reason = bake(self.fleet, hosts) if self.kind in CANARY_KINDS else None
             if reason is not None and not self.fleet.alone:
-                return self._stop(reason, number == len(stages))
+                return self._stop(reason)
 
     def finish(self, kind: str | None = None) -> int:
         """The last event, of a command of *kind* (None: that which was ordered); the exit code."""
@@ -164,14 +164,14 @@ class Rollout:
         deploy.follow(detach)
         deploy.close()
 
-    def _stop(self, reason: str, last: bool) -> None:
+    def _stop(self, reason: str) -> None:
         fleet = self.fleet
         changed = [deploy for deploy in fleet.deploys.values() if deploy.result.status == "done"]
-        failed = [r.host for r in fleet.results if r.status not in ("done", "unchanged", "untouched", "detached")]
         going_back = self.kind == "push" and fleet.policy.on_failure == "revert"
         fleet.stream.event(
-            "rollout.stopped", reason=reason, failed=failed, on_failure="revert" if going_back and changed else "hold"
-        )
+            "rollout.stopped", reason=reason, failed=fleet.failed, missing=fleet.missing,
+            on_failure="revert" if going_back and changed else "hold",
+        )  # fmt: skip
         fleet.leave_alone()
         if going_back:
             take_back(fleet, changed, reason)
