@@ -1,4 +1,4 @@
-"""Many hosts on one machine: an OpenSSH server on an address of its own for each, with a HOME of its own; one person who logs in."""
+"""Many hosts on one machine: an OpenSSH server on an address of its own for each, with a HOME of its own; one person."""
 
 from __future__ import annotations
 

@@ -42,6 +42,17 @@ class Fleet:
     def results(self) -> list[HostResult]:
         return [deploy.result for deploy in self.deploys.values()]
 
+    @property
+    def failed(self) -> list[str]:
+        """The hosts that were spoken to, and are not as wished."""
+        fine = (*MISSING, *NEW, "untouched", "detached")
+        return [result.host for result in self.results if result.status not in fine]
+
+    @property
+    def missing(self) -> list[str]:
+        """The hosts that could not be reached, or were lost."""
+        return [result.host for result in self.results if result.status in MISSING]
+
     def each(self, deploys: Iterable[HostDeploy], step: Callable[[HostDeploy], Any], at_once: int = AT_ONCE) -> None:
         """
         *step* for each of *deploys*, so many *at_once*; what a host raises ends its part.
