@@ -1,4 +1,4 @@
-"""Many hosts on one machine: an OpenSSH server on an address of its own for each, with a HOME of its own; one person who logs in."""
+"""Many hosts on one machine: for each an OpenSSH server, with an address, a HOME and a process table of its own."""
 
 from __future__ import annotations
 
@@ -162,6 +162,18 @@ def _listens(address: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def directories(command: bytes) -> list[str]:
+    """Where the processes with this command line are at work."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if Path(f"/proc/{name}/cmdline").read_bytes() == command:
+                found.append(os.readlink(f"/proc/{name}/cwd"))
+        except OSError:
+            pass
+    return found
 
 
 def living(homes: Path) -> list[int]:
