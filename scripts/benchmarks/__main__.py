@@ -11,18 +11,27 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import cli, exits, idle, stage, upload
+from benchmarks import cli, exits, fleet, idle, stage, upload
 from benchmarks.figures import Table
 
-BENCHMARKS = {"idle": idle.run, "exit": exits.run, "cli": cli.run, "stage": stage.run, "upload": upload.run}
-ROUNDS = {"idle": 15, "exit": 20, "cli": 15, "stage": 5, "upload": 5}
+BENCHMARKS = {
+    "idle": idle.run,
+    "exit": exits.run,
+    "cli": cli.run,
+    "stage": stage.run,
+    "upload": upload.run,
+    "fleet": fleet.run,
+}
+ROUNDS = {"idle": 15, "exit": 20, "cli": 15, "stage": 5, "upload": 5, "fleet": 3}
+ASKED_FOR = ("fleet",)
+"""Takes as long as all others together: run when it is named."""
 
 
 def main() -> int:
     asked = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        tables = [table for name in asked.names or BENCHMARKS for table in _run(name, asked.rounds)]
+        tables = [table for name in asked.names or _usual() for table in _run(name, asked.rounds)]
     except KeyboardInterrupt:
         print("bench  interrupted; everything that was started has been ended", file=sys.stderr)
         return 130
@@ -35,7 +44,8 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="What deployer costs, next to what it replaces.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)} (default: all)")
+    usual = f"{', '.join(BENCHMARKS)} (default: all but {', '.join(ASKED_FOR)})"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=usual)
     parser.add_argument("--json", action="store_true", help="one JSON document instead of tables, with every sample")
     parser.add_argument("--rounds", type=int, help="how often each variant is measured")
     asked = parser.parse_args()
@@ -43,6 +53,10 @@ def _arguments() -> argparse.Namespace:
     if unknown:
         parser.error(f"no benchmark {unknown[0]}; there are {', '.join(BENCHMARKS)}")
     return asked
+
+
+def _usual() -> list[str]:
+    return [name for name in BENCHMARKS if name not in ASKED_FOR]
 
 
 def _run(name: str, rounds: int | None) -> list[Table]:

@@ -164,6 +164,18 @@ def _listens(address: str) -> bool:
         return False
 
 
+def directories(command: bytes) -> list[str]:
+    """Where the processes with this command line are at work."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if Path(f"/proc/{name}/cmdline").read_bytes() == command:
+                found.append(os.readlink(f"/proc/{name}/cwd"))
+        except OSError:
+            pass
+    return found
+
+
 def living(homes: Path) -> list[int]:
     """The processes whose environment or command line names *homes*, servers excepted."""
     mark, found = os.fsencode(homes) + b"/", []

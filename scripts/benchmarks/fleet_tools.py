@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.fleet_hosts import PORT, Host, Hosts
+from benchmarks.fleet_hosts import PORT, Host, Hosts, directories
 from benchmarks.processes import deployer
 
 PEERS = ("ansible-core==2.19.*", "pyinfra==3.*", "fabric==3.*")
@@ -64,6 +64,7 @@ class Scene:
     hosts: Sequence[Host]
     name: str
     releases: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    _seen: set[str] = field(default_factory=set)
 
     def path(self, host: Host) -> Path:
         """Where the app lives on *host*: a place of its own for each tool."""
@@ -77,7 +78,7 @@ class Scene:
         return tarball
 
     def run(self, command: Sequence[str | Path]) -> Cost:
-        """Run *command* to its end. SystemExit with its output when it fails, or when a host does not run what it should."""
+        """Run *command* to its end. SystemExit with its output when it fails."""
         before = self.all.cpu()
         done = subprocess.run(
             [sys.executable, "-S", str(REAPER), *map(str, command)], cwd=self.work, stdin=subprocess.DEVNULL,
@@ -91,15 +92,25 @@ class Scene:
         hosts_cpu = after - before if before is not None and after is not None else None
         return Cost(told["wall"], told["cpu"], hosts_cpu, out)
 
+    def check(self) -> None:
+        """Every host runs one service, from what `current` names, which is another release than the last time; else SystemExit."""
+        at_work = directories(b"\0".join(word.encode() for word in SERVICE) + b"\0")
+        for host in self.hosts:
+            path = self.path(host)
+            current = os.path.realpath(path / "current")
+            if [where for where in at_work if where.startswith(f"{path}/")] != [current] or current in self._seen:
+                raise SystemExit(f"bench: {self.name} left {host.address} with something else than it should run")
+            self._seen.add(current)
+
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "SSH_"))}
         return {**kept, "HOME": str(self.all.home)}
 
 
 class Tool(Protocol):
-    """A way to deploy. `name` is a directory on the hosts, and how it is called."""
+    """A way to deploy what is in `scene`."""
 
-    name: str
+    scene: Scene
 
     def deploy(self) -> Cost:
         """Bring what is in `dist` to all hosts, and start it."""
@@ -138,13 +149,13 @@ bake = "0s"
 """
 
     def __init__(self, scene: Scene) -> None:
-        self.name, self._scene = scene.name, scene
+        self.scene = scene
         words = {"artifact": str(scene.dist), "service": SERVICE, "hosts": [f"{h.address}:{PORT}" for h in scene.hosts]}
         written = {name: json.dumps(value) for name, value in words.items()}
         (scene.work / "deploy.toml").write_text(self.CONFIG.format(**written, name=scene.name))
 
     def deploy(self) -> Cost:
-        return self._scene.run([*deployer(), "push", "fleet"])
+        return self.scene.run([*deployer(), "push", "fleet"])
 
 
 class Ansible:
@@ -181,7 +192,7 @@ control_path_dir = {work}/cp
 """
 
     def __init__(self, scene: Scene, usual: bool = False) -> None:
-        self.name, self._scene, self._usual = scene.name, scene, usual
+        self.scene, self._usual = scene, usual
         (scene.work / "ansible.cfg").write_text(self.CONFIG.format(config=scene.all.config, work=scene.work))
         lines = [f"{host.address} path={scene.path(host)}\n" for host in scene.hosts]
         (scene.work / "inventory").write_text("".join(lines))
@@ -189,7 +200,7 @@ control_path_dir = {work}/cp
             scene.path(host).mkdir()
 
     def deploy(self) -> Cost:
-        scene, release = self._scene, f"r{next(self._scene.releases)}"
+        scene, release = self.scene, f"r{next(self.scene.releases)}"
         scene.pack()
         template = self.USUAL if self._usual else self.TUNED
         anywhere = SCRIPT.format(path="{{ path }}", release=release, tarball="release.tgz", service=" ".join(SERVICE))
@@ -217,7 +228,7 @@ server.shell(commands=[{script!r}.replace("PATH_OF_APP", host.data.path)])
 """
 
     def __init__(self, scene: Scene) -> None:
-        self.name, self._scene = scene.name, scene
+        self.scene = scene
         hosts = [
             (
                 host.address,
@@ -233,7 +244,7 @@ server.shell(commands=[{script!r}.replace("PATH_OF_APP", host.data.path)])
             scene.path(host).mkdir()
 
     def deploy(self) -> Cost:
-        scene, release = self._scene, f"r{next(self._scene.releases)}"
+        scene, release = self.scene, f"r{next(self.scene.releases)}"
         tarball = scene.pack()
         words = {"path": "PATH_OF_APP", "release": release, "tarball": "release.tgz", "service": " ".join(SERVICE)}
         script = SCRIPT.format(**words)
@@ -262,12 +273,12 @@ with ThreadPoolExecutor(len(hosts)) as pool:
 """
 
     def __init__(self, scene: Scene) -> None:
-        self.name, self._scene = scene.name, scene
+        self.scene = scene
         for host in scene.hosts:
             scene.path(host).mkdir()
 
     def deploy(self) -> Cost:
-        scene, release = self._scene, f"r{next(self._scene.releases)}"
+        scene, release = self.scene, f"r{next(self.scene.releases)}"
         words = {"path": "PATH_OF_APP", "release": release, "tarball": "release.tgz", "service": " ".join(SERVICE)}
         program = self.PROGRAM.format(
             key=str(scene.all.key), port=PORT, tarball=str(scene.pack()), script=SCRIPT.format(**words),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import deployer
 from deployer.host import engine
 from deployer.host.paths import HostPaths
 
@@ -23,6 +24,12 @@ def test_copy_is_exactly_this_engine_and_is_made_once(tmp_path: Path) -> None:
     assert engine.digest(copy) == engine.digest(engine.source()) == copy.parent.name
     before = (copy / "errors.py").stat()
     assert installed(tmp_path) == copy and (copy / "errors.py").stat().st_ino == before.st_ino
+
+
+def test_name_of_an_engine_that_the_loader_has_proven_is_not_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert engine.own_digest() == engine.digest(engine.source())
+    monkeypatch.setattr(deployer, "__digest__", "proven", raising=False)
+    assert engine.own_digest() == "proven"
 
 
 def test_torn_copy_is_made_anew(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from release_files import file, fill, small_disk
 from deployer.errors import DeployerError, GateError, PreflightError
 from deployer.host.releases import Releases, Staged
 from deployer.host.store import Store
-from deployer.manifest import Entry, Manifest
+from deployer.manifest import Entry, Manifest, key
 
 
 class Host:
@@ -108,6 +108,22 @@ def test_two_releases_share_what_is_equal_and_removing_one_keeps_the_other(host:
     assert (one / "same").stat().st_ino == (two / "same").stat().st_ino
     host.releases.remove("r1")
     assert (two / "same").read_bytes() == b"s" and host.names() == ["r2"]
+
+
+def test_blobs_of_a_release_are_those_of_its_manifest(host: Host) -> None:
+    host.stage("r1", {"a": b"1", "b": b"2", "same": b"1"}, Entry("link", "l", 0o777, target="a"))
+    manifest = host.releases.manifest("r1")
+    assert manifest is not None
+    assert host.releases.blobs("r1") == {key(entry) for entry in manifest.files} and len(host.releases.blobs("r1")) == 2
+
+
+@pytest.mark.parametrize(
+    "record", ["", "[", "{}", "[1]", '["f"]', '[{"type": "f"}]', '[{"type": "f", "sha256": 1, "mode": "x"}]']
+)
+def test_record_that_cannot_be_read_names_no_blobs(host: Host, record: str) -> None:
+    host.stage("r1")
+    next((host.path / ".deployer").rglob("r1.json")).write_text(record)
+    assert host.releases.blobs("r1") == set()
 
 
 def test_a_half_staged_release_is_replaced_and_is_never_listed(host: Host) -> None:
