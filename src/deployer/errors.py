@@ -7,6 +7,7 @@ DeployerError
 ├── PreflightError    6  the host is not as the config says
 ├── GateError         7  the new release could not be made ready to switch
 ├── FailedError       1  failed or aborted; the old release serves
+│   └── AbortedError  1  somebody wanted it to end before it was handed over
 ├── DownError         8  neither release would start
 ├── LinkError         6  the host engine could not be reached
 └── Interrupted     130  a person or CI stopped the client
@@ -61,8 +62,9 @@ class DeployerError(Exception):
             state=data.get("state"),
             hint=data.get("hint"),
         )
-        if isinstance(data.get("code"), int):
-            error.code = data["code"]
+        code = data.get("code")
+        if isinstance(code, int) and 0 < code < 256:  # an error that would exit 0 is none
+            error.code = code
         return error
 
 
@@ -90,6 +92,10 @@ class FailedError(DeployerError):
     code = 1
 
 
+class AbortedError(FailedError):
+    """Somebody wanted the deploy to end while it was prepared: nothing was changed."""
+
+
 class DownError(DeployerError):
     code = 8
 
@@ -108,6 +114,7 @@ _KINDS = {
         LinkError,
         GateError,
         FailedError,
+        AbortedError,
         DownError,
         Interrupted,
     )

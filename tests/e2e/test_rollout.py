@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -339,3 +340,118 @@ def test_eight_hosts_of_which_one_fails_one_is_away_and_one_loses_power(tmp_path
         assert again.code == 0
         assert len(set(releases(fleet))) == 1 and releases(fleet) != before
         assert {facts["instance"]["release"] for facts in fleet.status().values()} == set(releases(fleet))
+
+
+def test_interrupted_client_lets_go_of_a_whole_batch_at_once(fleet: Fleet) -> None:
+    fleet.push()
+    fleet.release("v2")
+    tasks = [host.task(25) for host in fleet.hosts]
+    client = fleet.start("push", "--json")
+    wait_until(lambda: all(host.lines("SIGNALS_FILE") for host in fleet.hosts), what="all drain")
+    began = time.monotonic()
+    os.kill(client.pid, signal.SIGINT)
+    result = end(client)
+    assert (result.code, time.monotonic() - began < 12) == (130, True)
+    assert "goes on on" in result.err
+    assert not found(result, "link.lost")
+    fleet.run("drain", "--now", check=0)
+    fleet.run("attach")
+    assert len(set(releases(fleet))) == 1
+    for task in tasks:
+        task.kill()
+        task.communicate()
+
+
+def test_nothing_begins_after_an_interrupt_while_the_links_are_away(fleet: Fleet) -> None:
+    """Two hosts wait for their turn behind a canary, their links break and come back: Ctrl-C has the last word."""
+    fleet.push()
+    before = releases(fleet)
+    fleet.configure(rollout='canary = 1\nbatch = 2\nbake = "30s"', ssh='heartbeat = "300ms"\nsilent_after = "2s"')
+    fleet.release("v2")
+    client = fleet.start("push", "--json")
+    wait_until(lambda: fleet.hosts[0].lines("SIGNALS_FILE"), what="the canary is changed")
+    for host in fleet.hosts[1:]:
+        host.kill_sessions()
+    os.kill(client.pid, signal.SIGINT)
+    result = end(client)
+    assert result.code == 130
+    assert releases(fleet)[1:] == before[1:]
+    assert [len(host.lines("SIGNALS_FILE")) for host in fleet.hosts[1:]] == [0, 0]
+
+
+def test_abort_reaches_a_push_that_builds_or_waits_for_its_turn(fleet: Fleet) -> None:
+    fleet.push()
+    before = releases(fleet)
+    fleet.configure(build='command = "touch building; sleep 60"\nartifact = "dist"')
+    client = fleet.start("push", "--json")
+    wait_until(lambda: (fleet.root / "building").exists(), what="it builds")
+    assert fleet.run("abort", "--json", timeout=30, check=0).event("abort.finished")["status"] == "aborted"
+    os.kill(client.pid, signal.SIGINT)  # the build itself is another machine's
+    end(client)
+    fleet.configure(rollout='canary = 1\nbatch = 2\nbake = "60s"\nmax_failed = 3')
+    fleet.release("v2")
+    client = fleet.start("push", "--json")
+    wait_until(lambda: fleet.hosts[0].current() != before[0], what="the canary is changed, and bakes")
+    wait_until(lambda: fleet.run("abort", "--json").code == 0, what="abort")
+    result = end(client)
+    assert (result.code, releases(fleet)) == (1, before)
+    assert statuses(result)[0] == "reverted"
+
+
+def test_take_back_leaves_alone_what_somebody_else_has_pushed(fleet: Fleet) -> None:
+    fleet.push()
+    (fleet.hosts[1].home / "bad").touch()
+    fleet.configure(rollout='canary = 1\nbatch = 1\nbake = "8s"', check=CHECK)
+    fleet.release("v2")
+    client = fleet.start("push", "--json")
+    seen = fleet.hosts[0].current()
+    wait_until(lambda: fleet.hosts[0].current() != seen, what="the canary is changed")
+    wait_until(lambda: fleet.status()[fleet.hosts[0].written]["under_way"] is None, what="it bakes")
+    fleet.release("v3")
+    hotfix = fleet.push("--host", fleet.hosts[0].written).event("push.finished")["hosts"][0]["release"]
+    result = end(client)
+    assert result.code == 4
+    assert fleet.hosts[0].current() == hotfix
+    assert "was not taken back" in result.err
+
+
+def test_blip_of_the_link_in_the_bake_spoils_nothing(fleet: Fleet) -> None:
+    fleet.push()
+    fleet.configure(rollout='canary = 1\nbatch = 2\nbake = "12s"')
+    fleet.release("v2")
+    client = fleet.start("push", "--json")
+    seen = fleet.hosts[0].current()
+    wait_until(lambda: fleet.hosts[0].current() != seen, what="the canary is changed")
+    time.sleep(7)  # it has looked once
+    fleet.hosts[0].kill_sessions()
+    result = end(client)
+    assert (result.code, statuses(result)) == (0, ["done"] * 3)
+
+
+def test_login_that_is_refused_for_a_while_does_not_end_the_wait(fleet: Fleet) -> None:
+    fleet.push()
+    host = fleet.hosts[0]
+    keys = host.root / "authorized_keys"
+    fleet.release("v2")
+    task = host.task(8)
+    client = fleet.start("push", "--json", "--host", host.written)
+    wait_until(lambda: host.lines("SIGNALS_FILE"), what="it drains")
+    allowed = keys.read_text()
+    keys.write_text("")
+    host.kill_sessions()
+    wait_until(lambda: "Failed publickey" in host.log() or "Connection closed by auth" in host.log(), what="a refusal")
+    keys.write_text(allowed)
+    result = end(client)
+    assert (result.code, task.wait(10)) == (0, 0)
+    task.communicate()
+
+
+def test_host_under_two_names_is_told(fleet: Fleet) -> None:
+    fleet.push()
+    file = fleet.root / "deploy.toml"
+    name = fleet.hosts[0].written
+    file.write_text(file.read_text().replace(f'"{name}"', f'"{name}", "root@{name}"'))
+    fleet.release("v2")
+    result = fleet.run("push", "--wait-lock", "60s", timeout=30)
+    assert result.code == 2
+    assert "same place" in result.err

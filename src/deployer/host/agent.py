@@ -15,7 +15,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional
 
 import deployer
-from deployer.errors import DeployerError, FailedError, LinkError, PreflightError
+from deployer.errors import AbortedError, DeployerError, LinkError, PreflightError
 from deployer.host import (
     asking,
     disk,
@@ -133,9 +133,9 @@ class Agent:
     def _holds(self) -> bool:
         return self._claim is not None and self._claim.held
 
-    def _aborted(self) -> FailedError:
+    def _aborted(self) -> AbortedError:
         title = f"{self._opened['kind']} aborted by {asking.stopped_by(self._paths, self._opened['deploy'])}"
-        return FailedError(title, state="nothing was changed; the running release was not touched")
+        return AbortedError(title, state="nothing was changed; the running release was not touched")
 
     def _answer(self, request: Params) -> Params:
         number = request.get("id")

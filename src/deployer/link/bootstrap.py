@@ -33,7 +33,8 @@ _PROGRAM = (
 )
 _FIND = (
     f"for p in {_PYTHONS}; do command -v $p >/dev/null 2>&1 || continue; "
-    f'$p -I -S -X utf8 -c "{_PROGRAM}" "$1"; s=$?; [ $s = {_TOO_OLD} ] || exit $s; '
+    # The mark of our own processes: by it somebody who aborts finds the agent, and nobody takes it for part of the app.
+    f'DEPLOYER_ENGINE=agent $p -I -S -X utf8 -c "{_PROGRAM}" "$1"; s=$?; [ $s = {_TOO_OLD} ] || exit $s; '
     'old="$old $p"; done; echo "too old:$old" >&2; '
     f"exit {NO_PYTHON}"
 )

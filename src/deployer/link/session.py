@@ -65,6 +65,15 @@ class Session:
         self._put(b"")  # the end, which it waits for in any case
         return self._answer()
 
+    def listen(self) -> None:
+        """
+        Between two requests: raise what the engine has said unasked, as when somebody aborts what we prepare.
+
+        A link that broke without a word is found by the next request.
+        """
+        if self._channel.waiting():
+            self._last_word()
+
     def stream(self, op: str, **params: Any) -> Iterator[frames.Frame]:
         """What the engine sends before its answer to *op*: events, or bytes of a log."""
         self._send(op, params)

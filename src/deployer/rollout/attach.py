@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,8 @@ from deployer.rollout.hosts import chosen, connect, look
 from deployer.rollout.order import Order, PushOptions, policy
 from deployer.rollout.rollout import Rollout
 
-LOOK_EVERY = 0.3
+LOOK_EVERY = 0.5
+"""Seconds between two looks at who prepares a deploy, or has it wait for its turn."""
 
 UnderWay = dict[str, Any]
 
@@ -85,10 +85,10 @@ def _follow_unless_let_go(deploy: HostDeploy) -> None:
 
 def _wait_for_commit(deploy: HostDeploy) -> None:
     """Until the host has the deploy. Raises FailedError when its own client gave up before, as after a failed build."""
-    while (found := deploy.ask("observe", wake=True)["under_way"]) and (found["deploy"], found["step"]) == (
+    while (found := deploy.look(wake=True)["under_way"]) and (found["deploy"], found["step"]) == (
         deploy.deploy, "prepare",
     ):  # fmt: skip
-        time.sleep(LOOK_EVERY)
+        deploy.order.given_up.wait(LOOK_EVERY)
     if not any(past["deploy"] == deploy.deploy for past in deploy.ask("history")):
         title = f"{deploy.deploy} ended before it was handed over to the host"
         raise FailedError(title, state="nothing was changed", hint="its own terminal says why")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from deployer.errors import DeployerError
 from deployer.rollout.fleet import Fleet
@@ -22,19 +23,29 @@ def bake(fleet: Fleet, hosts: Sequence[str]) -> str | None:
     until, reason = time.monotonic() + seconds, None
     while reason is None and (left := until - time.monotonic()) > 0:
         time.sleep(min(LOOK_EVERY, left))
-        reason = next(filter(None, map(_spoiled, deploys)), None)
+        fleet.each(fleet.standing, HostDeploy.listen)
+        reason = fleet.why_to_stop() or _spoiled_one(fleet, deploys)
     for deploy in deploys:
         deploy.close()
     fleet.stream.event("bake.finished", ok=reason is None, reason=reason)
     return reason
 
 
-def _spoiled(deploy: HostDeploy) -> str | None:
-    try:
-        facts = deploy.ask("observe")
-    except DeployerError as error:
-        deploy.close()
-        return f"{deploy.host} cannot be looked at any more: {error.cause or error.title}"
+def _spoiled_one(fleet: Fleet, deploys: Sequence[HostDeploy]) -> str | None:
+    away = []
+    for deploy in deploys:
+        try:
+            reason = _spoiled(deploy, deploy.look())
+        except DeployerError as error:  # for as long as `reconnect_within`
+            deploy.close()
+            away.append(f"{deploy.host} cannot be looked at any more: {error.cause or error.title}")
+            continue
+        if reason:
+            return reason
+    return away[0] if len(fleet.missing) + len(away) > fleet.policy.max_unreachable else None
+
+
+def _spoiled(deploy: HostDeploy, facts: dict[str, Any]) -> str | None:
     if not facts["instance"] or facts["crashes"]:
         return f"{deploy.host} does not keep running on {deploy.result.release}"
     if deploy.order.config.settings()["health"]["url"] and not facts["health"]["good"]:

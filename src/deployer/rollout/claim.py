@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deployer.errors import LockedError
+from deployer.errors import LockedError, UsageError
 from deployer.rollout.fleet import Fleet
 from deployer.rollout.hostdeploy import HostDeploy
 
@@ -40,7 +40,12 @@ def _lock_all(fleet: Fleet) -> None:
     def try_to_lock(deploy: HostDeploy) -> None:
         try:
             deploy.open(wait_lock=0.0)
-        except LockedError:
+        except LockedError as error:
+            if str(deploy.deploy) in (error.cause or "") + error.title:
+                raise UsageError(
+                    f"{deploy.host} is the same place as another host of the target",
+                    cause="this very push holds the lock there", state="nothing was changed", hint="list it once",
+                ) from error  # fmt: skip
             held.append(deploy.host)
 
     if not _refused(fleet):

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
-from deployer.errors import DeployerError, Interrupted, LinkError
+from deployer.errors import DeployerError, Interrupted, LinkError, PreflightError
 from deployer.rollout.batches import Policy
-from deployer.rollout.each import AT_ONCE, on_each
+from deployer.rollout.each import AT_ONCE, on_each, unexpected
 from deployer.rollout.events import Stream
 from deployer.rollout.hostdeploy import HostDeploy
 from deployer.rollout.order import Order
@@ -78,6 +78,11 @@ class Fleet:
                 raise
             self._ended(deploy, error)
             deploy.close()
+        except Exception as error:
+            if self.alone:
+                raise  # a bug, told as one
+            self._ended(deploy, unexpected(deploy.host, error))
+            deploy.close()
 
     def _ended(self, deploy: HostDeploy, error: DeployerError) -> None:
         if deploy.committed:
@@ -130,8 +135,8 @@ def _count(hosts: list[str]) -> str:
 
 
 def _goes_on(deploy: HostDeploy, error: DeployerError) -> DeployerError:
-    """The link broke for good after the commit: what is true then."""
-    if not isinstance(error, LinkError):
+    """We cannot listen any more, after the commit: what is true then."""
+    if not isinstance(error, (LinkError, PreflightError)):
         return error
     return Interrupted(
         f"the link to {deploy.host} did not come back",

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from deployer.errors import LinkError
+from deployer.errors import LinkError, PreflightError
 from deployer.link.session import Session
 from deployer.rollout.commit import commit
 from deployer.rollout.content import Content
@@ -21,11 +21,12 @@ PAST_THE_GATES = ("drain.started", "start.finished")
 """From here on nothing can fail that a person who detached could mend by looking on."""
 OWN_LOCK = 20.0
 """Seconds beyond the link's silence that the lock of our own dead connection may still be held."""
+LOOK_EVERY = 0.3
 
 
 class HostDeploy(Part):
     """
-    Each step raises DeployerError; LinkError where the link broke for good. None of them is done twice on the host.
+    Each step raises DeployerError; LinkError where the link broke for good, or a person has let go. A deploy is handed over once.
 
     Before the commit a broken link costs nothing: the host lets go by itself, and we begin anew, sending only what it still
     lacks. From the commit on the host goes on without us, and all we do is listen again, from the event after the last.
@@ -41,9 +42,18 @@ class HostDeploy(Part):
         self._lost_at: float | None = None
 
     def connect(self) -> None:
-        """There is a link to the host's engine."""
+        """There is a link to the host's engine. Raises LinkError once a person has let go: nothing begins after that."""
         if self._session is None:
-            self._session = connect(self.order.config, self.host)
+            self._require_wanted()
+            session = connect(self.order.config, self.host)
+            if self.order.given_up.is_set():  # meanwhile, and nobody could close what was not there yet
+                session.__exit__()
+            self._require_wanted()
+            self._session = session
+
+    def _require_wanted(self) -> None:
+        if self.order.given_up.is_set():
+            raise LinkError(f"{self.host} was let go of", state="what was handed over goes on there")
 
     def open(self, wait_lock: float | None = None) -> None:
         """The deploy lock is ours, the host is as the config says: `facts`. Nothing has changed."""
@@ -68,6 +78,21 @@ class HostDeploy(Part):
     def hand_over(self, content: Content | None = None) -> None:
         """The host has the deploy, whatever becomes of us."""
         self._through_breaks(lambda: self._hand_over(content))
+
+    def claim(self) -> None:
+        """As `open`, over links that may break, and waiting for a runner that is about to go."""
+        self._through_breaks(lambda: self._prepare(None))
+
+    def look(self, **params: Any) -> dict[str, Any]:
+        """What is observed on the host, over links that may break."""
+        found: list[dict[str, Any]] = []
+        self._through_breaks(lambda: found.append(self.ask("observe", **params)))
+        return found[-1]
+
+    def listen(self) -> None:
+        """While it waits for its turn: raise what the host has said unasked (AbortedError, as a rule)."""
+        if self._session is not None and not self.committed:
+            self._session.listen()
 
     def follow(self, detach: bool = False) -> None:
         """Pass the host's events on to the end of its part; with *detach* until the gates are behind it."""
@@ -94,25 +119,38 @@ class HostDeploy(Part):
 
     def _prepare(self, content: Content | None) -> None:
         if not self._opened:
-            silence = float((self.order.config.target_table["ssh"] or {}).get("silent_after", 15.0))
-            self.open(max(self.order.options.wait_lock, silence + OWN_LOCK))
+            self.open(max(self.order.options.wait_lock, self._silence + OWN_LOCK))
         if content is not None and not self._staged:
             upload(self._here, content.opened, self)
             self._staged = True
 
     def _hand_over(self, content: Content | None) -> None:
-        if self._sent_commit and not self._opened and self._is_known():
+        if self._sent_commit and not self._opened and self._has_arrived():
             self.committed = True
             return
         self._prepare(content)
-        self._sent_commit = True
         with self.committing:
+            self._require_wanted()
+            self._sent_commit = True
             commit(self._here, self, **self._committed(content))
 
-    def _is_known(self) -> bool:
-        """Whether a commit that was sent, and never answered, has arrived."""
-        known = self.ask("history")
-        return any(past["deploy"] == self.deploy for past in known)
+    def _has_arrived(self) -> bool:
+        """
+        Whether a commit that was sent, and never answered, counts. The engine that got it may still be at it: then we wait.
+        """
+        until = time.monotonic() + self._silence + OWN_LOCK
+        while not any(past["deploy"] == self.deploy for past in self.ask("history")):
+            under_way = self.ask("observe")["under_way"] or {}
+            if under_way.get("deploy") != self.deploy:
+                return any(past["deploy"] == self.deploy for past in self.ask("history"))
+            if time.monotonic() > until:
+                raise LinkError(f"{self.host} does not say whether it has the deploy", state="see `deployer status`")
+            time.sleep(LOOK_EVERY)
+        return True
+
+    @property
+    def _silence(self) -> float:
+        return float((self.order.config.target_table["ssh"] or {}).get("silent_after", 15.0))
 
     def _committed(self, content: Content | None) -> dict[str, Any]:
         asked = self.order.asked(self.host)
@@ -127,6 +165,8 @@ class HostDeploy(Part):
             self.passed(event)
             if detach and event["event"] in PAST_THE_GATES:
                 return
+        if self.finished is None:
+            raise LinkError(f"the engine on {self.host} has stopped telling")
 
     def _through_breaks(self, step: Callable[[], None]) -> None:
         """*step*, tried again over new links for as long as the config says while they break."""
@@ -134,7 +174,7 @@ class HostDeploy(Part):
             step()
         except LinkError as error:
             # An engine of this machine that went away was killed, and before the commit nothing is lost.
-            if not self.order.config.hosts and not self.committed:
+            if self.order.given_up.is_set() or (not self.order.config.hosts and not self.committed):
                 raise
             self._lost(error)
             self._again(step)
@@ -145,12 +185,21 @@ class HostDeploy(Part):
         for attempt in coming_back(self.order.reconnect_within, self.order.given_up):
             with attempt:
                 try:
-                    self.connect()
+                    self._reconnect()
                     self._restored()
                     step()
                 except LinkError as error:
                     self._lost(error)
                     raise
+
+    def _reconnect(self) -> None:
+        try:
+            self.connect()
+        except PreflightError as error:
+            if not self.committed:
+                raise
+            # A host that boots lets nobody in for a while. What was handed over goes on there in any case.
+            raise LinkError(error.title, cause=error.cause, hint=error.hint) from error
 
     def _lost(self, error: LinkError) -> None:
         self.close()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployer.errors import DeployerError
+from deployer.errors import AbortedError, DeployerError
 from deployer.rollout.events import Event, Stream, now
-from deployer.rollout.outcome import HostResult
+from deployer.rollout.outcome import NEW, HostResult
+
+OURS = ("push.", "rollout.", "batch.", "bake.", "link.")
+"""Events that a client tells, and no host."""
 
 
 class Part:
@@ -28,10 +31,13 @@ class Part:
 
     def passed(self, event: Event) -> None:
         """An event of the host. It names itself as we do: the same machine may stand in a config under two names."""
+        event = {**event, "host": self.host, "deploy": self.deploy}
+        if str(event["event"]).startswith(OURS) or "hosts" in event:
+            return  # a host speaks for itself only
         self.seen = max(self.seen, int(event.get("seq") or 0))
         self.aborted = self.aborted or event["event"] == "abort.asked"
         if event["event"] == "host.finished":
-            self.finished = event
+            self.finished = event = {**event, "exit_code": _code(event)}
         self.stream.passed(event)
 
     def ended(self, status: str, exit_code: int, error: DeployerError | None = None) -> None:
@@ -46,6 +52,7 @@ class Part:
 
     def failed(self, error: DeployerError, status: str = "failed") -> None:
         """As `ended`, with the exit code of *error*."""
+        self.aborted = self.aborted or isinstance(error, AbortedError)
         self.ended(status, error.code, error)
 
     @property
@@ -55,3 +62,10 @@ class Part:
         if last is None:
             return HostResult(self.host, "detached" if self.committed else "untouched", self.serving, 0)
         return HostResult(self.host, str(last["status"]), last["release"], int(last["exit_code"]))
+
+
+def _code(event: Event) -> int:
+    """The exit code in a `host.finished`: never 0 for what has failed, whatever the host says."""
+    code = event.get("exit_code")
+    fine = isinstance(code, int) and 0 <= code < 256 and (code != 0 or event["status"] in (*NEW, "untouched"))
+    return int(code) if fine and code is not None else 1

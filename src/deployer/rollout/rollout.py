@@ -81,6 +81,7 @@ class Rollout:
         self._tell_plan(stages)
         for number, hosts in enumerate(stages, 1):
             self._batch(number, stages, hosts, content)
+            self.fleet.each(self.fleet.standing, HostDeploy.listen)
             reason = self.fleet.why_to_stop()
             if reason is None and number < len(stages):
                 reason = bake(self.fleet, hosts) if self.kind in CANARY_KINDS else None

@@ -17,11 +17,17 @@ def take_back(fleet: Fleet, changed: Sequence[HostDeploy], reason: str) -> None:
     """Roll every host of *changed* back, as many at once as in a batch; each then ends as reverted, or tells why not."""
     size = batch_size(fleet.policy.batch, len(fleet.deploys))
     for start in range(0, len(changed), size):
-        several = list(changed[start : start + size])
-        new = {deploy.host: deploy.result.release for deploy in several}
-        for deploy in several:
-            deploy.finished = None  # it goes on after all
-        fleet.each(several, partial(_back, fleet, reason, new))
+        several = {deploy.host: deploy for deploy in changed[start : start + size]}
+        ended = {host: deploy.finished for host, deploy in several.items()}
+        new = {host: deploy.result.release for host, deploy in several.items()}
+        for deploy in several.values():
+            deploy.finished, deploy.committed = None, False  # it goes on after all
+        try:
+            fleet.each(several.values(), partial(_back, fleet, reason, new), at_once=len(several))
+        finally:
+            for host, deploy in several.items():
+                if deploy.finished is None and not deploy.committed:
+                    deploy.finished = ended[host]  # a person let go before it was begun: it stays as it was
 
 
 def _back(fleet: Fleet, reason: str, releases: dict[str, str | None], deploy: HostDeploy) -> None:
@@ -30,26 +36,41 @@ def _back(fleet: Fleet, reason: str, releases: dict[str, str | None], deploy: Ho
         title = f"{deploy.host} stays on {new}: nothing ran there before"
         deploy.serving = new
         return deploy.failed(FailedError(title, cause=reason, hint="stop it with `deployer stop`"), "done")
-    deploy.event("revert.started", reason=reason, back=old, started=new)
     order = replace(fleet.order, kind="rollback", release=old, options=replace(fleet.order.options, detach=False))
     heard = Stream(f"{deploy.deploy}-revert", lambda event: _pass(deploy, event))
     rollback = fleet.join(HostDeploy(deploy.host, order, heard))
     try:
-        rollback.open()
+        rollback.claim()
+        _require_ours(rollback, new)
+        deploy.event("revert.started", reason=reason, back=old, started=new)
         rollback.hand_over()
+        deploy.committed = True
         rollback.follow()
     except DeployerError as error:
+        if fleet.order.given_up.is_set():
+            return
         rollback.failed(error, "lost" if rollback.committed else "failed")
     finally:
         rollback.close()
     _end(deploy, rollback, new, old)
 
 
+def _require_ours(rollback: HostDeploy, new: str | None) -> None:
+    """What this rollout has put there still serves. Raises FailedError where somebody else has pushed meanwhile."""
+    if rollback.serving != new:
+        raise FailedError(
+            f"{rollback.host} was not taken back: it does not serve what this push brought any more",
+            cause=f"it serves {rollback.serving}, and this push brought {new}",
+            state="it stays as it is", hint="somebody else has changed it: see `deployer history`",
+        )  # fmt: skip
+
+
 def _end(deploy: HostDeploy, rollback: HostDeploy, new: str | None, old: str) -> None:
     status = rollback.result.status
     back = status in ("done", "unchanged")
-    deploy.event("revert.finished", release=old, ok=back)
-    deploy.serving = old if back else rollback.result.release if rollback.committed else new
+    if rollback.committed:
+        deploy.event("revert.finished", release=old, ok=back)
+    deploy.serving = old if back else rollback.result.release if rollback.committed else rollback.serving or new
     error = DeployerError.from_json((rollback.finished or {}).get("error") or {})
     if back:
         deploy.ended("reverted", 1)
