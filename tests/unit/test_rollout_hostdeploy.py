@@ -1,0 +1,100 @@
+"""A link that breaks between two words of a deploy, with an engine that is scripted: what is asked again, and what never twice."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from deployer.errors import LinkError, LockedError
+from deployer.rollout import hostdeploy
+from deployer.rollout.events import Stream
+from deployer.rollout.hostdeploy import HostDeploy
+from deployer.rollout.order import Order, PushOptions
+
+CONFIG: Any = SimpleNamespace(
+    hosts=("h1",), settings=dict, target=lambda host: {"path": "/x"}, target_table={"ssh": {"reconnect_within": 5.0}}
+)
+FACTS = {"instance": None, "releases": [], "under_way": None}
+
+
+class Engine:
+    """Every connection to one host. The first commit breaks the link, and counts all the same after *late* looks."""
+
+    def __init__(self, late: int, counts: bool) -> None:
+        self.late, self.counts = late, counts
+        self.commits = self.opens = self.looks = 0
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def call_telling(self, tell: Any, op: str, **params: Any) -> Any:
+        self.opens += 1
+        if self.opens > 1 and self.counts:
+            raise LockedError("another deploy is under way", cause="push d1")
+        return FACTS
+
+    def call(self, op: str, **params: Any) -> Any:
+        if op == "commit":
+            self.commits += 1
+            if self.commits == 1:
+                raise LinkError("the link broke")
+            return {}
+        self.looks += op == "observe"
+        arrived = self.counts and self.looks >= self.late
+        if op == "history":
+            return [{"deploy": "d1"}] if arrived else []
+        return {**FACTS, "under_way": {"deploy": "d1"} if self.counts else None}
+
+
+def handed_over(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> tuple[HostDeploy, list[str]]:
+    monkeypatch.setattr(hostdeploy, "connect", lambda config, host: engine)
+    monkeypatch.setattr(hostdeploy, "LOOK_EVERY", 0.01)
+    events: list[str] = []
+    deploy = HostDeploy(
+        "h1", Order(CONFIG, "restart", PushOptions()), Stream("d1", lambda event: events.append(event["event"]))
+    )
+    deploy.open()
+    deploy.hand_over()
+    return deploy, events
+
+
+@pytest.mark.parametrize("late", [0, 3])
+def test_commit_that_arrived_before_the_link_broke_is_not_sent_again(
+    late: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(late, counts=True)
+    deploy, events = handed_over(engine, monkeypatch)
+    assert (deploy.committed, engine.commits, engine.opens) == (True, 1, 1)
+    assert events == ["link.lost", "link.restored"]
+
+
+def test_commit_that_never_arrived_is_sent_again_under_a_lock_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(0, counts=False)
+    deploy, _ = handed_over(engine, monkeypatch)
+    assert (deploy.committed, engine.commits, engine.opens) == (True, 2, 2)
+
+
+def test_nothing_is_dialled_once_a_person_has_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(0, counts=False)
+    deploy, _ = handed_over(engine, monkeypatch)
+    deploy.close()
+    deploy.order.given_up.set()
+    with pytest.raises(LinkError):
+        deploy.connect()
+    with pytest.raises(LinkError):
+        deploy.hand_over()
+    assert engine.commits == 2
+
+
+def test_host_speaks_for_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[dict[str, Any]] = []
+    deploy = HostDeploy("h1", Order(CONFIG, "push", PushOptions()), Stream("d1", heard.append))
+    deploy.passed({"event": "push.finished", "status": "done", "exit_code": 0, "hosts": []})
+    deploy.passed(
+        {"event": "host.finished", "host": "h2", "deploy": "other", "status": "failed", "exit_code": 0, "release": None}
+    )
+    assert [(event["event"], event["host"], event["deploy"], event["exit_code"]) for event in heard] == [
+        ("host.finished", "h1", "d1", 1)
+    ]
