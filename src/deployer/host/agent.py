@@ -8,7 +8,6 @@ runner, which is tied to nobody.
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import sys
 import time
@@ -159,7 +158,7 @@ class Agent:
         return {
             "protocol": PROTOCOL,
             "engine": deployer.__version__,
-            "python": platform.python_version(),
+            "python": sys.version.partition(" ")[0],
             "path": str(self._paths.root),
         }
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -71,7 +71,7 @@ class Observer:
             "releases": self.releases(),
             "disk": self._disk(),
             "env_file": self._has_env_file(),
-            "python": platform.python_version(),
+            "python": sys.version.partition(" ")[0],
             "adopt": None,
             "settings": settings if running else None,
             "problems": [],
