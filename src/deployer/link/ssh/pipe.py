@@ -38,7 +38,12 @@ class ParamikoPipe:
         login = connect(address, trip)
         # paramiko waits for the answer to `exec` without an end: a server that gives none is hung up on.
         late = threading.Event()
-        hurry = threading.Timer(ssh.silent_after, lambda: (late.set(), login.transport.close()))
+
+        def hang_up() -> None:
+            late.set()
+            login.transport.close()
+
+        hurry = threading.Timer(ssh.silent_after, hang_up)
         hurry.daemon = True
         hurry.start()
         try:
