@@ -65,8 +65,9 @@ def greet(
         while not (found := decoder.feed(seen)):
             seen = _read(pipe, host, become)
         answer = found[0]
-        assert isinstance(answer, dict)
-        if not answer["have"]:
+        if not isinstance(answer, dict):
+            raise frames.BrokenFrame("its greeting is no message")
+        if not answer.get("have"):
             pipe.write(frames.pack(engine.packed()))
     except OSError as error:
         raise refused(pipe.end(), host, become, _rest(pipe), str(error)) from error

@@ -14,6 +14,8 @@ from deployer.wire import frames
 from deployer.wire.frames import Frame
 
 READ = 1 << 18
+AHEAD_BYTES = frames.MAX_ANSWER
+"""What is taken in at most while nobody receives: beyond it the host waits."""
 CLOSE_WITHIN = 5.0
 OVERSLEPT = 2.0
 """Seconds by which a beat may be late until we take it that we were not running."""
@@ -32,7 +34,7 @@ class RemoteChannel:
         self._host = host
         self._every, self._longest = pulse
         self._sending = threading.Lock()
-        self._decoder = frames.Decoder()
+        self._decoder = frames.Decoder(frames.MAX_ANSWER)
         self._arrived: deque[Frame] = deque()
         self._heard = time.monotonic()
         self._due = self._heard + self._every
@@ -42,6 +44,8 @@ class RemoteChannel:
         self._reading.acquire()
         self._greeted = False
         self._ended = False
+        self._broken: Exception | None = None
+        self._received = 0
         self.sent = self.received = 0
         HEART.add(self)
         try:
@@ -57,6 +61,7 @@ class RemoteChannel:
                 ) from error
             raise
         self._heard = time.monotonic()
+        self._received = self._decoder.taken
         self._greeted = True
         self._reading.release()
 
@@ -79,7 +84,10 @@ class RemoteChannel:
                         self._read()
                     except (OSError, frames.BrokenFrame) as error:
                         raise self._lost(error) from error
-        return self._arrived.popleft()
+        frame = self._arrived.popleft()
+        if not self._arrived:
+            self._received = self._decoder.taken
+        return frame
 
     def waiting(self) -> bool:
         self._listen()
@@ -98,6 +106,8 @@ class RemoteChannel:
 
     def _read(self) -> None:
         """Take in what came, or wait for it. Raises OSError, at the end too, and BrokenFrame."""
+        if self._broken is not None:
+            raise self._broken
         data = self._pipe.read(READ)
         if not data:
             raise ConnectionAbortedError("the link closed")
@@ -117,6 +127,7 @@ class RemoteChannel:
             return float("inf")
         if now - self._heard > self._longest and not self._pipe.ready():
             self._silent = now - self._heard
+            self._ended = True
             self._stop()
             return float("inf")
         if now >= self._due:
@@ -124,14 +135,23 @@ class RemoteChannel:
             self._send_beat()
         return self._due
 
+    def fail(self, error: Exception) -> None:
+        """See heart.py."""
+        self._end(frames.BrokenFrame(f"what it sent could not be read: {type(error).__name__}: {error}"))
+        self._stop()
+
+    def _end(self, error: OSError | frames.BrokenFrame) -> None:
+        self._ended, self._broken = True, error
+
     def _listen(self) -> None:
         """Take in what came while nobody reads: who builds for a minute has not heard the other side's beats."""
         if not self._ended and self._reading.acquire(blocking=False):
             try:
-                while self._pipe.ready():
+                # Once: a host that sends without end must not keep the heart from the others.
+                if self._decoder.taken - self._received <= AHEAD_BYTES and self._pipe.ready():
                     self._read()
-            except (OSError, frames.BrokenFrame):
-                self._ended = True  # whoever reads next finds out
+            except (OSError, frames.BrokenFrame) as error:
+                self._end(error)  # whoever reads next finds out
             finally:
                 self._reading.release()
 
