@@ -27,7 +27,8 @@ _PYTHONS = (
 )
 # No quote, no "$", no backslash, no "!": it stands between double quotes in sh, and between single ones in any login shell.
 _PROGRAM = (
-    "import os,sys,zlib;sys.version_info<(3,9)and sys.exit(90);"
+    "import os,sys;sys.version_info<(3,9)and sys.exit(90);"
+    "sys.excepthook=lambda*_:os._exit(90);import zlib;sys.excepthook=sys.__excepthook__;"  # some are built without it
     "exactly=lambda n:n and(lambda b:b+exactly(n-len(b))if b else os._exit(1))(os.read(0,n))or bytes();"
     "exec(zlib.decompress(exactly(int(exactly(8)))))"
 )
@@ -116,7 +117,9 @@ def refused(end: End, host: str, become: str | None, seen: bytes, broken: str | 
     untouched = "nothing was changed"
     if end.status == NO_PYTHON:
         old = said.rpartition("too old:")[2].split()
-        cause = f"found only {', '.join(old)}, older than 3.9" if old else "there is no python3 in its PATH"
+        cause = (
+            f"found only {', '.join(old)}, older than 3.9 or without zlib" if old else "there is no python3 in its PATH"
+        )
         return PreflightError(
             f"{host} has no Python 3.9 or newer", cause=cause, state=untouched, hint="install python3 there"
         )

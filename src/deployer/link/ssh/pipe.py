@@ -35,7 +35,10 @@ class ParamikoPipe:
     def open(address: Address, ssh: Ssh, become: str | None) -> ParamikoPipe:
         """Log in to *address* and start the command. Raises PreflightError or LinkError."""
         trip = Trip(ssh.config, ssh.connect_timeout, ssh.DEFAULT_TIMEOUT, ssh.host_keys == "accept-new")
-        login = connect(address, trip)
+        try:
+            login = connect(address, trip)
+        except OSError as error:  # of our own machine: a host's are told as what they mean
+            raise refusals.scarce(f"{address.written} could not be connected to from here", error) from error
         # paramiko waits for the answer to `exec` without an end: a server that gives none is hung up on.
         late = threading.Event()
 
