@@ -50,8 +50,6 @@ def log_in(sock: Any, options: Options, host: str, timeout: float, accept_new: b
 def _shake_hands(transport: paramiko.Transport, host: str, options: Options, timeout: float) -> None:
     try:
         transport.start_client(timeout=timeout)
-        if not transport.initial_kex_done:
-            raise refusals.timed_out(host, options.where, timeout)
     except paramiko.ssh_exception.IncompatiblePeer as error:
         raise refusals.disagreed(host, str(error)) from error
     except paramiko.SSHException as error:
@@ -65,6 +63,8 @@ def _shake_hands(transport: paramiko.Transport, host: str, options: Options, tim
         raise refusals.dropped(host, f"{options.where}: {error or 'it closed the connection'}") from error
     except Exception as error:  # paramiko hands on whatever its thread met in what the server sent
         raise refusals.no_server(host, f"{options.where}: {type(error).__name__}: {error}") from error
+    if not transport.initial_kex_done:
+        raise refusals.timed_out(host, options.where, timeout)
 
 
 def _unspoken(error: Exception, text: str, host: str, options: Options, timeout: float) -> Exception:
