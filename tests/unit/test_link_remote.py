@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from deployer.errors import LinkError
+from deployer.errors import LinkError, PreflightError
 from deployer.link import bootstrap, heart, remote
 from deployer.link.pipe import End
 from deployer.link.remote import RemoteChannel
+from deployer.link.session import Session
 from deployer.wire import frames
 
 
@@ -121,3 +122,27 @@ def test_any_error_of_a_beat_ends_its_own_link_alone(own_heart: heart.Heart) -> 
     until(lambda: calm.beats > beats + 5)
     for each in channels:
         each.close()
+
+
+def test_many_that_hang_are_left_in_the_time_of_one(own_heart: heart.Heart, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hanging(Wire):
+        def stop(self) -> None:
+            together.wait(10)
+            super().stop()
+
+    together = threading.Barrier(5)  # each waits for the others
+    sessions = [Session(f"web{number}", channel(Hanging())) for number in range(5)]
+    for session in sessions:
+        session.leave()
+        session.leave()
+    for session in sessions:
+        session.__exit__()
+    assert not together.broken and all(session._channel._pipe.stopped.is_set() for session in sessions)  # type: ignore[attr-defined]
+
+
+def test_a_link_error_that_the_host_tells_is_no_broken_link(own_heart: heart.Heart) -> None:
+    told = LinkError("the host engine does not know 'dance'", hint="client and engine differ in version")
+    wire = Wire(lambda: frames.pack({"id": 1, "error": told.to_json()}))
+    with Session("web1", channel(wire)) as session, pytest.raises(PreflightError) as caught:
+        session.call("dance")
+    assert (caught.value.title, caught.value.hint, caught.value.code) == (told.title, told.hint, told.code)

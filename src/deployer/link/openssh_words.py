@@ -95,7 +95,11 @@ class Words:
             "NoHostAuthenticationForLocalhost no",
             "ControlMaster no",
         ]
-        lines = [*first, "ControlPath none", f"Include {_included(self._ssh.config or home() / '.ssh/config')}"]
+        lines = [
+            *first,
+            "ControlPath none",
+            f"Include {_included((self._ssh.config or home() / '.ssh/config').absolute())}",
+        ]
         lines += ["Host *", *self._elsewhere()]
         if self._ssh.config is None:
             lines += [f"Include {SYSTEM}"]

@@ -44,6 +44,8 @@ class RemoteChannel:
         self._reading.acquire()
         self._greeted = False
         self._ended = False
+        self._stopping = threading.Lock()
+        self._leaving: threading.Thread | None = None
         self._broken: Exception | None = None
         self._received = 0
         self.sent = self.received = 0
@@ -93,16 +95,22 @@ class RemoteChannel:
         self._listen()
         return bool(self._arrived) or self._ended
 
-    def close(self) -> None:
+    def leave(self) -> None:
         HEART.remove(self)
+        self._stop()
+
+    def close(self) -> None:
+        self.leave()
         # A proxy or a jump host that hangs must not hold up who only wants to leave.
-        leaving = self._stop()
-        leaving.join(CLOSE_WITHIN)
+        self._stop().join(CLOSE_WITHIN)
 
     def _stop(self) -> threading.Thread:
-        thread = threading.Thread(target=self._pipe.stop, name="leaving", daemon=True)
-        thread.start()
-        return thread
+        with self._stopping:
+            if self._leaving is None:
+                thread = threading.Thread(target=self._pipe.stop, name="leaving", daemon=True)
+                thread.start()
+                self._leaving = thread
+            return self._leaving
 
     def _read(self) -> None:
         """Take in what came, or wait for it. Raises OSError, at the end too, and BrokenFrame."""
