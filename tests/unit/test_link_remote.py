@@ -26,6 +26,8 @@ class Wire:
         self.stopped = threading.Event()
         self.reads = self.beats = 0
 
+    login_within = 0.0
+
     def ready(self) -> bool:
         if self._next is None:
             self._next = self._more()
@@ -146,3 +148,39 @@ def test_a_link_error_that_the_host_tells_is_no_broken_link(own_heart: heart.Hea
     with Session("web1", channel(wire)) as session, pytest.raises(PreflightError) as caught:
         session.call("dance")
     assert (caught.value.title, caught.value.hint, caught.value.code) == (told.title, told.hint, told.code)
+
+
+class Login(Wire):
+    """Its engine greets only after *words*, each of which comes *later* seconds after the last, by the heart's clock."""
+
+    def __init__(self, own: heart.Heart, within: float, later: float, words: int) -> None:
+        super().__init__()
+        self.login_within, self._later, self._words, self._own = within, later, words, own
+
+    def ready(self) -> bool:
+        return bool(self._words) and self.stopped.is_set()
+
+    def read(self, most: int) -> bytes:
+        if self._words:
+            self._words -= 1
+            (link,) = list(self._own._links)
+            link.beat(time.monotonic() + self._later)
+            if self.stopped.wait(0.2):
+                raise ConnectionAbortedError("stopped")
+            return b"hm\n"
+        return super().read(most)
+
+
+@pytest.mark.parametrize(
+    ("within", "later", "words", "comes"),
+    [(60, 80, 1, True), (60, 91, 1, False), (0, 31, 1, False), (0, 20, 3, True), (60, 31, 2, False)],
+)
+def test_a_login_may_be_silent_for_so_long(
+    own_heart: heart.Heart, within: float, later: float, words: int, comes: bool
+) -> None:
+    wire = Login(own_heart, within, later, words)
+    if comes:
+        RemoteChannel(wire, "web1", "~/app", (1000.0, 30.0)).close()
+    else:
+        with pytest.raises(LinkError, match="does not answer"):
+            RemoteChannel(wire, "web1", "~/app", (1000.0, 30.0))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 import zlib
+from collections.abc import Callable
 
 from deployer.errors import DeployerError, LinkError, PreflightError
 from deployer.link.bundle import bundle
@@ -49,12 +50,14 @@ def command(become: str | None) -> str:
 
 
 def greet(
-    pipe: Pipe, decoder: frames.Decoder, host: str, path: str, pulse: tuple[float, float], become: str | None = None
-) -> list[frames.Frame]:
+    pipe: Pipe, decoder: frames.Decoder, host: str, path: str, pulse: tuple[float, float], become: str | None = None,
+    heard: Callable[[], None] = lambda: None,
+) -> list[frames.Frame]:  # fmt: skip
     """
     Bring the engine up at the other end; what it has said beyond the greeting is in *decoder*, and returned as far as it is whole.
 
-    *pulse* is the beat and the longest silence, in seconds. Raises PreflightError when the host cannot run it, LinkError when
+    *pulse* is the beat and the longest silence, in seconds; *heard* is called
+    whenever something came. Raises PreflightError when the host cannot run it, LinkError when
     the link breaks.
     """
     engine = bundle()
@@ -62,9 +65,10 @@ def greet(
     asked = {"engine": engine.digest, "path": path, "argv": [str(seconds) for seconds in pulse]}
     try:
         pipe.write(b"%08d" % len(loader) + loader + frames.pack(asked))
-        seen = _after_magic(pipe, host, become)
+        seen = _after_magic(pipe, host, become, heard)
         while not (found := decoder.feed(seen)):
             seen = _read(pipe, host, become)
+            heard()
         answer = found[0]
         if not isinstance(answer, dict):
             raise frames.BrokenFrame("its greeting is no message")
@@ -77,10 +81,11 @@ def greet(
     return found[1:]
 
 
-def _after_magic(pipe: Pipe, host: str, become: str | None) -> bytes:
+def _after_magic(pipe: Pipe, host: str, become: str | None, heard: Callable[[], None]) -> bytes:
     seen = b""
     while MAGIC not in seen:
         seen += _read(pipe, host, become, seen)
+        heard()
         if len(seen) > NOISE:
             raise PreflightError(
                 f"{host} printed something else than the engine's greeting",

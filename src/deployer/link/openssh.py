@@ -62,6 +62,10 @@ class OpensshPipe:
             raise
         return OpensshPipe(process, errors, words, address.written, ssh)
 
+    @property
+    def login_within(self) -> float:
+        return self._words.connect_within
+
     def read(self, most: int) -> bytes:
         assert self._process.stdout is not None
         data = os.read(self._process.stdout.fileno(), most)

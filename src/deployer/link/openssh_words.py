@@ -51,6 +51,15 @@ class Words:
     def options(self) -> Options | None:
         return self._options
 
+    @property
+    def connect_within(self) -> float:
+        """Seconds until `ssh` is through to the host at the latest, each jump host before it included."""
+        ssh, found = self._ssh, self._options.found if self._options else None
+        jumps = (found and found.text("proxyjump")) or "none"
+        hops = 1 if jumps.lower() == "none" else 2 + jumps.count(",")
+        once = self._options.connect_timeout(ssh.connect_timeout, ssh.DEFAULT_TIMEOUT) if self._options else None
+        return hops * (once or ssh.connect_timeout or ssh.DEFAULT_TIMEOUT)
+
     def argv(self, command: str, *first: str) -> list[str]:
         """`ssh …`; *first* are options that win over all others."""
         words = ["ssh", "-T", "-x", "-a"]

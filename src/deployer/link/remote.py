@@ -17,6 +17,8 @@ READ = 1 << 18
 AHEAD_BYTES = frames.MAX_ANSWER
 """What is taken in at most while nobody receives: beyond it the host waits."""
 CLOSE_WITHIN = 5.0
+LOGIN_LONGEST = 8
+"""Times the longest silence that a login which prints now and then may take."""
 OVERSLEPT = 2.0
 """Seconds by which a beat may be late until we take it that we were not running."""
 
@@ -36,7 +38,8 @@ class RemoteChannel:
         self._sending = threading.Lock()
         self._decoder = frames.Decoder(frames.MAX_ANSWER)
         self._arrived: deque[Frame] = deque()
-        self._heard = time.monotonic()
+        self._begun = self._heard = time.monotonic()
+        self._patience = pipe.login_within
         self._due = self._heard + self._every
         self._beaten = self._heard
         self._silent: float | None = None
@@ -51,7 +54,7 @@ class RemoteChannel:
         self.sent = self.received = 0
         HEART.add(self)
         try:
-            self._arrived.extend(bootstrap.greet(pipe, self._decoder, host, path, pulse, become))
+            self._arrived.extend(bootstrap.greet(pipe, self._decoder, host, path, pulse, become, self._greeting))
         except BaseException as error:
             self.close()
             if self._silent is not None and isinstance(error, LinkError):
@@ -112,6 +115,14 @@ class RemoteChannel:
                 self._leaving = thread
             return self._leaving
 
+    def _greeting(self) -> None:
+        """Something came before the engine was up: a login script may print for a while, but not byte by byte for ever."""
+        now = time.monotonic()
+        if now - self._begun < LOGIN_LONGEST * self._longest + self._patience:
+            self._heard = now
+        if self._heard == now:
+            self._patience = 0.0
+
     def _read(self) -> None:
         """Take in what came, or wait for it. Raises OSError, at the end too, and BrokenFrame."""
         if self._broken is not None:
@@ -133,7 +144,7 @@ class RemoteChannel:
         self._listen()
         if self._ended:
             return float("inf")
-        if now - self._heard > self._longest and not self._pipe.ready():
+        if now - self._heard > self._longest + self._patience and not self._pipe.ready():
             self._silent = now - self._heard
             self._ended = True
             self._stop()

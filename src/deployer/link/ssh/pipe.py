@@ -66,6 +66,8 @@ class ParamikoPipe:
             hurry.cancel()
         return ParamikoPipe(login, channel)
 
+    login_within = 0.0
+
     def read(self, most: int) -> bytes:
         try:
             return self._channel.recv(most)
