@@ -122,6 +122,34 @@ def test_a_file_named_by_the_config_counts(bed: Bed, client: Client) -> None:
     assert client.hello(host)
 
 
+def test_no_word_in_the_config_turns_the_check_of_a_jump_host_off(bed: Bed, client: Client) -> None:
+    jump, host = bed.host(known=False, own_network=False), bed.host()
+    bed.config(
+        f"Host {host.address}\n  ProxyJump {jump.written}\nHost *\n  StrictHostKeyChecking no\n"
+        "  NoHostAuthenticationForLocalhost yes\n"
+    )
+    before = bed.known_hosts.read_text()
+    error = client.refusal(host)
+    assert "jump host" in error.title and "not known" in error.title
+    assert bed.known_hosts.read_text() == before and "Accepted publickey" not in jump.log()
+    bed.trust(jump)
+    assert client.hello(host)
+
+
+def test_a_connection_that_somebody_holds_open_is_not_used(bed: Bed) -> None:
+    host = bed.host()
+    socket = bed.root / "held"
+    held = ["ssh", "-F", "none", "-o", f"UserKnownHostsFile={bed.known_hosts}", "-i", str(bed.home / ".ssh/id_ed25519")]
+    there = ["-p", str(PORT), host.address]
+    subprocess.run([*held, "-M", "-S", str(socket), "-f", "-N", *there], check=True, stdin=subprocess.DEVNULL)
+    try:
+        bed.distrust(host)
+        bed.config(f"Host *\n  ControlPath {socket}\n")
+        assert "not known" in Client("openssh").refusal(host).title
+    finally:
+        subprocess.run([*held, "-S", str(socket), "-O", "exit", *there], check=True, capture_output=True)
+
+
 def test_no_word_in_the_config_turns_the_check_off(bed: Bed, client: Client) -> None:
     host = bed.host(known=False)
     bed.config("Host *\n  StrictHostKeyChecking no\n  CheckHostIP no\n  NoHostAuthenticationForLocalhost yes\n")

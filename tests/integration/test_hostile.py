@@ -10,10 +10,13 @@ import pytest
 from conftest import Client
 from deployer.config.load import load
 from deployer.errors import DeployerError
+from deployer.host import engine
+from deployer.host.paths import HostPaths
+from deployer.link import bundle
 from deployer.link.address import Address
 from deployer.link.dial import Ssh, dial
 from deployer.link.session import Session
-from sshd import PORT, Bed
+from sshd import PORT, Bed, give
 
 SHAPES = (
     "$(touch {m})", "`touch {m}`", "; touch {m}", "a b' ; touch {m} ; '", 'a" ; touch {m} ; "', "x\ntouch {m}\n", "| touch {m}",
@@ -92,3 +95,17 @@ def test_a_host_name_from_the_config_is_no_option(bed: Bed, client: Client) -> N
     with pytest.raises(DeployerError) as caught:
         load_with(bed.root, hosts=["-oProxyCommand=x"], path="~/app")
     assert caught.value.code == 2
+
+
+def test_an_engine_that_others_could_have_written_to_is_not_run(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, client = bed.host(), Client("paramiko")
+    paths = HostPaths(host.path)
+    paths.prepare_private()
+    copy = engine.install(paths)
+    give(host.home, host.user)
+    sent: list[bundle.Bundle] = []
+    packed = bundle.Bundle.packed
+    monkeypatch.setattr(bundle.Bundle, "packed", lambda self: (sent.append(self), packed(self))[1])
+    assert client.hello(host) and client.hello(host) and not sent
+    (copy / "host" / "__pycache__").chmod(0o777)
+    assert client.hello(host) and sent

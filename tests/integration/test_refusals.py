@@ -84,6 +84,13 @@ def test_a_server_that_says_nothing(bed: Bed, client: Client) -> None:
     assert "does not answer" in error.title
 
 
+def test_a_short_silence_leaves_the_login_its_own_time(bed: Bed, client: Client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        written = f"127.0.0.1:{listener.getsockname()[1]}"
+        error = client.refusal(written, connect_timeout=3.0, heartbeat=0.2, silent_after=1.0)
+    assert "within 3 s" in error.cause
+
+
 def test_something_else_than_ssh(bed: Bed, client: Client) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

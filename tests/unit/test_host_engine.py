@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import deployer
+import parts
 from deployer.host import engine
 from deployer.host.paths import HostPaths
 
@@ -37,6 +38,27 @@ def test_torn_copy_is_made_anew(tmp_path: Path) -> None:
     (copy / "errors.py").write_bytes(b"")
     (copy / "host" / "keeper.py").unlink()
     assert engine.digest(installed(tmp_path)) == engine.digest(engine.source())
+
+
+@pytest.mark.parametrize(
+    "open_to_others", ["deployer/host/__pycache__", "deployer/host", "deployer/errors.py", "", ".."]
+)
+def test_copy_that_others_could_have_written_to_is_not_believed(tmp_path: Path, open_to_others: str) -> None:
+    copy = installed(tmp_path)
+    planted = copy / "host" / "__pycache__" / "agent.cpython-311.pyc"
+    planted.parent.mkdir(exist_ok=True)
+    planted.write_bytes(b"planted")
+    assert installed(tmp_path) == copy and planted.exists()  # what only we can write to is kept
+    os.chmod(copy.parent / open_to_others, 0o775)
+    assert installed(tmp_path) == copy and not planted.exists()
+
+
+def test_copy_of_another_user_is_not_believed(tmp_path: Path) -> None:
+    parts.need_root()
+    copy = installed(tmp_path)
+    os.chown(copy / "errors.py", 12345, -1)
+    installed(tmp_path)
+    assert (copy / "errors.py").stat().st_uid == 0
 
 
 def test_copy_that_the_disk_refuses_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

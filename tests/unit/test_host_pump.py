@@ -105,6 +105,20 @@ def test_what_is_no_frame_is_told() -> None:
     os.close(rig.writer)
 
 
+def test_an_ear_that_fails_ends_the_conversation(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+
+    def fail(data: bytes) -> list[frames.Frame]:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(rig.pump._decoder, "feed", fail)
+    rig.send({"n": 1})
+    with pytest.raises(frames.BrokenFrame, match="no room"):
+        rig.pump.receive()
+    assert select.select([rig.pump.gone], [], [], 10)[0]
+    os.close(rig.writer)
+
+
 def test_a_silent_client_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
     monkeypatch.setattr("deployer.host.pump.LEAVE_WITHIN", 0.2)

@@ -83,7 +83,22 @@ def _write(own: Mapping[str, bytes], directory: Path) -> None:
 
 def _whole(home: Path) -> bool:
     # A power cut may have left files empty that had been written: by its name it can be told.
-    return (home / "deployer").is_dir() and digest(home / "deployer") == home.name
+    return (home / "deployer").is_dir() and _ours(home) and digest(home / "deployer") == home.name
+
+
+def _ours(home: Path) -> bool:
+    """
+    Whether only we, or root, could have written what would run from *home*. `host/loader.py` asks in the same way.
+
+    A compiled file is believed by the time and size of its source alone. None is older than its engine, which is made whole
+    under another name and moved here; Python writes each beside its name and moves it too.
+    """
+    trusted = (0, os.geteuid())
+    try:
+        found = [os.lstat(place) for place in (home.parent.parent, home.parent, home, *home.rglob("*"))]
+    except OSError:
+        return False
+    return all(one.st_uid in trusted and not one.st_mode & 0o022 for one in found)
 
 
 def argv(package: Path, role: str, *args: str) -> List[str]:

@@ -84,6 +84,23 @@ def on_disk(home: str) -> Optional[Dict[str, bytes]]:
     return found
 
 
+def ours(home: str) -> bool:
+    """
+    Whether only we, or root, could have written what would run from *home*, compiled files too: no digest is over those.
+
+    `host/engine.py` asks in the same way.
+    """
+    trusted = (0, os.geteuid())
+    places = [os.path.dirname(os.path.dirname(home)), os.path.dirname(home), home]
+    try:
+        for directory, below, names in os.walk(home):
+            places += [f"{directory}/{name}" for name in below + names]
+        found = [os.lstat(place) for place in places]
+    except OSError:
+        return False
+    return all(one.st_uid in trusted and not one.st_mode & 0o022 for one in found)
+
+
 def receive() -> bytes:
     """One frame's body."""
     _, length = HEADER.unpack(exactly(HEADER.size))
@@ -97,13 +114,14 @@ def say(message: Dict[str, Any]) -> None:
 
 
 def main() -> None:
+    os.umask(0o022)  # Python writes compiled files beside the engine: for nobody else to write
     os.environ["DEPLOYER_HOME"] = sys.argv[1]  # the login user's, whatever sudo makes of HOME
     asked = json.loads(receive())
     path = asked["path"]
     if path == "~" or path.startswith("~/"):
         path = sys.argv[1] + path[1:]
     home = f"{path}/.deployer/engine/{asked['engine']}"
-    have = os.path.isdir(home) and digest(on_disk(home) or {}) == asked["engine"]
+    have = os.path.isdir(home) and ours(home) and digest(on_disk(home) or {}) == asked["engine"]
     say({"have": have, "python": sys.version.split()[0]})
     if have:
         sys.path.append(home)

@@ -81,6 +81,12 @@ class Pump:
         return frame
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception as error:  # without us nobody would notice that the client has gone: the lock would stay held
+            self._end(frames.BrokenFrame(f"the link could not be read: {type(error).__name__}: {error}"))
+
+    def _serve(self) -> None:
         due = time.monotonic()
         while True:
             now = time.monotonic()

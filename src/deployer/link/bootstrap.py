@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 import zlib
+from collections.abc import Callable
 
 from deployer.errors import DeployerError, LinkError, PreflightError
 from deployer.link.bundle import bundle
@@ -27,7 +28,8 @@ _PYTHONS = (
 )
 # No quote, no "$", no backslash, no "!": it stands between double quotes in sh, and between single ones in any login shell.
 _PROGRAM = (
-    "import os,sys,zlib;sys.version_info<(3,9)and sys.exit(90);"
+    "import os,sys;sys.version_info<(3,9)and sys.exit(90);"
+    "sys.excepthook=lambda*_:os._exit(90);import zlib;sys.excepthook=sys.__excepthook__;"  # some are built without it
     "exactly=lambda n:n and(lambda b:b+exactly(n-len(b))if b else os._exit(1))(os.read(0,n))or bytes();"
     "exec(zlib.decompress(exactly(int(exactly(8)))))"
 )
@@ -49,12 +51,14 @@ def command(become: str | None) -> str:
 
 
 def greet(
-    pipe: Pipe, decoder: frames.Decoder, host: str, path: str, pulse: tuple[float, float], become: str | None = None
-) -> list[frames.Frame]:
+    pipe: Pipe, decoder: frames.Decoder, host: str, path: str, pulse: tuple[float, float], become: str | None = None,
+    heard: Callable[[], None] = lambda: None,
+) -> list[frames.Frame]:  # fmt: skip
     """
     Bring the engine up at the other end; what it has said beyond the greeting is in *decoder*, and returned as far as it is whole.
 
-    *pulse* is the beat and the longest silence, in seconds. Raises PreflightError when the host cannot run it, LinkError when
+    *pulse* is the beat and the longest silence, in seconds; *heard* is called
+    whenever something came. Raises PreflightError when the host cannot run it, LinkError when
     the link breaks.
     """
     engine = bundle()
@@ -62,12 +66,14 @@ def greet(
     asked = {"engine": engine.digest, "path": path, "argv": [str(seconds) for seconds in pulse]}
     try:
         pipe.write(b"%08d" % len(loader) + loader + frames.pack(asked))
-        seen = _after_magic(pipe, host, become)
+        seen = _after_magic(pipe, host, become, heard)
         while not (found := decoder.feed(seen)):
             seen = _read(pipe, host, become)
+            heard()
         answer = found[0]
-        assert isinstance(answer, dict)
-        if not answer["have"]:
+        if not isinstance(answer, dict):
+            raise frames.BrokenFrame("its greeting is no message")
+        if not answer.get("have"):
             pipe.write(frames.pack(engine.packed()))
     except OSError as error:
         raise refused(pipe.end(), host, become, _rest(pipe), str(error)) from error
@@ -76,10 +82,11 @@ def greet(
     return found[1:]
 
 
-def _after_magic(pipe: Pipe, host: str, become: str | None) -> bytes:
+def _after_magic(pipe: Pipe, host: str, become: str | None, heard: Callable[[], None]) -> bytes:
     seen = b""
     while MAGIC not in seen:
         seen += _read(pipe, host, become, seen)
+        heard()
         if len(seen) > NOISE:
             raise PreflightError(
                 f"{host} printed something else than the engine's greeting",
@@ -116,7 +123,9 @@ def refused(end: End, host: str, become: str | None, seen: bytes, broken: str | 
     untouched = "nothing was changed"
     if end.status == NO_PYTHON:
         old = said.rpartition("too old:")[2].split()
-        cause = f"found only {', '.join(old)}, older than 3.9" if old else "there is no python3 in its PATH"
+        cause = (
+            f"found only {', '.join(old)}, older than 3.9 or without zlib" if old else "there is no python3 in its PATH"
+        )
         return PreflightError(
             f"{host} has no Python 3.9 or newer", cause=cause, state=untouched, hint="install python3 there"
         )

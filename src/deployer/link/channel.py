@@ -23,5 +23,8 @@ class Channel(Protocol):
     def waiting(self) -> bool:
         """Whether `receive` would have something at once, the end included. Asked only between an answer and the next."""
 
+    def leave(self) -> None:
+        """Begin to let go, and wait for nothing: for many at once, before each is closed. Twice is fine."""
+
     def close(self) -> None:
         """Let go. What was committed goes on; anything else ends with the connection."""

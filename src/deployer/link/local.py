@@ -82,6 +82,9 @@ class LocalChannel:
         assert self._process.stdout is not None
         return bool(select.select([self._process.stdout], [], [], 0)[0])
 
+    def leave(self) -> None:
+        """An engine here ends at once when it is closed."""
+
     def close(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
             try:

@@ -41,23 +41,30 @@ class OpensshPipe:
     @staticmethod
     def open(address: Address, ssh: Ssh, become: str | None) -> OpensshPipe:
         """Start `ssh` for *address*, when it is our turn there. What it meets is told by `end`. Raises PreflightError."""
-        words = Words(address, ssh, _readable(address, ssh))
-        HANDSHAKES.turn(words.where).acquire()
-        errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the pipe
+        options = _readable(address, ssh)
         try:
+            words = Words(address, ssh, options)
+        except OSError as error:
+            raise _unstartable(error) from error
+        HANDSHAKES.turn(words.where).acquire()
+        try:
+            errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the pipe
             process = subprocess.Popen(
                 words.argv(bootstrap.command(become)), bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 # A session of its own: Ctrl-C in the terminal is the client's to handle.
                 stderr=errors, start_new_session=True, umask=0o077, env={**os.environ, "SSH_ASKPASS_REQUIRE": "never"},
             )  # fmt: skip
-        except (OSError, ValueError) as error:
+        except BaseException as error:
             HANDSHAKES.turn(words.where).release()
             words.close()
-            raise PreflightError(
-                "ssh could not be started", cause=str(error), state=refusals.UNTOUCHED,
-                hint='install the OpenSSH client, or write client = "paramiko"',
-            ) from error  # fmt: skip
+            if isinstance(error, (OSError, ValueError)):
+                raise _unstartable(error) from error
+            raise
         return OpensshPipe(process, errors, words, address.written, ssh)
+
+    @property
+    def login_within(self) -> float:
+        return self._words.connect_within
 
     def read(self, most: int) -> bytes:
         assert self._process.stdout is not None
@@ -107,6 +114,15 @@ class OpensshPipe:
         """The handshake is over: the next one's turn."""
         if self._shaking.acquire(blocking=False):
             HANDSHAKES.turn(self._words.where).release()
+
+
+def _unstartable(error: OSError | ValueError) -> PreflightError:
+    if isinstance(error, OSError) and error.errno in refusals.SCARCE:
+        return refusals.scarce("ssh could not be started", error)
+    return PreflightError(
+        "ssh could not be started", cause=str(error), state=refusals.UNTOUCHED,
+        hint='install the OpenSSH client, or write client = "paramiko"',
+    )  # fmt: skip
 
 
 def _polled(descriptor: int, what: int) -> bool:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _NEVER = (
     "BatchMode=yes", "RequestTTY=no", "RemoteCommand=none", "PermitLocalCommand=no", "ClearAllForwardings=yes", "Tunnel=no",
-    "ForwardAgent=no", "ForwardX11=no", "ControlMaster=no", "AddKeysToAgent=no", "EscapeChar=none", "LogLevel=ERROR",
-    "NoHostAuthenticationForLocalhost=no",
+    "ForwardAgent=no", "ForwardX11=no", "ControlMaster=no", "ControlPath=none", "AddKeysToAgent=no",
+    "EscapeChar=none", "LogLevel=ERROR", "NoHostAuthenticationForLocalhost=no",
 )  # fmt: skip
 _UNDONE = {"forkafterauthentication": "no", "stdinnull": "no", "sessiontype": "default"}
 """Younger than some ssh that is in use: only named where the config does."""
@@ -35,8 +35,12 @@ class Words:
         self._address = address
         self._ssh = ssh
         self._options = options
-        self._directory: Path | None = None
-        self._config = self._elsewhere() if home() != Path(pwd.getpwuid(os.getuid()).pw_dir) else ssh.config
+        self._directory = Path(tempfile.mkdtemp(prefix="deployer-ssh-"))
+        try:
+            self._config = self._written()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def where(self) -> str:
@@ -47,10 +51,19 @@ class Words:
     def options(self) -> Options | None:
         return self._options
 
+    @property
+    def connect_within(self) -> float:
+        """Seconds until `ssh` is through to the host at the latest, each jump host before it included."""
+        ssh, found = self._ssh, self._options.found if self._options else None
+        jumps = (found and found.text("proxyjump")) or "none"
+        hops = 1 if jumps.lower() == "none" else 2 + jumps.count(",")
+        once = self._options.connect_timeout(ssh.connect_timeout, ssh.DEFAULT_TIMEOUT) if self._options else None
+        return hops * (once or ssh.connect_timeout or ssh.DEFAULT_TIMEOUT)
+
     def argv(self, command: str, *first: str) -> list[str]:
         """`ssh …`; *first* are options that win over all others."""
         words = ["ssh", "-T", "-x", "-a"]
-        words += ["-F", str(self._config)] if self._config else []
+        words += ["-F", str(self._config)]
         for option in (*first, *_NEVER, *self._ours()):
             words += ["-o", option]
         words += ["-l", self._address.user] if self._address.user else []
@@ -59,10 +72,13 @@ class Words:
 
     def _ours(self) -> list[str]:
         ssh, found = self._ssh, self._options.found if self._options else None
-        keys = "accept-new" if ssh.host_keys == "accept-new" else "yes"
         alive = max(1, round(ssh.silent_after / _ALIVE_COUNT))
         # Ours would hold it up: ssh must go by itself when we were killed and the server is silent.
-        ours = [f"StrictHostKeyChecking={keys}", f"ServerAliveInterval={alive}", f"ServerAliveCountMax={_ALIVE_COUNT}"]
+        ours = [
+            f"StrictHostKeyChecking={self._keys}",
+            f"ServerAliveInterval={alive}",
+            f"ServerAliveCountMax={_ALIVE_COUNT}",
+        ]
         if ssh.connect_timeout is not None or found is None or found.text("connecttimeout") is None:
             ours.append(f"ConnectTimeout={max(1, round(ssh.connect_timeout or ssh.DEFAULT_TIMEOUT))}")
         if found is not None and found.text("ciphers") is None:
@@ -71,24 +87,46 @@ class Words:
             ours += [f"{name}={value}" for name, value in _UNDONE.items() if found.text(name) is not None]
         return ours
 
-    # Another HOME ----------------------------------------------------------------------------------------------------
+    @property
+    def _keys(self) -> str:
+        return "accept-new" if self._ssh.host_keys == "accept-new" else "yes"
 
-    def _elsewhere(self) -> Path:
-        """A config that stands for the one in $HOME: ssh looks into the passwd's home, and so does its child for a jump host."""
-        self._directory = Path(tempfile.mkdtemp(prefix="deployer-ssh-"))
-        own = home() / ".ssh"
-        known = " ".join(_quoted(Path(os.path.expanduser(name))) for name in DEFAULT_KNOWN)
-        lines = [f"Include {_included(self._ssh.config or own / 'config')}", "Host *", f"UserKnownHostsFile {known}"]
-        lines += [f"IdentityFile {_quoted(own / name)}" for name in DEFAULT_KEYS if (own / name).exists()]
+    # The config ------------------------------------------------------------------------------------------------------
+
+    def _written(self) -> Path:
+        """
+        A config around the person's own. The `ssh` that ProxyJump starts for the jump host is given it, and none of our `-o`.
+        """
+        # The first word counts: no config turns the check of a jump host's key off, or goes through an old connection.
+        first = [
+            "BatchMode yes",
+            f"StrictHostKeyChecking {self._keys}",
+            "NoHostAuthenticationForLocalhost no",
+            "ControlMaster no",
+        ]
+        lines = [
+            *first,
+            "ControlPath none",
+            f"Include {_included((self._ssh.config or home() / '.ssh/config').absolute())}",
+        ]
+        lines += ["Host *", *self._elsewhere()]
         if self._ssh.config is None:
             lines += [f"Include {SYSTEM}"]
         file = self._directory / "config"
         file.write_text("\n".join(lines) + "\n", "utf-8", "surrogateescape")
         return file
 
+    def _elsewhere(self) -> list[str]:
+        """Where $HOME is not the passwd's, into which ssh looks."""
+        if home() == Path(pwd.getpwuid(os.getuid()).pw_dir):
+            return []
+        own = home() / ".ssh"
+        known = " ".join(_quoted(Path(os.path.expanduser(name))) for name in DEFAULT_KNOWN)
+        keys = [f"IdentityFile {_quoted(own / name)}" for name in DEFAULT_KEYS if (own / name).exists()]
+        return [f"UserKnownHostsFile {known}", *keys]
+
     def close(self) -> None:
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.rmtree(self._directory, ignore_errors=True)
 
 
 def _quoted(path: Path) -> str:

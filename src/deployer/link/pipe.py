@@ -20,6 +20,10 @@ class End:
 class Pipe(Protocol):
     """Bytes both ways. Raises OSError when the link is broken, and nothing else."""
 
+    @property
+    def login_within(self) -> float:
+        """Seconds that a login may still take before the first byte; none where it is over."""
+
     def read(self, most: int) -> bytes:
         """Some bytes, at most *most*; blocks. Empty at the end."""
 

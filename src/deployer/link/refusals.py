@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,22 @@ from deployer.errors import LinkError, PreflightError
 from deployer.link import known_hosts
 
 UNTOUCHED = "nothing was changed"
+SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.EROFS)
+"""What this machine has run out of, whatever is asked of it."""
 
 
 class Dropped(LinkError):
     """The server took the connection and let it fall before anybody logged in: too many at once (MaxStartups). Worth a retry."""
+
+
+def scarce(title: str, error: OSError) -> PreflightError:
+    """*error* is this machine's own."""
+    hint = "this machine ran out of open files or processes: raise `ulimit -n` or `ulimit -u`"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        hint = "make room for temporary files on this machine, or name another place by TMPDIR"
+    elif error.errno == errno.ENOMEM:
+        hint = "this machine ran out of memory"
+    return PreflightError(title, cause=str(error), state=UNTOUCHED, hint=hint)
 
 
 def dropped(host: str, cause: str) -> Dropped:

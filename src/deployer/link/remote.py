@@ -14,7 +14,11 @@ from deployer.wire import frames
 from deployer.wire.frames import Frame
 
 READ = 1 << 18
+AHEAD_BYTES = frames.MAX_ANSWER
+"""What is taken in at most while nobody receives: beyond it the host waits."""
 CLOSE_WITHIN = 5.0
+LOGIN_LONGEST = 8
+"""Times the longest silence that a login which prints now and then may take."""
 OVERSLEPT = 2.0
 """Seconds by which a beat may be late until we take it that we were not running."""
 
@@ -32,9 +36,10 @@ class RemoteChannel:
         self._host = host
         self._every, self._longest = pulse
         self._sending = threading.Lock()
-        self._decoder = frames.Decoder()
+        self._decoder = frames.Decoder(frames.MAX_ANSWER)
         self._arrived: deque[Frame] = deque()
-        self._heard = time.monotonic()
+        self._begun = self._heard = time.monotonic()
+        self._patience = pipe.login_within
         self._due = self._heard + self._every
         self._beaten = self._heard
         self._silent: float | None = None
@@ -42,10 +47,14 @@ class RemoteChannel:
         self._reading.acquire()
         self._greeted = False
         self._ended = False
+        self._stopping = threading.Lock()
+        self._leaving: threading.Thread | None = None
+        self._broken: Exception | None = None
+        self._received = 0
         self.sent = self.received = 0
         HEART.add(self)
         try:
-            self._arrived.extend(bootstrap.greet(pipe, self._decoder, host, path, pulse, become))
+            self._arrived.extend(bootstrap.greet(pipe, self._decoder, host, path, pulse, become, self._greeting))
         except BaseException as error:
             self.close()
             if self._silent is not None and isinstance(error, LinkError):
@@ -57,6 +66,7 @@ class RemoteChannel:
                 ) from error
             raise
         self._heard = time.monotonic()
+        self._received = self._decoder.taken
         self._greeted = True
         self._reading.release()
 
@@ -79,25 +89,44 @@ class RemoteChannel:
                         self._read()
                     except (OSError, frames.BrokenFrame) as error:
                         raise self._lost(error) from error
-        return self._arrived.popleft()
+        frame = self._arrived.popleft()
+        if not self._arrived:
+            self._received = self._decoder.taken
+        return frame
 
     def waiting(self) -> bool:
         self._listen()
         return bool(self._arrived) or self._ended
 
-    def close(self) -> None:
+    def leave(self) -> None:
         HEART.remove(self)
+        self._stop()
+
+    def close(self) -> None:
+        self.leave()
         # A proxy or a jump host that hangs must not hold up who only wants to leave.
-        leaving = self._stop()
-        leaving.join(CLOSE_WITHIN)
+        self._stop().join(CLOSE_WITHIN)
 
     def _stop(self) -> threading.Thread:
-        thread = threading.Thread(target=self._pipe.stop, name="leaving", daemon=True)
-        thread.start()
-        return thread
+        with self._stopping:
+            if self._leaving is None:
+                thread = threading.Thread(target=self._pipe.stop, name="leaving", daemon=True)
+                thread.start()
+                self._leaving = thread
+            return self._leaving
+
+    def _greeting(self) -> None:
+        """Something came before the engine was up: a login script may print for a while, but not byte by byte for ever."""
+        now = time.monotonic()
+        if now - self._begun < LOGIN_LONGEST * self._longest + self._patience:
+            self._heard = now
+        if self._heard == now:
+            self._patience = 0.0
 
     def _read(self) -> None:
         """Take in what came, or wait for it. Raises OSError, at the end too, and BrokenFrame."""
+        if self._broken is not None:
+            raise self._broken
         data = self._pipe.read(READ)
         if not data:
             raise ConnectionAbortedError("the link closed")
@@ -115,8 +144,9 @@ class RemoteChannel:
         self._listen()
         if self._ended:
             return float("inf")
-        if now - self._heard > self._longest and not self._pipe.ready():
+        if now - self._heard > self._longest + self._patience and not self._pipe.ready():
             self._silent = now - self._heard
+            self._ended = True
             self._stop()
             return float("inf")
         if now >= self._due:
@@ -124,14 +154,23 @@ class RemoteChannel:
             self._send_beat()
         return self._due
 
+    def fail(self, error: Exception) -> None:
+        """See heart.py."""
+        self._end(frames.BrokenFrame(f"what it sent could not be read: {type(error).__name__}: {error}"))
+        self._stop()
+
+    def _end(self, error: OSError | frames.BrokenFrame) -> None:
+        self._ended, self._broken = True, error
+
     def _listen(self) -> None:
         """Take in what came while nobody reads: who builds for a minute has not heard the other side's beats."""
         if not self._ended and self._reading.acquire(blocking=False):
             try:
-                while self._pipe.ready():
+                # Once: a host that sends without end must not keep the heart from the others.
+                if self._decoder.taken - self._received <= AHEAD_BYTES and self._pipe.ready():
                     self._read()
-            except (OSError, frames.BrokenFrame):
-                self._ended = True  # whoever reads next finds out
+            except (OSError, frames.BrokenFrame) as error:
+                self._end(error)  # whoever reads next finds out
             finally:
                 self._reading.release()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from deployer.errors import DeployerError, LinkError
+from deployer.errors import DeployerError, LinkError, PreflightError
 from deployer.link.channel import Channel
 from deployer.model import PROTOCOL
 from deployer.wire import frames
@@ -24,6 +24,10 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self._channel.close()
+
+    def leave(self) -> None:
+        """Begin to end it, and wait for nothing; the end of the `with` waits. Twice is fine."""
+        self._channel.leave()
 
     def hello(self, path: str) -> dict[str, Any]:
         """Tell the engine where the app lives. Raises LinkError when the two do not speak the same protocol."""
@@ -124,5 +128,13 @@ class Session:
 
     def _unwrap(self, frame: dict[str, Any]) -> Any:
         if "error" in frame:
-            raise DeployerError.from_json(frame["error"])
+            raise _told(frame["error"])
         return frame["ok"]
+
+
+def _told(error: dict[str, Any]) -> DeployerError:
+    """What the engine told. The link that brought it is whole: nobody shall try again for that."""
+    told = DeployerError.from_json(error)
+    if isinstance(told, LinkError):
+        return PreflightError(told.title, cause=told.cause, state=told.state, hint=told.hint)
+    return told

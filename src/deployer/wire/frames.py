@@ -15,10 +15,14 @@ from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Tuple, Union
 HEADER = struct.Struct(">cI")
 MAX_FRAME = 64 * 1024 * 1024
 """No honest frame is larger: a 5,000-file manifest has about 1 MB. Files travel as `wire/content.py` says."""
+MAX_ANSWER = 16 * 1024 * 1024
+"""No honest answer of an engine is larger, when it is not squeezed any more: its JSON makes twenty times that of objects."""
 SLICE = 256 * 1024
 BEAT = HEADER.pack(b"H", 0)
 WORTH_SQUEEZING = 1024
 """JSON shorter than this goes as it is."""
+
+_BOMB = "a frame that expands beyond all bounds"
 
 Message = Dict[str, Any]
 Frame = Union[Message, bytes]
@@ -40,25 +44,38 @@ def pack(message: Frame, squeeze: bool = False) -> bytes:
 
 
 class Decoder:
-    """Turns bytes as they arrive into whole frames."""
+    """
+    Turns bytes as they arrive into whole frames.
 
-    def __init__(self) -> None:
+    *most*: bytes of JSON, when it is not squeezed any more, that one `feed` may complete. `taken` are the bytes of all frames
+    so far, counted like this.
+    """
+
+    def __init__(self, most: int = MAX_FRAME) -> None:
         self._buffer = bytearray()
+        self._most = most
+        self.taken = 0
 
     def feed(self, data: bytes) -> List[Frame]:
         """The frames that *data* completes. Raises BrokenFrame."""
         self._buffer += data
+        left = self._most
         frames: List[Frame] = []
         start = 0
         view = memoryview(self._buffer)
         try:
             while len(view) - start >= HEADER.size:
                 kind, length = _header(bytes(view[start : start + HEADER.size]))
+                if kind in (b"J", b"Z") and length > left:
+                    raise BrokenFrame(_BOMB)
                 end = start + HEADER.size + length
                 if len(view) < end:
                     break
                 if kind != b"H":
-                    frames.append(_body(kind, bytes(view[start + HEADER.size : end])))
+                    body = _plain(kind, bytes(view[start + HEADER.size : end]), left)
+                    left -= len(body) if kind != b"B" else 0
+                    self.taken += len(body)
+                    frames.append(_parsed(kind, body))
                 start = end
         finally:
             view.release()
@@ -79,7 +96,7 @@ def read(stream: BinaryIO) -> Optional[Frame]:
         if len(body) < length:
             raise BrokenFrame("the stream ended inside a frame")
         if kind != b"H":
-            return _body(kind, body)
+            return _parsed(kind, _plain(kind, body, MAX_FRAME))
 
 
 def slices(stream: BinaryIO) -> Iterator[bytes]:
@@ -98,21 +115,28 @@ def _header(head: bytes) -> Tuple[bytes, int]:
     return kind, length
 
 
-def _body(kind: bytes, body: bytes) -> Frame:
+def _parsed(kind: bytes, body: bytes) -> Frame:
     if kind == b"B":
         return body
     try:
-        message = json.loads(_expanded(body) if kind == b"Z" else body)
-    except (ValueError, zlib.error) as error:
+        message = json.loads(body)
+    except (ValueError, RecursionError) as error:
         raise BrokenFrame(f"a frame that is not JSON: {error}") from error
     if not isinstance(message, dict):
         raise BrokenFrame("a frame that is not a JSON object")
     return message
 
 
-def _expanded(body: bytes) -> bytes:
+def _plain(kind: bytes, body: bytes, most: int) -> bytes:
+    """*body* as it was before it was squeezed."""
+    if kind != b"Z":
+        return body
     expander = zlib.decompressobj()
-    whole = expander.decompress(body, MAX_FRAME)
-    if expander.unconsumed_tail:
-        raise BrokenFrame("a frame that expands beyond all bounds")
+    try:
+        # One byte more: zlib takes 0 for no bound at all.
+        whole = expander.decompress(body, most + 1)
+    except zlib.error as error:
+        raise BrokenFrame(f"a frame that is not JSON: {error}") from error
+    if len(whole) > most:
+        raise BrokenFrame(_BOMB)
     return whole

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployer.link import refusals
 from deployer.link.ssh.lib import paramiko
 from deployer.link.ssh_options import Options
 
@@ -20,7 +21,10 @@ class Agent(paramiko.agent.AgentSSH):
 
     def __init__(self, path: str) -> None:
         super().__init__()
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            raise refusals.scarce("the ssh agent could not be asked", error) from error
         sock.settimeout(60.0)  # a person may have to confirm
         try:
             sock.connect(path)

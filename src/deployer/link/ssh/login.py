@@ -26,7 +26,11 @@ def log_in(sock: Any, options: Options, host: str, timeout: float, accept_new: b
 
     Raises PreflightError or LinkError; `refusals.Dropped` where another attempt makes sense.
     """
-    transport = paramiko.Transport(sock)
+    try:
+        transport = paramiko.Transport(sock)
+    except BaseException:
+        sock.close()
+        raise
     transport.banner_timeout = transport.handshake_timeout = timeout
     transport.auth_timeout = AUTH_WITHIN
     transport.daemon = True
@@ -46,8 +50,6 @@ def log_in(sock: Any, options: Options, host: str, timeout: float, accept_new: b
 def _shake_hands(transport: paramiko.Transport, host: str, options: Options, timeout: float) -> None:
     try:
         transport.start_client(timeout=timeout)
-        if not transport.initial_kex_done:
-            raise refusals.timed_out(host, options.where, timeout)
     except paramiko.ssh_exception.IncompatiblePeer as error:
         raise refusals.disagreed(host, str(error)) from error
     except paramiko.SSHException as error:
@@ -59,6 +61,10 @@ def _shake_hands(transport: paramiko.Transport, host: str, options: Options, tim
         raise _unspoken(error, text, host, options, timeout) from error
     except (EOFError, OSError) as error:
         raise refusals.dropped(host, f"{options.where}: {error or 'it closed the connection'}") from error
+    except Exception as error:  # paramiko hands on whatever its thread met in what the server sent
+        raise refusals.no_server(host, f"{options.where}: {type(error).__name__}: {error}") from error
+    if not transport.initial_kex_done:
+        raise refusals.timed_out(host, options.where, timeout)
 
 
 def _unspoken(error: Exception, text: str, host: str, options: Options, timeout: float) -> Exception:
@@ -91,6 +97,8 @@ def _check(
 
 
 def _remember(options: Options, host: str, line: str) -> None:
+    if not options.known_hosts:
+        raise options.wrong("userknownhostsfile", "there is no file that a new host key could be written to")
     file = options.known_hosts[0]
     try:
         known_hosts.add(file, line)
@@ -124,6 +132,8 @@ def _authenticate(transport: paramiko.Transport, options: Options, host: str) ->
                     raise _closed(host, options, tried) from None
             except (paramiko.SSHException, EOFError, OSError):
                 raise _closed(host, options, tried) from None
+            except Exception as error:  # as in the handshake
+                raise refusals.no_server(host, f"{options.where}: {type(error).__name__}: {error}") from error
         raise _refused(host, options, tried, candidates.troubles, wants)
     finally:
         if agent is not None:

@@ -35,16 +35,38 @@ class ParamikoPipe:
     def open(address: Address, ssh: Ssh, become: str | None) -> ParamikoPipe:
         """Log in to *address* and start the command. Raises PreflightError or LinkError."""
         trip = Trip(ssh.config, ssh.connect_timeout, ssh.DEFAULT_TIMEOUT, ssh.host_keys == "accept-new")
-        login = connect(address, trip)
+        try:
+            login = connect(address, trip)
+        except OSError as error:  # of our own machine: a host's are told as what they mean
+            raise refusals.scarce(f"{address.written} could not be connected to from here", error) from error
+        # paramiko waits for the answer to `exec` without an end: a server that gives none is hung up on.
+        late = threading.Event()
+
+        def hang_up() -> None:
+            late.set()
+            login.transport.close()
+
+        hurry = threading.Timer(ssh.silent_after, hang_up)
+        hurry.daemon = True
+        hurry.start()
         try:
             channel = login.transport.open_session(timeout=ssh.silent_after)
             channel.exec_command(bootstrap.command(become))
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except BaseException as error:
             login.close()
+            if not isinstance(error, (paramiko.SSHException, EOFError, OSError)):
+                raise
+            silent = f"it gave no answer within {ssh.silent_after:g} s" if late.is_set() else None
             raise LinkError(
-                f"{address.written} let us log in, and run nothing", cause=str(error) or None, state=refusals.UNTOUCHED
-            ) from error
+                f"{address.written} let us log in, and run nothing", state=refusals.UNTOUCHED,
+                cause=silent or str(error) or "it hung up",
+                hint="may this user run commands there? [target.….ssh] silent_after gives it longer",
+            ) from error  # fmt: skip
+        finally:
+            hurry.cancel()
         return ParamikoPipe(login, channel)
+
+    login_within = 0.0
 
     def read(self, most: int) -> bytes:
         try:

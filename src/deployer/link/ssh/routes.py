@@ -112,7 +112,13 @@ def _addresses(options: Options, told: str) -> list[Any]:
 def _socket(options: Options, told: str, timeout: float, addresses: list[Any]) -> socket.socket:
     failed: OSError | None = None
     for family, kind, protocol, _, where in addresses:
-        sock = socket.socket(family, kind, protocol)
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:  # a family that this machine does not have, or no descriptor left
+            if error.errno in refusals.SCARCE:
+                raise refusals.scarce(f"{told} could not be connected to from here", error) from error
+            failed = error
+            continue
         try:
             sock.settimeout(timeout)
             # Without it every answer waits for the other side's delayed ACK: 48 ms instead of 5.
@@ -220,7 +226,10 @@ class Gateways:
         if shared.error is not None:  # fifty hosts behind a dead one must not wait for it one after the other
             raise copy(shared.error)
         try:
-            if shared.login is None or not shared.login.transport.is_active():
+            if shared.login is not None and not shared.login.transport.is_active():
+                dead, shared.login = shared.login, None
+                dead.close()
+            if shared.login is None:
                 shared.login = _log_in(options, trip, options.address.written, hops, trail)
             return shared.login
         except refusals.Dropped:
