@@ -20,7 +20,7 @@ from cut import dark
 from fleet import Fleet, make_fleet
 from sshd import Host
 
-LINK = 'heartbeat = "300ms"\nsilent_after = "2s"\nreconnect_within = "40s"\nconnect_timeout = "2s"'
+LINK = 'heartbeat = "300ms"\nsilent_after = "4s"\nreconnect_within = "60s"\nconnect_timeout = "4s"'
 Cut = Callable[[Host, ExitStack], None]
 
 
@@ -185,7 +185,7 @@ def test_silent_client_frees_the_lock(fleet: Fleet) -> None:
 def test_link_that_never_comes_back_is_told_truthfully(fleet: Fleet) -> None:
     host = fleet.hosts[0]
     before = host.current()
-    fleet.ssh = fleet.ssh.replace('"40s"', '"2s"')
+    fleet.ssh = fleet.ssh.replace('"60s"', '"2s"')
     task = host.task(10)
     prepare(fleet, "drain")
     client = fleet.start("push", "--json")

@@ -29,6 +29,9 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def leave(self) -> None:
+        pass
+
     def call_telling(self, tell: Any, op: str, **params: Any) -> Any:
         self.opens += 1
         if self.opens > 1 and self.counts:

@@ -114,11 +114,15 @@ class Fleet:
         self.order.given_up.set()
         until = time.monotonic() + COMMIT_WITHIN
         with ExitStack() as moments:
-            for deploy in (*self.deploys.values(), *self._joined):
-                # A commit is not cut in two: whoever is at it is waited for.
+            # A commit is not cut in two: whoever is at it is waited for.
+            for deploy in self._all:
                 if deploy.committing.acquire(timeout=max(0.0, until - time.monotonic())):
                     moments.callback(deploy.committing.release)
-                deploy.close()
+            self.close()
+
+    @property
+    def _all(self) -> list[HostDeploy]:
+        return [*self.deploys.values(), *self._joined]
 
     def join(self, deploy: HostDeploy) -> HostDeploy:
         """*deploy*, which from here on is let go of with the others."""
@@ -126,7 +130,10 @@ class Fleet:
         return deploy
 
     def close(self) -> None:
-        for deploy in self.deploys.values():
+        """Let go of every link; those that hang are waited for together."""
+        for deploy in self._all:
+            deploy.leave()
+        for deploy in self._all:
             deploy.close()
 
 

@@ -106,6 +106,12 @@ class HostDeploy(Part):
         if session is not None:
             session.__exit__()
 
+    def leave(self) -> None:
+        """Begin to let go, without waiting for it: for whoever closes many."""
+        session = self._session
+        if session is not None:
+            session.leave()
+
     def ask(self, op: str, **params: Any) -> Any:
         """The engine's answer to *op* about this app."""
         self.connect()
