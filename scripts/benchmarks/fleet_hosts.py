@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.processes import end, wait_until
+from benchmarks.processes import wait_until
 
 PORT = 2222
 SERVER = """\
@@ -103,7 +103,9 @@ def serve(root: Path, count: int) -> Iterator[Hosts]:
         yield hosts
     finally:
         for server in servers:
-            end(server)
+            server.kill()  # `unshare` is deaf to anything less, and takes its host with it
+        for server in servers:
+            server.wait()
         hosts.clear()
         if hosts.group is not None:
             wait_until(lambda: not _populated(hosts.group), "all that ran on the hosts has gone")
@@ -182,7 +184,7 @@ def living(homes: Path) -> list[int]:
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
             told = _read(f"/proc/{name}/environ") + _read(f"/proc/{name}/cmdline")  # both are empty for a zombie
-            if mark in told and not _read(f"/proc/{name}/comm").startswith(b"sshd"):
+            if mark in told and not _read(f"/proc/{name}/comm").startswith((b"sshd", b"unshare")):
                 found.append(int(name))
     return found
 
