@@ -16,13 +16,14 @@ from pathlib import Path
 from benchmarks.figures import Figure, Table
 from benchmarks.fleet_hosts import Hosts, serve
 from benchmarks.fleet_tools import Ansible, Cost, Deployer, Fabric, Pyinfra, Scene, Tool, peers
-from benchmarks.processes import progress
+from benchmarks.processes import deployer, progress
 
 FILES, SIZE = 200, 10_000
 SIZES = (10, 50, 100, 200)
 PEERS_UP_TO = 50
 HEADLINE = 50
 CPU_GOAL = 60
+ALONE_GOAL = 1.5
 GOALS = {"ansible": 1 / 5, "pyinfra": 1 / 2, "fabric": 1 / 2}
 OURS, ONE = "deployer", "deployer, one file changed"
 
@@ -31,7 +32,31 @@ def run(scratch: Path, rounds: int) -> list[Table]:
     """Wall clock, CPU of the client and of the hosts, and how ours compares, for each number of hosts."""
     peers()
     with serve(scratch / "fleet", max(SIZES)) as hosts:
-        return [table for size in SIZES for table in measure(hosts, scratch, size, rounds)]
+        sized = [table for size in SIZES for table in measure(hosts, scratch, size, rounds)]
+        return [alone(hosts, scratch, rounds * 4), *sized]
+
+
+def alone(hosts: Hosts, scratch: Path, rounds: int) -> Table:
+    """One host, nothing changed, next to OpenSSH doing nothing there."""
+    content, work = Content(scratch / "dist1"), scratch / "alone"
+    work.mkdir()
+    scene = Scene(work, content.root, hosts, hosts.hosts[:1], "alone")
+    tool = Deployer(scene)
+    ways: dict[str, Callable[[], Cost]] = {
+        "ssh host true": lambda: scene.run(["ssh", "-F", hosts.config, scene.hosts[0].address, "true"]),
+        "deployer status": lambda: scene.run([*deployer(), "status", "fleet"]),
+        "deployer push, nothing changed": tool.deploy,
+    }
+    tool.deploy()
+    try:
+        progress(f"fleet, one host: {rounds} rounds")
+        costs = [{name: ways[name]() for name in random.sample(list(ways), len(ways))} for _ in range(rounds)]
+    finally:
+        hosts.clear()
+    figures = [Figure(name, [one[name].wall * 1000 for one in costs]) for name in ways]
+    ssh, *ours = ways
+    ratios = [Figure(f"{n} / ssh", [one[n].wall / one[ssh].wall for one in costs], "", ALONE_GOAL) for n in ours]
+    return Table(f"fleet · one host, {rounds} rounds: wall clock", [*figures, *ratios])
 
 
 def measure(hosts: Hosts, scratch: Path, size: int, rounds: int) -> list[Table]:
