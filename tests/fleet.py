@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import compileall
 import functools
+import getpass
 import json
 import shutil
 import tempfile
@@ -71,13 +72,18 @@ class Fleet(App):
         shared.mkdir(parents=True, exist_ok=True)
         lines = [f"SERVICE_PORT={host.service_port}", *(f"{name}={host.file(name)}" for name in FILES)]
         (shared / "app.env").write_text("\n".join(lines) + "\n")
+        if host.user == getpass.getuser():  # with become, what belongs to the login user is not trusted
+            self.seed(host)
+        give(host.home, host.user)
+
+    def seed(self, host: Host) -> None:
+        """Give *host* the engine, as a first push leaves it."""
         private = host.path / ".deployer"
         private.mkdir(mode=0o700, exist_ok=True)
         engine = private / "engine" / compiled_engine().name
         if not engine.exists():
             engine.parent.mkdir(mode=0o755, exist_ok=True)
             shutil.copytree(compiled_engine(), engine)
-        give(host.home, host.user)
 
     def status(self) -> dict[str, Any]:
         """The facts of `deployer status --json`, by host."""

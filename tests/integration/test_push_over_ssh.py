@@ -42,7 +42,11 @@ def fleet(request: pytest.FixtureRequest, bed: Bed, tmp_path: Path) -> Iterator[
     yield made
 
 
-@pytest.mark.parametrize("client", ["paramiko", "openssh"])
+@pytest.mark.parametrize(
+    ("fleet", "client"),
+    [*((kind, "paramiko") for kind in KINDS), ("root", "openssh"), ("sudo", "openssh")],
+    indirect=["fleet"],
+)
 def test_a_push_lets_the_task_in_flight_finish(fleet: Fleet, client: str, request: pytest.FixtureRequest) -> None:
     host = fleet.hosts[0]
     become = 'become = "sudo"' if "sudo" in request.node.name else ""
