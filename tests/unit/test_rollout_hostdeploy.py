@@ -9,9 +9,13 @@ import pytest
 
 from deployer.errors import LinkError, LockedError
 from deployer.rollout import hostdeploy
+from deployer.rollout.batches import Policy
 from deployer.rollout.events import Stream
+from deployer.rollout.fleet import Fleet
 from deployer.rollout.hostdeploy import HostDeploy
 from deployer.rollout.order import Order, PushOptions
+from deployer.rollout.told import interrupted
+from deployer.rollout.undo import take_back
 
 CONFIG: Any = SimpleNamespace(
     hosts=("h1",), settings=dict, target=lambda host: {"path": "/x"}, target_table={"ssh": {"reconnect_within": 5.0}}
@@ -101,3 +105,22 @@ def test_host_speaks_for_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(event["event"], event["host"], event["deploy"], event["exit_code"]) for event in heard] == [
         ("host.finished", "h1", "d1", 1)
     ]
+
+
+def test_take_back_that_a_person_stops_before_it_began_is_not_told_as_if_nothing_had_been_changed() -> None:
+    stream = Stream("d1", lambda event: None)
+    fleet = Fleet(Order(CONFIG, "push", PushOptions()), stream, ["h1", "h2"], Policy())
+    changed = fleet.deploys["h1"]
+    changed.committed = True
+    changed.passed({"event": "host.finished", "status": "done", "release": "r2", "exit_code": 0})
+
+    def interrupted_at_once(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    fleet.each = interrupted_at_once  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        take_back(fleet, [changed], "h2 failed")
+    told = interrupted(fleet.deploys.values(), "push")
+    assert changed.result.status == "done"
+    assert "nothing was changed" not in str(told.state)
+    assert "done: h1" in str(told.state)

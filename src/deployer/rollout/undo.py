@@ -26,8 +26,10 @@ def take_back(fleet: Fleet, changed: Sequence[HostDeploy], reason: str) -> None:
             fleet.each(several.values(), partial(_back, fleet, reason, new), at_once=len(several))
         finally:
             for host, deploy in several.items():
-                if deploy.finished is None and not deploy.committed:
-                    deploy.finished = ended[host]  # a person let go before it was begun: it stays as it was
+                if (
+                    deploy.finished is None and not deploy.committed
+                ):  # a person let go before it was begun: it stays as it was
+                    deploy.finished, deploy.committed = ended[host], True
 
 
 def _back(fleet: Fleet, reason: str, releases: dict[str, str | None], deploy: HostDeploy) -> None:
