@@ -184,7 +184,7 @@ def test_silent_client_frees_the_lock(fleet: Fleet) -> None:
     os.kill(client.pid, signal.SIGSTOP)
     try:
         fleet.configure(ssh=fleet.ssh)
-        fleet.push("--wait-lock", "20s")
+        assert fleet.push("--wait-lock", "20s").event("push.finished")["status"] == "done"
     finally:
         os.kill(client.pid, signal.SIGKILL)
         client.communicate()

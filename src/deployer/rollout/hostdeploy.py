@@ -12,7 +12,7 @@ from deployer.link.session import Session
 from deployer.rollout.commit import commit
 from deployer.rollout.content import Content
 from deployer.rollout.events import Stream
-from deployer.rollout.hosts import connect, look
+from deployer.rollout.hosts import connect, look, ssh
 from deployer.rollout.order import Order
 from deployer.rollout.part import Part
 from deployer.rollout.upload import upload
@@ -156,7 +156,7 @@ class HostDeploy(Part):
 
     @property
     def _silence(self) -> float:
-        return float((self.order.config.target_table["ssh"] or {}).get("silent_after", 15.0))
+        return ssh(self.order.config).silent_after
 
     def _committed(self, content: Content | None) -> dict[str, Any]:
         asked = self.order.asked(self.host)

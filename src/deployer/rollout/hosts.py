@@ -9,12 +9,15 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deployer.config.model import Config
 from deployer.errors import UsageError
 from deployer.link.channel import Channel
 from deployer.link.session import Session
+
+if TYPE_CHECKING:
+    from deployer.link.dial import Ssh
 
 LOCAL = "local"
 SHOWN = 12
@@ -62,10 +65,16 @@ def _channel(config: Config, host: str) -> Channel:
         from deployer.link import local  # who asks other hosts starts no process here
 
         return local.channel()
-    from deployer.link.dial import Ssh
     from deployer.rollout.ahead import Call, dialled
 
-    return dialled(Call(host, config.path, Ssh(**(config.target_table["ssh"] or {})), config.target_table["become"]))
+    return dialled(Call(host, config.path, ssh(config), config.target_table["become"]))
+
+
+def ssh(config: Config) -> Ssh:
+    """`[target.X.ssh]`, or its defaults."""
+    from deployer.link.dial import Ssh  # a target without hosts never needs it
+
+    return Ssh(**(config.target_table["ssh"] or {}))
 
 
 def look(config: Config, host: str = LOCAL) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from deployer.config.model import Config
 from deployer.rollout.batches import Policy
-from deployer.rollout.hosts import look, who
+from deployer.rollout.hosts import look, ssh, who
 
 
 @dataclass(frozen=True)
@@ -52,5 +52,4 @@ class Order:
     @property
     def reconnect_within(self) -> float:
         """Seconds that a link which broke may stay away. The engine of this machine is there, or it is not."""
-        ssh = self.config.target_table["ssh"] or {}
-        return float(ssh.get("reconnect_within", 600.0)) if self.config.hosts else 3.0
+        return ssh(self.config).reconnect_within if self.config.hosts else 3.0
