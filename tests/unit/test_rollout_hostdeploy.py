@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from deployer.errors import LinkError, LockedError
+from deployer.errors import DeployerError, LinkError, LockedError
 from deployer.rollout import hostdeploy
 from deployer.rollout.batches import Policy
+from deployer.rollout.each import on_each
 from deployer.rollout.events import Stream
 from deployer.rollout.fleet import Fleet
 from deployer.rollout.hostdeploy import HostDeploy
@@ -124,3 +125,26 @@ def test_take_back_that_a_person_stops_before_it_began_is_not_told_as_if_nothing
     assert changed.result.status == "done"
     assert "nothing was changed" not in str(told.state)
     assert "done: h1" in str(told.state)
+
+
+def test_what_nobody_foresaw_on_one_host_ends_that_host_only() -> None:
+    fleet = Fleet(
+        Order(CONFIG, "push", PushOptions()), Stream("d1", lambda event: None), ["h1", "h2"], Policy(max_failed=1)
+    )
+
+    def step(deploy: HostDeploy) -> None:
+        if deploy.host == "h1":
+            raise KeyError("ok")
+        deploy.ended("done", 0)
+
+    fleet.each(fleet.standing, step)
+    assert [(result.status, result.exit_code) for result in fleet.results] == [("failed", 1), ("done", 0)]
+    assert fleet.why_to_stop() is None
+    found = on_each(["h1", "h2"], lambda host: {"h2": "fine"}[host])
+    assert isinstance(found[0], DeployerError) and "KeyError" in str(found[0].cause)
+    assert found[1] == "fine"
+
+
+def test_bug_on_the_only_host_is_told_as_one() -> None:
+    with pytest.raises(KeyError):
+        on_each(["h1"], lambda host: {}[host])
