@@ -136,6 +136,8 @@ def spawn(request):
             os.setsid()
         if kind == "daemon" and os.fork():
             os._exit(0)
+        # One that is told to stop before it has its handler shall hear of it then, and not die.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         argv = [sys.executable, "-S", os.path.abspath(__file__), "--work", request]
         os.execv(argv[0], argv)
     if kind == "daemon":
@@ -152,6 +154,7 @@ def work(request):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     else:
         watch_signals(kind, [signal.SIGTERM])
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     if kind == "grandchild":
         pid = spawn(f"leaf:{seconds}:{manner}")
         os.waitpid(pid, 0)

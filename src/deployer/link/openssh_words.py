@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 import pwd
 import shutil
@@ -72,8 +73,9 @@ class Words:
 
     def _ours(self) -> list[str]:
         ssh, found = self._ssh, self._options.found if self._options else None
-        alive = max(1, round(ssh.silent_after / _ALIVE_COUNT))
-        # Ours would hold it up: ssh must go by itself when we were killed and the server is silent.
+        # Ours would hold it up: ssh must go by itself when we were killed and the server is silent. Well after our own pulse
+        # has noticed, which can say that it was silence; ssh could only close without a word.
+        alive = max(1, math.ceil(2 * ssh.silent_after / _ALIVE_COUNT))
         ours = [
             f"StrictHostKeyChecking={self._keys}",
             f"ServerAliveInterval={alive}",
