@@ -40,8 +40,10 @@ class Spec:
     """
     How to start one instance, with nothing secret in it.
 
-    `secrets_file` and `env_file` are read at the moment of the start. `socket` is "host:port" or None; `port` becomes PORT.
-    `drain` is how to stop what a crash leaves behind.
+    `secrets_file` and `env_file` are read at the moment of the start. `socket` is as host/sockets.py describes it; `port`
+    becomes PORT. `drain` is how to stop what a crash leaves behind. `overlap`: the release may run beside others of its app;
+    `beside`: this instance need not wait until they have gone. `private_health`: it gets a socket of its own for /health;
+    `gate`: it opens the others only when told there.
     """
 
     id: str
@@ -52,11 +54,15 @@ class Spec:
     env: Dict[str, str] = field(default_factory=dict)
     env_file: Optional[str] = None
     secrets_file: Optional[str] = None
-    socket: Optional[str] = None
+    socket: Any = None
     port: Optional[int] = None
     user: Optional[Tuple[int, int]] = None
     rehearsal: bool = False
     drain: Optional[Dict[str, Any]] = None
+    overlap: bool = False
+    beside: bool = False
+    private_health: bool = False
+    gate: bool = False
 
     @staticmethod
     def from_json(data: Dict[str, Any]) -> "Spec":

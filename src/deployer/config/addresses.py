@@ -29,8 +29,26 @@ def distinct_ports(value: list[int]) -> list[int]:
     return value
 
 
+def sockets(value: object) -> str | list[list[str]] | None:
+    """One listening address, or several by name, in the order in which the app gets them; as host/sockets.py takes them."""
+    if not isinstance(value, dict):
+        return None if value is None else socket(value)
+    hint = 'write {key} = { http = "127.0.0.1:3001", admin = "unix:admin.sock" }'
+    if not value:
+        raise Rejected("no socket in it", hint)
+    for name in value:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", name) or name == "health":
+            raise Rejected(f"{name!r} cannot be the name of a socket", hint + "; health is the one of health.private")
+    found = [[name, socket(address)] for name, address in value.items()]
+    if len({address for _, address in found}) < len(found):
+        raise Rejected("an address stands twice", "give each socket an address of its own")
+    return found
+
+
 def socket(value: object) -> str:
-    """A listening address, `host:port`: the host a name or an address, IPv6 in brackets."""
+    """A listening address: `host:port`, IPv6 in brackets; or `unix:path`, below shared/ if relative."""
+    if isinstance(value, str) and value.startswith("unix:"):
+        return _unix(value)
     hint = 'write {key} = "127.0.0.1:3001", or "[::1]:3001" for IPv6'
     host, number = _split(string(value, "an address such as host:port", hint), hint)
     if number is None:
@@ -38,6 +56,16 @@ def socket(value: object) -> str:
     if not host:
         raise Rejected("no host; an address is host:port", 'write {key} = "0.0.0.0:3001" to listen on all addresses')
     return str(value)
+
+
+def _unix(text: str) -> str:
+    path = text[len("unix:") :]
+    hint = 'write {key} = "unix:/run/my-app.sock", or "unix:app.sock" for shared/app.sock'
+    if not path or path.endswith("/") or ".." in path.split("/") or not path.isprintable():
+        raise Rejected("not the path of a Unix socket", hint)
+    if len(path.encode()) > 100:
+        raise Rejected("too long: the kernel takes some 100 bytes for the path of a Unix socket", hint)
+    return text
 
 
 def ssh_host(value: object) -> str:

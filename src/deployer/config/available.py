@@ -15,10 +15,8 @@ _NOT_YET: tuple[tuple[Callable[[Config], bool], str, str, str], ...] = (
         "supervisors other than builtin",
         'write supervisor = "builtin"',
     ),
-    (lambda c: c.strategy == "overlap", "strategy", "overlap", 'write strategy = "restart"'),
     (lambda c: not c.tables.run.command, "run.command", "a [job] without [run]", 'add command = ["..."] to [run]'),
     (lambda c: bool(c.settings()["services"]), "services", "services", "remove [services] from this file"),
-    (lambda c: bool(c.target_table["pool"]), "target.{t}.pool", "pools", "remove [target.{t}.pool]"),
     (
         lambda c: bool(c.target_table["verify"]),
         "target.{t}.verify",

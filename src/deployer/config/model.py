@@ -52,7 +52,9 @@ class Config:
         tables = self.tables
         run = tables.run.model_dump()
         run["command"] = run["command"] or []
-        run["rehearse"] = self.strategy == "overlap" if tables.run.rehearse is None else tables.run.rehearse
+        # An app that opens its sockets only when told is proven before anybody can reach it.
+        by_default = self.strategy == "overlap" and not tables.health.private
+        run["rehearse"] = by_default if tables.run.rehearse is None else tables.run.rehearse
         return {
             "app": self.app,
             "strategy": self.strategy,
@@ -75,6 +77,7 @@ class Config:
             "keep": self.keep,
             "supervisor": self.supervisor,
             "adopt": self.tables.adopt.model_dump(exclude_none=True) or None,
+            "pool": self.target_table["pool"],
         }
 
     def job(self) -> dict[str, Any] | None:

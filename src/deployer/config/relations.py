@@ -9,7 +9,7 @@ from deployer import durations
 from deployer.config import ladder
 from deployer.config.explain import Place, Problem, show, spell
 from deployer.config.ladder import Rung
-from deployer.config.schema import Adopt, Drain, Target
+from deployer.config.schema import Adopt, Drain, Run, Target
 from deployer.config.tables import ServiceTables, Tables, set_rungs
 
 Where = Callable[[Place], Place]
@@ -19,6 +19,7 @@ def problems(strategy: str, tables: Tables, where: Where) -> Iterator[Problem]:
     """What is wrong between the keys of *tables*; *where* gives the place at which a key was written."""
     yield from _something_runs(tables, where)
     yield from _overlap_has_room(strategy, tables)
+    yield from _each_generation_is_asked(strategy, tables, where)
     yield from _port_is_known(tables, where)
     yield from _rehearsal_has_room(tables, where)
     yield from _secrets_stay_secret(tables, where)
@@ -43,17 +44,38 @@ def _overlap_has_room(strategy: str, tables: Tables) -> Iterator[Problem]:
         yield Problem(("strategy",), "overlap needs run.socket or two run.ports", hint, '"overlap"')
 
 
+def _each_generation_is_asked(strategy: str, tables: Tables, where: Where) -> Iterator[Problem]:
+    url = tables.health.url
+    if (
+        strategy == "overlap"
+        and tables.run.ports
+        and not tables.run.socket
+        and url
+        and "{port}" not in url
+        and not tables.health.private
+    ):
+        why = "with overlap each generation has a port of its own, and this URL asks always the same one"
+        yield Problem(
+            where(("health", "url")), why, 'write {port} for the port: "http://127.0.0.1:{port}/health"', show(url)
+        )
+
+
 def _port_is_known(tables: Tables, where: Where) -> Iterator[Problem]:
     url = tables.health.url
-    if url and "{port}" in url and not tables.run.socket and not tables.run.ports:
+    if url and "{port}" in url and not _has_port(tables.run) and not tables.health.private:
         why = "{port} is that of run.socket or run.ports, and neither is set"
         hint = 'add ports = [3001] or socket = "127.0.0.1:3001" to [run], or write the port as a number'
         yield Problem(where(("health", "url")), why, hint, show(url))
 
 
+def _has_port(run: Run) -> bool:
+    addresses = [run.socket] if isinstance(run.socket, str) else [address for _, address in run.socket or []]
+    return bool(run.ports) or any(not address.startswith("unix:") for address in addresses)
+
+
 def _rehearsal_has_room(tables: Tables, where: Where) -> Iterator[Problem]:
     run = tables.run
-    if run.rehearse and tables.health.url and not run.socket and not run.ports:
+    if run.rehearse and tables.health.url and not run.socket and not run.ports and not tables.health.private:
         why = "a rehearsal needs a private address, and the port of this service is written in its own code"
         hint = 'add socket = "127.0.0.1:3001" or ports = [3001] to [run], or remove rehearse'
         yield Problem(where(("run", "rehearse")), why, hint, "true")
@@ -132,8 +154,12 @@ def _silence_is_longer_than_a_beat(name: str, written: dict[str, Any]) -> Iterat
         yield Problem(("target", name, "ssh", key), why, hint, f'"{durations.show(getattr(ssh, key))}"')
 
 
-def warnings(tables: Tables) -> Iterator[str]:
+def warnings(strategy: str, tables: Tables) -> Iterator[str]:
     """What is allowed, and yet not what its writer can have meant."""
+    if strategy == "overlap":
+        for place, asked in (("drain.quiet", tables.drain.quiet), ("drain.wait_idle", tables.drain.wait_idle)):
+            if asked:
+                yield f"{place} has no effect with overlap: the new release serves before the old one is asked to stop"
     if not tables.health.url:
         for place, value in (("health.busy", tables.health.busy), ("drain.wait_idle", tables.drain.wait_idle)):
             if value:

@@ -52,7 +52,7 @@ class Run(Table):
     env_file: Annotated[str, BeforeValidator(names.inside)] | None = None
     secrets: Annotated[list[Annotated[str, BeforeValidator(names.secret_name)]], AfterValidator(names.distinct)] = []
     linked: Annotated[list[Annotated[str, BeforeValidator(names.inside)]], AfterValidator(names.not_nested)] = []
-    socket: Annotated[str, BeforeValidator(addresses.socket)] | None = None
+    socket: Annotated[Any, BeforeValidator(addresses.sockets)] = None
     ports: Annotated[
         list[Annotated[int, BeforeValidator(addresses.port)]], AfterValidator(addresses.distinct_ports)
     ] = []
@@ -67,6 +67,7 @@ class Health(Table):
     ready_within: Duration = 60.0
     streak: Count = 2
     busy: Annotated[str, BeforeValidator(names.json_pointer)] | None = None
+    private: Flag = False
     alive_for: DurationOrZero = 2.0
 
 

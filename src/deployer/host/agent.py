@@ -24,13 +24,14 @@ from deployer.host import (
     observe,
     runner_process,
     spawn,
+    traffic,
     units,
     unix,
 )
 from deployer.host.claim import Claim
 from deployer.host.connection import Connection, Link
 from deployer.host.control import WORDS
-from deployer.host.deploy import Request, record, unfinished
+from deployer.host.deploy import Request, in_drain, record, unfinished
 from deployer.host.inflow import Inflow
 from deployer.host.paths import HostPaths, resolve
 from deployer.host.planner import Planner
@@ -192,6 +193,7 @@ class Agent:
         # A keeper or runner that died, or a reboot: whoever comes next brings the service back.
         with opened(self._paths.state) as state:
             interrupted = unfinished(state)
+            draining = [row["id"] for row in in_drain(state)]
             wanted = interrupted is not None or (state is not None and state.meta("desired") is not None)
         connection = builtin.connect(self._paths)
         if connection is None and wanted:
@@ -201,6 +203,9 @@ class Agent:
             connection.close()
         if interrupted and lock.free(self._paths.lock):
             builtin.resume(self._paths, interrupted["id"])
+        for name in draining:
+            if lock.free(self._paths.drain_lock(name)):
+                builtin.resume(self._paths, name)
 
     def _settle(self, within: float = 3.0) -> None:
         # The keeper starts what should run at once; give it the moment that takes, so that `status` tells the outcome.
@@ -273,6 +278,8 @@ class Agent:
             raise problems[0]
         if facts["adopt"] and target["adopt"].get("unit"):
             units.check(target["adopt"]["unit"], settings["drain"]["ceiling"])
+        if target.get("pool") and params["kind"] != "stop":
+            traffic.check(target, settings)
         if params["kind"] == "push":
             self._require_env_file(settings)
         self._refuse_self(facts)
@@ -351,13 +358,13 @@ class Agent:
         if self._receiving is not None and self._receiving.store.unsynced:
             self._receiving.store.sync()
         self._record(request)
-        server = unix.listen(self._paths.runner_socket)
+        server = unix.listen(self._paths.runner_socket(request.deploy))
         self._connection.before_fork()
         pid = os.fork()
         if pid == 0:
             if self._claim is not None:
                 self._claim.write(kind=request.kind)
-            runner_process.start(self._paths, request, manifest, server)
+            runner_process.start(self._paths, request, manifest, server, self._let_go)
         self._connection.after_fork()
         server.close()
         self._let_go()

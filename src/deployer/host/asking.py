@@ -11,7 +11,7 @@ from typing import Any, Dict, Optional
 from deployer.errors import DeployerError, FailedError
 from deployer.host import disk, lock, unix
 from deployer.host.control import ABORT, ANSWER_WITHIN, NOW, over
-from deployer.host.deploy import unfinished
+from deployer.host.deploy import in_drain, unfinished
 from deployer.host.paths import HostPaths
 from deployer.host.process import Handle, Processes
 from deployer.host.state import opened
@@ -90,7 +90,7 @@ def stopped_by(paths: HostPaths, deploy: str) -> str:
 
 def _unfinished(paths: HostPaths) -> Optional[str]:
     with opened(paths.state) as state:
-        row = unfinished(state)
+        row = unfinished(state) or next(iter(reversed(in_drain(state))), None)
     return str(row["id"]) if row else None
 
 
@@ -113,7 +113,7 @@ def _ask_runner(paths: HostPaths, asked: Request) -> Optional[Facts]:
     """The runner's answer; None when none answers."""
     request = {"op": "control", **asdict(asked)}
     try:
-        with unix.connect(paths.runner_socket, ANSWER_WITHIN + 2) as connection:
+        with unix.connect(paths.runner_socket(str(asked.deploy)), ANSWER_WITHIN + 2) as connection:
             connection.sendall(frames.pack(request))
             with connection.makefile("rb") as stream:
                 answer = frames.read(stream)

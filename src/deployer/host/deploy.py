@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
+from deployer.host import sockets
 from deployer.host.clock import Clock
 from deployer.host.control import Control
 from deployer.host.journal import Journal
@@ -19,6 +20,9 @@ from deployer.host.supervisors.base import Supervisor
 from deployer.manifest import Manifest
 from deployer.model import DrainOrder, Spec
 
+DRAIN = "drain"
+"""The step of an overlap in which the new release serves and the old one drains: the next deploy need not wait for it."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -27,8 +31,9 @@ class Request:
 
     `settings` are those of the release that shall run, `drain` the config's, `previous` the instance that serves now
     (`spec`, `settings`), `instance` the id that the new one will have, `steps` the plan. `spec` tells how to start what has
-    no release of ours: an adopted service. `opened` tells what came before the commit: `at` when it was asked for,
-    `locked_at` when the lock was had, `behind` whom it was waited for (seconds since 1970).
+    no release of ours: an adopted service. `gap` says why nobody can listen while the old one goes, where that is so. `opened`
+    tells what came before the commit: `at` when it was asked for, `locked_at` when the lock was had, `behind` whom it was
+    waited for (seconds since 1970).
     """
 
     deploy: str
@@ -47,6 +52,7 @@ class Request:
     adopt: Optional[Dict[str, Any]] = None
     spec: Optional[Dict[str, Any]] = None
     opened: Optional[Dict[str, Any]] = None
+    gap: Optional[str] = None
 
     @staticmethod
     def from_json(data: Dict[str, Any]) -> "Request":
@@ -55,6 +61,11 @@ class Request:
     @property
     def host(self) -> str:
         return str(self.target.get("host") or "local")
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether the new instance is started beside the old one."""
+        return any(step["step"] == "launch" for step in self.steps)
 
     @property
     def drain_order(self) -> DrainOrder:
@@ -79,6 +90,10 @@ class Deploy:
     lost: List[Dict[str, Any]] = field(default_factory=list)
     gap_from: Optional[float] = None
     gap_ms: Optional[int] = None
+    let_go: Callable[[], None] = lambda: None
+    """Let go of the deploy lock: what is left concerns nobody who pushes next."""
+    alone: bool = False
+    """Whether we have the lock of those who only wait for the drains."""
 
     @property
     def old_settings(self) -> Dict[str, Any]:
@@ -106,10 +121,13 @@ def spec_of(paths: HostPaths, release: str, settings: Dict[str, Any], instance: 
         env={**base_environment(os.environ), **run["env"]},
         env_file=str(paths.shared / run["env_file"]) if run["env_file"] else None,
         secrets_file=str(secrets) if run["secrets"] else None,
-        socket=run["socket"],
+        socket=sockets.below(run["socket"], paths.shared),
         port=int(run["ports"][0]) if run["ports"] else None,
         rehearsal=rehearsal,
         drain=DrainOrder.from_settings(settings["drain"]).to_json(),
+        overlap=settings.get("strategy") == "overlap",
+        private_health=bool(settings["health"].get("private")),
+        gate=bool(settings["health"].get("private")) and not rehearsal,
     )
 
 
@@ -131,7 +149,20 @@ def settings_of(state: State, release: str) -> Optional[Dict[str, Any]]:
 
 
 def unfinished(state: Optional[State]) -> Optional[Row]:
-    """The row of the deploy that has not ended, of the newest if there are more; None when there is none, or no record."""
+    """
+    The row of the deploy that has not ended and needs the lock, of the newest if there are more; None when there is none, or no
+    record.
+    """
     if state is None:
         return None
-    return state.row("SELECT * FROM deploys WHERE ended_at IS NULL ORDER BY started_at DESC LIMIT 1")
+    return state.row(
+        "SELECT * FROM deploys WHERE ended_at IS NULL AND (step IS NULL OR step!=?) ORDER BY started_at DESC LIMIT 1",
+        DRAIN,
+    )
+
+
+def in_drain(state: Optional[State]) -> List[Row]:
+    """The deploys whose new release serves, and which only wait for their drains, without the lock; the oldest first."""
+    if state is None:
+        return []
+    return state.rows("SELECT * FROM deploys WHERE ended_at IS NULL AND step=? ORDER BY started_at", DRAIN)

@@ -40,9 +40,8 @@ def gone_back(deploy: Deploy, reason: str, came_back: bool) -> Outcome:
     if came_back:
         back = (deploy.request.previous or {}).get("spec", {}).get("release")
         hint = "fix the release and push again; [check] or run.rehearse can find it before the old one is stopped"
-        error = FailedError(
-            title, cause=cause, state=f"the old release {back} serves again", hint=AGAIN if by_a_person else hint
-        )
+        state = f"the old release {back} serves{'; it was not asked to stop' if deploy.request.overlaps else ' again'}"
+        error = FailedError(title, cause=cause, state=state, hint=AGAIN if by_a_person else hint)
         return Outcome("reverted", EXIT_FAILED, error)
     if by_a_person and deploy.request.previous is None:
         return Outcome("failed", EXIT_FAILED, FailedError(title, state=NOTHING, hint=AGAIN))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
 from deployer.errors import Interrupted, PreflightError
-from deployer.host import journal, lock, logs, unix
+from deployer.host import journal, logs, unix
 from deployer.host.paths import HostPaths
 from deployer.host.state import State
 from deployer.host.supervisors import builtin
@@ -87,10 +87,8 @@ def _stuck(name: str, why: str) -> Interrupted:
 
 
 def _runner(paths: HostPaths, name: str) -> Optional[socket.socket]:
-    if lock.free(paths.lock) or lock.holder(paths.lock).get("deploy") != name:
-        return None
     try:
-        return unix.connect(paths.runner_socket, 5.0)
+        return unix.connect(paths.runner_socket(name), 5.0)
     except OSError:
         return None
 

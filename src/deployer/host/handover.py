@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from deployer.errors import PreflightError
@@ -19,8 +20,8 @@ STUCK_AFTER = 10.0
 
 
 def handed_over(deploy: Deploy) -> bool:
-    """Whether the supervisor has the promise: the one thing that must be gone on with and not undone."""
-    if not deploy.journal.has("replace", "begin"):
+    """Whether the supervisor has the promise: the one thing that must be gone on with, or taken back, and not forgotten."""
+    if not deploy.journal.has("replace", "begin") and not deploy.journal.has("launch", "begin"):
         return False
     if deploy.request.kind == "stop":
         return True
@@ -29,7 +30,7 @@ def handed_over(deploy: Deploy) -> bool:
 
 def hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, last_call: Optional[LastCall]) -> None:
     olds = _to_drain(deploy, new)
-    watch = _watch(deploy, olds)
+    watch = watch_of(deploy, olds)
     names = [str(old["id"]) for old in olds]
     drain_story.recall(deploy, names, watch)
     try:
@@ -38,7 +39,7 @@ def hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, last_call:
         if deploy.gap_from is None and olds and not _stopping_already(deploy, olds):
             deploy.gap_from = deploy.clock.now()
         deploy.supervisor.replace(deploy.request.deploy, deploy.request.who, new, order)
-        _follow(deploy, [old["id"] for old in olds], new, watch, last_call)
+        follow(deploy, [old["id"] for old in olds], new, watch, last_call)
     finally:
         watch.stop()
         drain_story.keep(deploy, names, watch)
@@ -47,7 +48,8 @@ def hand_over(deploy: Deploy, new: Optional[Spec], order: DrainOrder, last_call:
         deploy.gap_from = max(deploy.gap_from or watch.last_good_at, watch.last_good_at)
 
 
-def _follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, last_call: Optional[LastCall]) -> None:
+def follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, last_call: Optional[LastCall]) -> None:
+    """Until the drains of *olds* have ended and *new*, if any, has been started; their story is told meanwhile."""
     waiting = list(olds)
     keeper = Attentive(deploy, deploy.supervisor, last_call)
     well_at = deploy.clock.now()
@@ -70,7 +72,7 @@ def _follow(deploy: Deploy, olds: List[str], new: Optional[Spec], watch: Watch, 
             ):
                 deploy.journal.event("start.finished", pid=desired["pid"], release=new.release)
             return
-        draining = next((one for one in status["instances"] if one["drain"]), None)
+        draining = next((one for one in status["instances"] if one["drain"] and one["id"] in waiting), None)
         if deploy.clock.now() >= progress_at:
             progress_at = deploy.clock.now() + PROGRESS_EVERY
             if draining:
@@ -123,7 +125,16 @@ def _alive(deploy: Deploy, except_for: Optional[str]) -> List[Dict[str, Any]]:
     return [one for one in running + gone if one["id"] not in told and one["id"] != except_for]
 
 
-def _watch(deploy: Deploy, olds: List[Dict[str, Any]]) -> Watch:
+def watch_of(deploy: Deploy, olds: List[Dict[str, Any]]) -> Watch:
+    """Whom to ask how the work of *olds* goes: the old one where it alone answers, or where nobody else does."""
     settings = deploy.old_settings
-    url = observe.filled_url(settings) if olds and settings["health"]["url"] else None
-    return Watch(url, settings["health"]["timeout"], settings["health"]["busy"], deploy.clock)
+    table, private = settings["health"], _private(deploy, olds)
+    url = observe.filled_url(settings, olds[0].get("port")) if olds and (table["url"] or private) else None
+    if deploy.request.overlaps and private is None and not (olds and olds[0].get("port")):
+        url = None  # on a shared socket the new one answers
+    return Watch(url, table["timeout"], table["busy"], deploy.clock, private)
+
+
+def _private(deploy: Deploy, olds: List[Dict[str, Any]]) -> Optional[Path]:
+    paths = [deploy.paths.health_socket(str(old["id"])) for old in olds if deploy.old_settings["health"].get("private")]
+    return next((path for path in paths if path.exists()), None)

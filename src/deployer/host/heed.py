@@ -71,7 +71,7 @@ def aborted_by(deploy: Deploy) -> Optional[str]:
 
 def too_late(deploy: Deploy) -> bool:
     """Whether the new release has proven itself: from here on only a rollback brings the old one back."""
-    return deploy.journal.has("confirm", "begin")
+    return deploy.journal.has("confirm", "begin") or deploy.journal.has("retire", "begin")
 
 
 def _abort(deploy: Deploy, asked: Asked) -> None:
@@ -96,6 +96,7 @@ def _abort(deploy: Deploy, asked: Asked) -> None:
 
 
 def _move_drains(deploy: Deploy, asked: Asked, last_call: Optional[LastCall]) -> Dict[str, Any]:
+    # Older generations of earlier deploys too: who asks sees them drain, and names none.
     draining = [one for one in deploy.supervisor.status()["instances"] if one["drain"]]
     if not draining:
         raise _nothing_drains(deploy, asked)

@@ -66,6 +66,7 @@ class Instance:
             "adopted": self.adopted,
             "confirmed": self.confirmed,
             "command": " ".join(self.spec.argv),
+            "port": self.spec.port,
             "status": self.status_text,
             "log_offset": self.log_offset,
             "processes": [self.tree.describe(stat) for stat in members],

@@ -21,6 +21,7 @@ from deployer.errors import DeployerError
 from deployer.host import engine, logs, unix
 from deployer.host import lock as deploylock
 from deployer.host.clock import Clock
+from deployer.host.deploy import DRAIN
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes, become_subreaper
 from deployer.host.say import say
@@ -250,6 +251,16 @@ class Keeper:
             new = Spec.from_json(request["new"]) if request["new"] else None
             how = DrainOrder(**request["drain"])
             self._core.replace(request["deploy"], request["who"], new, how, bool(request.get("confirmed")))
+        elif op == "launch":
+            self._core.launch(request["deploy"], Spec.from_json(request["new"]))
+        elif op == "retire":
+            how = DrainOrder(**request["drain"])
+            self._core.retire(request["deploy"], request["who"], request["keep"], how)
+        elif op == "dismiss":
+            how = DrainOrder(**request["drain"])
+            self._core.dismiss(request["deploy"], request["who"], request["instance"], how)
+        elif op == "record":
+            return self._core.record_of(request["instance"])
         elif op == "adopt":
             self._core.adopt(Spec.from_json(request["spec"]), Identity.from_json(request["identity"]))
         elif op == "confirm":
@@ -283,19 +294,24 @@ class Keeper:
     # Runners that died -----------------------------------------------------------------------------------------------
 
     def _resume_runner(self) -> None:
-        row = self._state.row(
-            "SELECT id FROM deploys WHERE ended_at IS NULL AND step IS NOT NULL ORDER BY started_at DESC LIMIT 1"
+        rows = self._state.rows(
+            "SELECT id, step FROM deploys WHERE ended_at IS NULL AND step IS NOT NULL ORDER BY started_at"
         )
-        if row is None or any(connection.deploy == row["id"] for connection in self._connections.values()):
-            return
-        if not deploylock.free(self._paths.lock):
+        needing_the_lock = [row for row in rows if row["step"] != DRAIN][-1:]
+        for row in [*(row for row in rows if row["step"] == DRAIN), *needing_the_lock]:
+            held = self._paths.drain_lock(row["id"]) if row["step"] == DRAIN else self._paths.lock
+            if not any(connection.deploy == row["id"] for connection in self._connections.values()):
+                self._resume(str(row["id"]), held)
+
+    def _resume(self, deploy: str, held: Path) -> None:
+        if not deploylock.free(held):
             return  # a runner that is busy elsewhere, or somebody who looks after it
-        tries = self._resumed.get(row["id"], 0)
+        tries = self._resumed.get(deploy, 0)
         if tries >= RESUMES:
             return
-        self._resumed[row["id"]] = tries + 1
-        _say(f"deploy {row['id']} has lost its runner: starting another")
-        argv = engine.argv(engine.source(), "resume", str(self._paths.root), row["id"])
+        self._resumed[deploy] = tries + 1
+        _say(f"deploy {deploy} has lost its runner: starting another")
+        argv = engine.argv(engine.source(), "resume", str(self._paths.root), deploy)
         start_detached(argv, engine.environment("runner"), self._paths)
         self._resume_at = self._clock.now() + RESUME_AFTER * 2 ** (tries + 1)
 

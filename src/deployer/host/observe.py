@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from deployer.errors import DeployerError, PreflightError
-from deployer.host import adopt, drain_history, health, lock, ports, spawn, waiting
-from deployer.host.deploy import settings_of, unfinished
+from deployer.host import adopt, drain_history, health, lock, ports, sockets, spawn, waiting
+from deployer.host.deploy import DRAIN, in_drain, settings_of, unfinished
 from deployer.host.health import Answer
 from deployer.host.instance import Instance, alive_rows, from_row
 from deployer.host.journal import timestamp
@@ -20,6 +20,7 @@ from deployer.host.process import Processes, Stat
 from deployer.host.ready import url_port
 from deployer.host.state import State
 from deployer.host.supervisors import builtin
+from deployer.host.tree import Tree
 from deployer.wire.redaction import Redactor
 
 Facts = Dict[str, Any]
@@ -59,10 +60,13 @@ class Observer:
             "last_good": self._state.meta("last_good") if self._state else None,
             "instance": running and self._describe(running, "running"),
             "draining": [self._describe(one, "draining") for one in draining],
+            "starting": [self._describe(one, "starting") for one in self._starting(running)],
             "drains": self._drains(),
             "health": self._redacted(asked, _health_json(self._ask(settings, asked))),
             "keeper": {"pid": self._keeper_says["pid"]} if self._keeper_says else None,
-            "health_url": filled_url(settings, running) if settings["health"]["url"] else None,
+            "health_url": filled_url(settings, running.spec.port if running else None)
+            if settings["health"]["url"]
+            else None,
             "crashes": self._crashes(),
             "restart_in_s": self._keeper_says.get("restart_in_s"),
             "desired": self._state.meta("desired") if self._state else None,
@@ -73,6 +77,7 @@ class Observer:
             "env_file": self._has_env_file(),
             "python": sys.version.partition(" ")[0],
             "adopt": None,
+            "gap": self._gap_of(running.tree, running.spec.socket) if running is not None else None,
             "settings": settings if running else None,
             "problems": [],
         }
@@ -90,6 +95,7 @@ class Observer:
                 return [*found, error]
             facts["adopt"] = adopted.summary(self._processes)
             members |= self._tree_of(adopted)
+            facts["gap"] = self._gap_of(Tree(self._processes, adopted.identity, None))
         if facts["keeper"]:
             members.add(facts["keeper"]["pid"])
         return found + self._forgotten(members) + self._strangers(members)
@@ -111,11 +117,11 @@ class Observer:
         return self._state is not None and self._state.row("SELECT 1 FROM instances LIMIT 1") is not None
 
     def running(self) -> Optional[Instance]:
-        """The instance that serves now: alive, and not asked to stop."""
-        for one in reversed(self._instances):
-            if not self._is_draining(one) and self._members[one.id]:
-                return one
-        return None
+        """The instance that serves now: alive, not asked to stop, and wished for rather than on trial."""
+        assert self._state is not None or not self._instances
+        desired = self._state.meta("desired") if self._state is not None else None
+        serving = [one for one in reversed(self._instances) if not self._is_draining(one) and self._members[one.id]]
+        return next((one for one in serving if one.id == desired), serving[0] if serving else None)
 
     def close(self) -> None:
         for one in self._instances:
@@ -125,6 +131,12 @@ class Observer:
 
     def _draining(self) -> List[Instance]:
         return [one for one in self._instances if self._is_draining(one) and self._members[one.id]]
+
+    def _starting(self, running: Optional[Instance]) -> List[Instance]:
+        return [
+            one for one in self._instances
+            if one is not running and not self._is_draining(one) and self._members[one.id]
+        ]  # fmt: skip
 
     def _drains(self) -> Optional[Dict[str, Any]]:
         found = drain_history.past(self._state) if self._state is not None else None
@@ -146,7 +158,7 @@ class Observer:
             "confirmed": one.confirmed,
             "command": " ".join(one.spec.argv),
             "status": self._said_by(one),
-            "port": one.spec.port or (ports.address(one.spec.socket)[1] if one.spec.socket else None),
+            "port": one.spec.port or next(iter(sockets.tcp_ports(one.spec.socket)), None),
             # Also one that a revert has started again as it was found: there is no release of that name.
             "adopted": one.adopted or self._running_settings(one) is None,
             "processes": [one.tree.describe(stat) for stat in members],
@@ -162,9 +174,11 @@ class Observer:
 
     def _ask(self, settings: Dict[str, Any], asked: Optional[Instance]) -> Answer:
         table = settings["health"]
-        if not table["url"] or (asked is None and not self._target.get("adopt")):
+        private = self._paths.health_socket(asked.id) if asked is not None and asked.spec.private_health else None
+        if private is None and (not table["url"] or (asked is None and not self._target.get("adopt"))):
             return health.NO_URL
-        return health.ask(filled_url(settings, asked), table["timeout"], table["busy"])
+        url = filled_url(settings, asked.spec.port if asked is not None else None)
+        return health.ask(url, table["timeout"], table["busy"], private)
 
     def _redacted(self, asked: Optional[Instance], said: Dict[str, Any]) -> Any:
         # An app may put anything into the name of a task.
@@ -184,10 +198,15 @@ class Observer:
         if self._state is None:
             return None
         row = unfinished(self._state)
+        held = None if lock.free(self._paths.lock) else lock.holder(self._paths.lock)
+        if row is None and held is not None:
+            return {**held, "step": "prepare"}
+        row = row or next(iter(reversed(in_drain(self._state))), None)
         if row is None:
-            held = None if lock.free(self._paths.lock) else lock.holder(self._paths.lock)
-            return held and {**held, "step": "prepare"}
-        by = lock.holder(self._paths.lock) if not lock.free(self._paths.lock) else {}
+            return None
+        # Who only waits for a drain holds a lock of his own, which says nobody's name.
+        alone = row["step"] == DRAIN and not lock.free(self._paths.drain_lock(row["id"]))
+        by = {"pid": None} if alone else (held if row["step"] != DRAIN else None) or {}
         return {
             "deploy": row["id"], "kind": row["kind"], "who": row["who"], "since": row["started_at"],
             "step": row["step"], "pid": by.get("pid"), "release": row["release"], "running": bool(by),
@@ -238,11 +257,18 @@ class Observer:
         return {"count": row["crashes"], **(last or {})}
 
     def _known(self, facts: Facts) -> List[Dict[str, Any]]:
-        return [one for one in [facts["instance"], *facts["draining"]] if one]
+        return [one for one in [facts["instance"], *facts["draining"], *facts["starting"]] if one]
+
+    def _gap_of(self, tree: Tree, own: Any = None) -> Optional[str]:
+        """Why nobody would listen on one of the wanted sockets while the old process goes; None where somebody always will."""
+        wanted = sockets.named(sockets.below(self._settings["run"]["socket"], self._paths.shared)).values()
+        for address in [address for address in wanted if address not in sockets.named(own).values()]:
+            tree.refresh()
+            if sockets.listens(tree.handles(), address) and not sockets.takeable(tree.handles(), address):
+                return f"pid {tree.main.pid} listens on {address} by itself, and its socket cannot be taken over"
+        return None
 
     def _tree_of(self, adopted: adopt.Found) -> set[int]:
-        from deployer.host.tree import Tree
-
         tree = Tree(self._processes, adopted.identity, None)
         try:
             return {stat.pid for stat in tree.refresh()}
@@ -265,9 +291,11 @@ def service_ports(settings: Dict[str, Any]) -> List[int]:
     """The ports of this machine that the service itself is meant to listen on."""
     from urllib.parse import urlsplit
 
-    found = list(settings["run"]["ports"][:1])
-    if settings["run"]["socket"]:
-        found.append(ports.address(settings["run"]["socket"])[1])
+    run = settings["run"]
+    found = [
+        *(run["ports"] if settings["strategy"] == "overlap" else run["ports"][:1]),
+        *sockets.tcp_ports(run["socket"]),
+    ]
     url = settings["health"]["url"]
     host = urlsplit(url.replace("{port}", "1")).hostname or "" if url else ""
     if url and "{port}" not in url and (host in ("localhost", "::1", "0.0.0.0") or host.startswith("127.")):
@@ -278,15 +306,13 @@ def service_ports(settings: Dict[str, Any]) -> List[int]:
 def port_of(settings: Dict[str, Any]) -> Optional[int]:
     """What `{port}` and PORT mean for a release with these settings; None where no port is known."""
     run = settings["run"]
-    if run["socket"]:
-        return ports.address(run["socket"])[1]
-    return int(run["ports"][0]) if run["ports"] else None
+    return next((int(port) for port in [*sockets.tcp_ports(run["socket"]), *run["ports"]]), None)
 
 
-def filled_url(settings: Dict[str, Any], running: Optional[Instance] = None) -> str:
-    """`health.url` with its port filled in."""
-    port = running.spec.port if running is not None and running.spec.port else port_of(settings)
-    return str(settings["health"]["url"]).replace("{port}", str(port))
+def filled_url(settings: Dict[str, Any], port: Optional[int] = None) -> str:
+    """`health.url` with *port* filled in, by default the one that the settings name."""
+    url = settings["health"]["url"] or "http://localhost/health"  # without one it is asked on its private socket
+    return str(url).replace("{port}", str(port or port_of(settings)))
 
 
 def _health_json(answer: Answer) -> Dict[str, Any]:

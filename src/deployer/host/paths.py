@@ -26,7 +26,6 @@ class HostPaths:
         self.waiting = self.run / "waiting"
         self.keeper_socket = self.run / "keeper.sock"
         self.keeper_lock = self.run / "keeper.lock"
-        self.runner_socket = self.run / "runner.sock"
         self.app_log = self.logs / "app.log"
         self.engine_log = self.private / "engine.log"
 
@@ -36,6 +35,18 @@ class HostPaths:
     def secrets_of(self, release: str) -> Path:
         """The values of a release's secrets: 0600, never in state.db or an event."""
         return self.secrets / f"{release}.json"
+
+    def runner_socket(self, deploy: str) -> Path:
+        """Where the runner of *deploy* listens: more than one may be at work, while older generations drain."""
+        return self.run / f"runner-{deploy}.sock"
+
+    def drain_lock(self, deploy: str) -> Path:
+        """Held by the runner of *deploy* once it has let go of the deploy lock and only waits for its drains."""
+        return self.run / f"drain-{deploy}.lock"
+
+    def health_socket(self, instance: str) -> Path:
+        """Where *instance* alone answers /health."""
+        return self.run / f"health-{instance}.sock"
 
     def output(self, deploy: str, step: str) -> Path:
         """What the command of *step* (install, check) printed during *deploy*."""

@@ -16,7 +16,7 @@ GATES = ("stage", "install", "check", "rehearse")
 
 @dataclass(frozen=True)
 class Want:
-    """What was asked for. `settings` are those of the release that shall run; `drain` those of the config, now."""
+    """What was asked for. `settings` are those of the release that shall run; `drain` those of the config, now; `pool` its kind."""
 
     kind: str
     settings: Dict[str, Any]
@@ -28,18 +28,24 @@ class Want:
     staged: bool = False
     same_secrets: bool = True
     hashes: Dict[str, str] = field(default_factory=dict)
+    pool: Optional[str] = None
+
+    @property
+    def overlaps(self) -> bool:
+        return bool(self.settings["strategy"] == "overlap")
 
 
 def plan(facts: Facts, want: Want) -> List[Step]:
     """The steps of this deploy in order; none when what is wanted already serves."""
     if want.kind in ("push", "rollback"):
-        return [] if unchanged(facts, want) else _gates(facts, want) + _swap(facts, want) + [_prune()]
+        return [] if unchanged(facts, want) else _gates(facts, want) + _pruned(_swap(facts, want))
     if want.kind == "restart":
         return _swap(facts, want)
     if want.kind == "start":
         return [] if facts["instance"] else _swap(facts, want)
     if want.kind == "stop":
-        return [_stop(facts, want)] if facts["instance"] or facts["desired"] or facts["draining"] else []
+        running = _leave(want) if facts["instance"] else []
+        return [*running, _stop(facts, want)] if facts["instance"] or facts["desired"] or facts["draining"] else []
     raise ValueError(f"no plan for {want.kind!r}")
 
 
@@ -83,14 +89,51 @@ def _swap(facts: Facts, want: Want) -> List[Step]:
     steps = []
     if facts["adopt"]:
         steps.append(Step("adopt", f"take over pid {facts['adopt']['pid']} ({facts['adopt']['command']})"))
-    if facts["instance"] or facts["adopt"]:
-        steps += _quiet(want)
-    if want.kind in ("push", "rollback"):
-        steps.append(Step("switch", f"current -> releases/{want.release}"))
+    # What runs and lets nobody share its socket has to go before anybody else can listen.
+    if want.overlaps and not facts.get("gap"):
+        return steps + _overlap(facts, want)
+    running = facts["instance"] or facts["adopt"]
+    if running:
+        steps += _leave(want) + _quiet(want)
+    steps += _switch(want)
     steps.append(Step("replace", _replace_text(facts, want)))
     steps.append(Step("ready", _ready_text(want.settings["health"])))
+    if want.pool:
+        steps.append(Step("join", f"{want.pool} sends traffic to it"))
     steps.append(Step("confirm", f"{want.release} is the release to come back to"))
     return steps
+
+
+def _overlap(facts: Facts, want: Want) -> List[Step]:
+    running = facts["instance"] or facts["adopt"]
+    beside = f" beside pid {running['pid']}" if running else ""
+    steps = [
+        Step("launch", f"start {_shown(want.settings['run']['command'])}{beside}"),
+        Step("ready", _ready_text(want.settings["health"])),
+    ]
+    if want.pool:
+        steps.append(
+            Step("pool", f"{want.pool} sends traffic to it" + (", and none to the old one" if running else ""))
+        )
+    steps += _switch(want)
+    steps.append(
+        Step("retire", f"{want.release} is the service" + (f"; {_signal_text(facts, want)}" if running else ""))
+    )
+    if running:
+        steps.append(
+            Step("drain", f"wait for it up to {show(want.drain['ceiling'])}{_expected(facts)}; the new one serves")
+        )
+    return steps
+
+
+def _switch(want: Want) -> List[Step]:
+    if want.kind not in ("push", "rollback"):
+        return []
+    return [Step("switch", f"current -> releases/{want.release}")]
+
+
+def _leave(want: Want) -> List[Step]:
+    return [Step("leave", f"{want.pool} sends no traffic here")] if want.pool else []
 
 
 def _quiet(want: Want) -> List[Step]:
@@ -120,10 +163,17 @@ def _drain_text(facts: Facts, want: Want) -> str:
     running = facts["instance"] or facts["adopt"]
     if not running:
         return "nothing runs"
+    return f"{_signal_text(facts, want)}, wait up to {show(want.drain['ceiling'])}{_expected(facts)}"
+
+
+def _signal_text(facts: Facts, want: Want) -> str:
     count = len(facts["health"]["tasks"])
     work = f", {count} task{'s' if count != 1 else ''} in progress" if count else ""
-    expected = f", {facts['drains']['text']}" if facts.get("drains") else ""
-    return f"{want.drain['signal']} to pid {running['pid']}{work}, wait up to {show(want.drain['ceiling'])}{expected}"
+    return f"{want.drain['signal']} to pid {(facts['instance'] or facts['adopt'])['pid']}{work}"
+
+
+def _expected(facts: Facts) -> str:
+    return f", {facts['drains']['text']}" if facts.get("drains") else ""
 
 
 def _ready_text(health: Dict[str, Any]) -> str:
@@ -132,8 +182,10 @@ def _ready_text(health: Dict[str, Any]) -> str:
     return f"alive for {show(health['alive_for'])}"
 
 
-def _prune() -> Step:
-    return Step("prune", "remove old releases that nobody needs")
+def _pruned(steps: List[Step]) -> List[Step]:
+    """*steps*, and the prune after the last one that needs the lock."""
+    prune = Step("prune", "remove old releases that nobody needs")
+    return [*steps[:-1], prune, steps[-1]] if steps[-1].name == "drain" else [*steps, prune]
 
 
 def _shown(command: Any) -> str:

@@ -46,6 +46,7 @@ class Planner:
             files=len(self._manifest.files) if self._manifest else 0,
             bytes_total=self._manifest.bytes_total if self._manifest else 0,
             staged=kind != "push", same_secrets=kind != "push" or self._same_secrets(), hashes=self._hashes(),
+            pool=(params["target"].get("pool") or {}).get("kind"),
         )  # fmt: skip
         steps = plan(facts, want)
         return Request(
@@ -54,7 +55,7 @@ class Planner:
             release_hash=digest, instance=None if kind == "stop" else new_instance_id(), previous=self._previous(),
             previous_release=facts["current"], steps=[{"step": step.name, "what": step.what} for step in steps],
             bytes_sent=self._received, adopt=facts["adopt"], spec=self._foreign_spec(release),
-            opened=params.get("opened"),
+            opened=params.get("opened"), gap=facts.get("gap"),
         )  # fmt: skip
 
     def _release(self, kind: str) -> Optional[str]:

@@ -1,12 +1,11 @@
-"""Who listens on a port, read from the kernel's tables; and how to take a listening socket out of a running process."""
+"""Who listens on a port, read from the kernel's tables."""
 
 from __future__ import annotations
 
 import os
-import socket
-from typing import Dict, Iterable, List, Optional, Set
+from typing import Dict, Iterable, List, Set
 
-from deployer.host.process import Handle, Processes
+from deployer.host.process import Processes
 
 _LISTEN = "0A"
 
@@ -49,19 +48,20 @@ def sockets_of(pid: int) -> Dict[int, int]:
     return found
 
 
-def take_socket(handle: Handle, port: int) -> Optional[socket.socket]:
-    """A duplicate of the socket that a process listens with on *port* (pidfd_getfd, Linux 5.6), or None."""
-    import ctypes
-
-    pidfd_getfd = 438
-    inodes = listening(port)
-    for inode, number in sockets_of(handle.identity.pid).items():
-        if inode in inodes:
-            fd = ctypes.CDLL(None, use_errno=True).syscall(pidfd_getfd, handle.fileno(), number, 0)
-            if fd >= 0:
-                os.set_inheritable(fd, False)
-                return socket.socket(fileno=fd)
-    return None
+def unix_listeners() -> Set[int]:
+    """The inodes of the Unix stream sockets on which somebody listens."""
+    accepting = 0x10000  # __SO_ACCEPTCON
+    found = set()
+    try:
+        with open("/proc/net/unix", encoding="utf-8", errors="replace") as table:
+            next(table)
+            for line in table:
+                parts = line.split()
+                if int(parts[3], 16) & accepting:
+                    found.add(int(parts[6]))
+    except (OSError, StopIteration, ValueError, IndexError):
+        pass
+    return found
 
 
 def _listeners() -> Dict[int, int]:
@@ -77,24 +77,3 @@ def _listeners() -> Dict[int, int]:
         except (OSError, StopIteration):
             continue
     return found
-
-
-def address(text: str) -> tuple[str, int]:
-    """("127.0.0.1", 3001) from "127.0.0.1:3001"; brackets around a v6 address are dropped."""
-    host, _, port = text.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def bind(text: str, backlog: int = 4096) -> socket.socket:
-    """A listening socket on *text* ("host:port"). Raises OSError."""
-    host, port = address(text)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(backlog)
-    except BaseException:
-        listener.close()
-        raise
-    return listener

@@ -6,15 +6,20 @@ An open port, a timer, or an answer of somebody else on the same port prove noth
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Set
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from deployer.host import health, ports
+from deployer.host.acceptor import accepted_by
 from deployer.host.clock import Clock
 from deployer.host.health import Answer
 from deployer.host.process import Processes
 from deployer.host.supervisors.base import Watched
 
+TRIES = 20
+"""Connections that one probe makes at most until the new process accepts one, on a socket that it shares."""
 FIRST_DELAY = 0.01
 """Seconds between the first probes of a start; they slow down to `health.interval`."""
 
@@ -36,17 +41,28 @@ class Proof:
 
 
 class Prover:
-    """Proves one started instance. *settings* is its release's `health` table; *port* the one it should listen on."""
+    """
+    Proves one started instance. *settings* is its release's `health` table; *port* the one it should listen on; *private* where
+    it alone answers, if anywhere.
+    """
 
     def __init__(
-        self, supervisor: Watched, settings: Dict[str, Any], port: Optional[int], clock: Clock, processes: Processes
+        self,
+        supervisor: Watched,
+        settings: Dict[str, Any],
+        port: Optional[int],
+        clock: Clock,
+        processes: Processes,
+        private: Optional[Path] = None,
     ) -> None:
         self._supervisor = supervisor
+        self._private = private
         self._settings = settings
         self._port = port
         self._clock = clock
         self._processes = processes
         self._probes = 0
+        self._beside = False
         self._last = "it did not answer yet"
 
     def prove(self, instance: str) -> Proof:
@@ -70,7 +86,7 @@ class Prover:
             delay = min(self._settings["interval"], delay * 1.4)
 
     def _needed(self) -> int:
-        return int(self._settings["streak"]) if self._settings["url"] else 1
+        return int(self._settings["streak"]) if self._settings["url"] or self._private else 1
 
     def _pause(self, instance: str, until: float, streak: int) -> None:
         # The keeper's word ends the pause early only when it matters: the instance has gone.
@@ -80,6 +96,7 @@ class Prover:
 
     def _record(self, instance: str) -> Dict[str, Any]:
         status = self._supervisor.status()
+        self._beside = any(one["id"] != instance for one in status["instances"])
         for running in status["instances"]:
             if running["id"] == instance:
                 return dict(running)
@@ -100,15 +117,40 @@ class Prover:
         pids = {process["pid"] for process in record["processes"]}
         if not pids:
             return False
-        if not self._settings["url"]:
+        if not self._settings["url"] and self._private is None:
             return self._alive_long_enough(pids, elapsed)
         self._probes += 1
-        url = self._settings["url"].replace("{port}", str(self._port))
-        answer = health.ask(url, self._settings["timeout"], self._settings["busy"])
-        if not answer.good:
-            self._last = f"GET {url} answered {_describe(answer)}"
-            return False
-        return self._is_its_own(answer, url, pids)
+        url = (self._settings["url"] or "http://localhost/health").replace("{port}", str(self._port))
+        if self._private is not None:
+            answer, own = health.ask(url, *self._how(), via=self._private), True
+        elif self._beside and is_here(url):
+            answer, own = self._ask_among_others(url, pids)
+        else:
+            answer, own = health.ask(url, *self._how()), False
+        if answer.good:
+            return own or self._is_its_own(answer, url, pids)
+        self._last = f"GET {url} answered {_describe(answer)}"
+        if answer is health.ELSEWHERE:
+            self._last = f"{url} was answered by another process that shares its socket, never by the new one"
+        return False
+
+    def _how(self) -> Tuple[float, Optional[str]]:
+        return self._settings["timeout"], self._settings["busy"]
+
+    def _ask_among_others(self, url: str, pids: Set[int]) -> Tuple[Answer, bool]:
+        """The answer, and whether one of *pids* gave it: on a shared socket the kernel chooses, so we may have to try again."""
+        seen: List[Optional[bool]] = [None]
+
+        def accepted(connection: socket.socket, within: float) -> bool:
+            seen[0] = accepted_by(connection, pids, within)
+            return seen[0] is not False
+
+        answer = health.ELSEWHERE
+        for _ in range(TRIES):
+            answer = health.ask(url, *self._how(), accepted=accepted)
+            if answer is not health.ELSEWHERE:
+                break
+        return answer, seen[0] is True
 
     def _alive_long_enough(self, pids: Set[int], elapsed: float) -> bool:
         if self._port is not None and not ports.holders(ports.listening(self._port), pids):

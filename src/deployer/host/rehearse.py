@@ -6,7 +6,7 @@ import os
 import select
 import socket
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Mapping, Optional
 
 from deployer.host import gates, logs, spawn
 from deployer.host.deploy import Deploy
@@ -21,7 +21,7 @@ END_WITHIN = 10.0
 class Rehearsal:
     """Started and ended by the runner itself; to the prover it looks like a supervisor with one instance."""
 
-    def __init__(self, deploy: Deploy, spec: Spec, listener: Optional[socket.socket], output: Path) -> None:
+    def __init__(self, deploy: Deploy, spec: Spec, listeners: Mapping[str, socket.socket], output: Path) -> None:
         self._deploy = deploy
         self._spec = spec
         self._pid = 0
@@ -31,7 +31,7 @@ class Rehearsal:
         env = spawn.environment(spec, spawn.base_environment(os.environ))
         log = logs.open_output(output)
         try:
-            sockets = [("http", listener.fileno())] if listener is not None else []
+            sockets = [(name, listener.fileno()) for name, listener in listeners.items()]
             self._pid = spawn.spawn(spec.argv, spec.cwd, env, log, sockets)
             stat = deploy.processes.stat(self._pid)
             identity = Identity(self._pid, stat.start if stat else 0, deploy.processes.boot)

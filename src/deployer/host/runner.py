@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, Mapping
 
 from deployer.errors import DeployerError, FailedError, GateError
-from deployer.host import endings, gates, log_tails, pruning, revert, steps, swap
-from deployer.host.deploy import Deploy
+from deployer.host import endings, gates, log_tails, overlap, pruning, revert, steps, swap, traffic
+from deployer.host.deploy import DRAIN, Deploy
 from deployer.host.endings import Outcome
 from deployer.host.handover import handed_over
 from deployer.host.heed import Aborted, aborted_by, heed, too_late
@@ -33,11 +33,17 @@ STEPS: Dict[str, StepFunction] = {
     "adopt": swap.adopt,
     "quiet": swap.ask_for_quiet,
     "wait_idle": swap.wait_idle,
+    "leave": traffic.leave,
+    "launch": overlap.launch,
+    "pool": traffic.switch_over,
     "switch": swap.switch,
     "replace": swap.replace,
-    "ready": swap.ready,
+    "ready": lambda deploy: (overlap.ready if deploy.request.overlaps else swap.ready)(deploy),
+    "join": traffic.join,
     "confirm": swap.confirm,
+    "retire": overlap.retire,
     "prune": pruning.prune,
+    DRAIN: overlap.drain,
 }
 
 
@@ -130,6 +136,8 @@ class Runner:
             if self._journal.has(step["step"], "done"):
                 continue
             heed(self._deploy)
+            if step["step"] == DRAIN:
+                overlap.sign_in(self._deploy)
             self._journal.begin(step["step"])
             try:
                 self._how[step["step"]](self._deploy)
@@ -154,7 +162,8 @@ class Runner:
     def _reverted(self, reason: str) -> Outcome:
         deploy = self._deploy
         done = self._journal.data("revert", "done")
-        came_back = bool(done["ok"]) if done else revert.revert(deploy, reason)
+        way_back = overlap.take_back if deploy.request.overlaps else revert.revert
+        came_back = bool(done["ok"]) if done else way_back(deploy, reason)
         return endings.gone_back(deploy, reason, came_back)
 
     def _failed(self, error: DeployerError) -> Outcome:
@@ -162,6 +171,8 @@ class Runner:
         if self._journal.has("confirm", "done"):  # it serves: nothing that fails after that is worth a second swap
             self._journal.event("warning", text=error.title)
             return endings.done(self._deploy)
+        if overlap.retired(deploy):
+            raise error  # it serves, and the old one drains: another runner tells how that ends
         if handed_over(deploy):
             # Past the point of no return: whatever broke, the service must end on a release that runs, a stop be a stop.
             # Proven already: to tear it down because a line could not be written would be the worse end. Another runner confirms.

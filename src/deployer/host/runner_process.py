@@ -14,16 +14,17 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from deployer.durations import LONGEST
 from deployer.errors import DeployerError, FailedError, LockedError
-from deployer.host import lock, log_tails, spawn, unix
+from deployer.host import log_tails, spawn, unix
 from deployer.host.clock import Clock
 from deployer.host.control import WORDS, Asked, Control
-from deployer.host.deploy import Deploy, Request
+from deployer.host.deploy import DRAIN, Deploy, Request
 from deployer.host.journal import Journal
 from deployer.host.keeper import open_log
+from deployer.host.lock import DeployLock
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
 from deployer.host.releases import Releases
@@ -39,13 +40,15 @@ FOLLOWERS_WITHIN = 3.0
 """Seconds that followers have to read the last events before the runner goes."""
 
 
-def start(paths: HostPaths, request: Request, manifest: Optional[Manifest], server: socket.socket) -> None:
-    """Be the runner of a deploy that was just committed, in a process forked for it. Never returns."""
+def start(
+    paths: HostPaths, request: Request, manifest: Optional[Manifest], server: socket.socket, let_go: Callable[[], None]
+) -> None:
+    """Be the runner of a deploy that was just committed, in a process forked for it. *let_go* frees its lock. Never returns."""
     code = 1
     try:
         _detach(paths)
         log_tails.sign_in(request.deploy, "begins")
-        _serve(_build(paths, request, manifest), server)
+        _serve(_build(paths, request, manifest, let_go), server)
         code = 0
     except BaseException:
         say_why()
@@ -58,16 +61,20 @@ def main(argv: List[str]) -> int:
     paths = HostPaths(Path(argv[0]))
     state = State(paths.state)
     row = _unfinished(state, argv[1])
-    if row is None or not _take_lock(paths, row):
+    held = _take_lock(paths, row) if row is not None else None
+    if held is None:
         return 0
     _quiet_signals()
     row = _unfinished(state, argv[1])  # again: its runner may have ended it before it let go of the lock
     if row is not None:
         log_tails.sign_in(row["id"], "resumes")
-        deploy = _build(paths, Request.from_json(json.loads(row["request"])), None)
+        alone = row["step"] == DRAIN  # then what we hold is not the deploy lock
+        let_go = (lambda: None) if alone else held.release
+        deploy = _build(paths, Request.from_json(json.loads(row["request"])), None, let_go)
+        deploy.alone = alone
         if not take_up(deploy):
             return 1
-        _serve(deploy, unix.listen(paths.runner_socket), resumed=True)
+        _serve(deploy, unix.listen(paths.runner_socket(row["id"])), resumed=True)
     return 0
 
 
@@ -75,16 +82,18 @@ def _unfinished(state: State, deploy: str) -> Optional[Dict[str, Any]]:
     return state.row("SELECT * FROM deploys WHERE id=? AND ended_at IS NULL", deploy)
 
 
-def _take_lock(paths: HostPaths, row: Dict[str, Any]) -> bool:
+def _take_lock(paths: HostPaths, row: Dict[str, Any]) -> Optional[DeployLock]:
+    """The lock that the runner of this deploy holds at the step where it is; None when somebody has it."""
     who = {"deploy": row["id"], "kind": row["kind"], "who": row["who"], "since": row["started_at"], "pid": os.getpid()}
+    held = DeployLock(paths.drain_lock(row["id"]) if row["step"] == DRAIN else paths.lock)
     try:
-        lock.DeployLock(paths.lock).acquire(who, 0)
+        held.acquire(who, 0)
     except LockedError:
-        return False
-    return True
+        return None
+    return held
 
 
-def _build(paths: HostPaths, request: Request, manifest: Optional[Manifest]) -> Deploy:
+def _build(paths: HostPaths, request: Request, manifest: Optional[Manifest], let_go: Callable[[], None]) -> Deploy:
     state = State(paths.state)
     state.reserve()
     journal = Journal(state, request.deploy, request.host, Redactor(_secrets(paths, request)))
@@ -93,7 +102,9 @@ def _build(paths: HostPaths, request: Request, manifest: Optional[Manifest]) -> 
     control = Control()
     supervisor = Builtin(paths, request.deploy, control.fileno())
     releases = Releases(paths.root)
-    return Deploy(request, paths, state, journal, supervisor, Clock(), Processes(), releases, control, manifest)
+    deploy = Deploy(request, paths, state, journal, supervisor, Clock(), Processes(), releases, control, manifest)
+    deploy.let_go = let_go
+    return deploy
 
 
 def _secrets(paths: HostPaths, request: Request) -> Dict[str, str]:
@@ -120,6 +131,8 @@ def _serve(deploy: Deploy, server: socket.socket, resumed: bool = False) -> None
         deadline = time.monotonic() + FOLLOWERS_WITHIN
         for follower in list(followers):
             follower.join(max(0.0, deadline - time.monotonic()))
+        for path in (deploy.paths.runner_socket(deploy.request.deploy), deploy.paths.drain_lock(deploy.request.deploy)):
+            path.unlink(missing_ok=True)
 
 
 def _accept(server: socket.socket, deploy: Deploy, followers: List[threading.Thread]) -> None:

@@ -46,6 +46,8 @@ def environment(spec: Spec, base: Mapping[str, str], notify: Optional[str] = Non
         env["PORT"] = str(spec.port)
     if spec.rehearsal:
         env["DEPLOYER_REHEARSAL"] = "1"
+    if spec.gate:
+        env["DEPLOYER_GATE"] = "1"
     if notify:
         env["NOTIFY_SOCKET"] = notify
     return env

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import ExitStack
 from dataclasses import replace as changed
-from typing import Any, Dict, List, Optional, Set
+from functools import partial
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Set
 
 from deployer.errors import GateError
-from deployer.host import disk, gates, logs, observe, spawn
+from deployer.host import disk, gates, logs, observe, sockets, spawn, unix
 from deployer.host.deploy import Deploy, spec_of
 from deployer.host.gates import Command
 from deployer.host.heed import Attention, Attentive
@@ -17,6 +20,7 @@ from deployer.host.ready import NotReady, Prover, url_port
 from deployer.host.rehearse import Rehearsal
 from deployer.host.store import Store
 from deployer.host.supervise import new_instance_id
+from deployer.model import Spec
 
 
 def stage(deploy: Deploy) -> None:
@@ -54,17 +58,28 @@ def check(deploy: Deploy) -> None:
 
 def rehearse(deploy: Deploy) -> None:
     """Boot the new release on a private port or socket, see it ready, end it again."""
-    request, started = deploy.request, deploy.clock.now()
+    request = deploy.request
     spec = spec_of(deploy.paths, str(request.release), request.settings, new_instance_id(), rehearsal=True)
     deploy.journal.note("rehearse", "instance", instance=spec.id)  # so that a resume can end what we leave behind
-    listener, port = _private(spec.socket)
     if spec.port is not None:
-        spec = changed(spec, port=port)
+        spec = changed(spec, port=_private_port())
     output = deploy.paths.output(request.deploy, "rehearse")
-    rehearsal = Rehearsal(deploy, spec, listener, output)
+    private = deploy.paths.health_socket(spec.id) if spec.private_health else None
+    with ExitStack() as opened:
+        listeners = {
+            name: opened.enter_context(_private(address)) for name, address in sockets.named(spec.socket).items()
+        }
+        if private is not None:
+            opened.callback(partial(private.unlink, missing_ok=True))
+            listeners["health"] = opened.enter_context(unix.listen(private))
+        _rehearse(deploy, Rehearsal(deploy, spec, listeners, output), spec, _port_of(spec, listeners), private)
+
+
+def _rehearse(deploy: Deploy, rehearsal: Rehearsal, spec: Spec, port: Optional[int], private: Optional[Path]) -> None:
+    started, output = deploy.clock.now(), deploy.paths.output(deploy.request.deploy, "rehearse")
+    watched, health = Attentive(deploy, rehearsal), _private_health(deploy.request.settings)
     try:
-        health, known = _private_health(request.settings), port if _on_port(request.settings) else None
-        proof = Prover(Attentive(deploy, rehearsal), health, known, deploy.clock, deploy.processes).prove(spec.id)
+        proof = Prover(watched, health, port, deploy.clock, deploy.processes, private).prove(spec.id)
     except NotReady as error:
         raise GateError(
             "the rehearsal failed: the new release did not become ready",
@@ -74,8 +89,6 @@ def rehearse(deploy: Deploy) -> None:
         ) from error
     finally:
         rehearsal.end()
-        if listener is not None:
-            listener.close()
     deploy.journal.event("rehearse.finished", probes=proof.probes, took_s=_took(deploy, started))
 
 
@@ -114,19 +127,26 @@ def _require_intact(step: str, damaged: List[str]) -> None:
         )
 
 
-def _private(address: Optional[str]) -> tuple[Optional[socket.socket], int]:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.bind(("127.0.0.1", 0))
-    port: int = listener.getsockname()[1]
-    if address is None:  # the app binds by itself: all we can give it is a number that was free a moment ago
-        listener.close()
-        return None, port
-    listener.listen(128)
-    return listener, port
+def _private(address: str) -> socket.socket:
+    """A listening socket of the kind of *address*, where nobody will look for it."""
+    if address.startswith(sockets.UNIX):
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind("")  # the kernel chooses an abstract name
+        listener.listen(128)
+        return listener
+    return sockets.bind("[::1]:0" if "[" in address else "127.0.0.1:0", 128)
 
 
-def _on_port(settings: Dict[str, Any]) -> bool:
-    return bool(settings["run"]["socket"] or settings["run"]["ports"])
+def _private_port() -> int:
+    # The app binds by itself: all we can give it is a number that was free a moment ago.
+    with sockets.bind("127.0.0.1:0", 1) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _port_of(spec: Spec, listeners: Mapping[str, socket.socket]) -> Optional[int]:
+    """Where the rehearsed instance answers; None where it has no port."""
+    names = (one.getsockname() for name, one in listeners.items() if name != "health" and one.family != socket.AF_UNIX)
+    return next((int(name[1]) for name in names), spec.port)
 
 
 def _private_health(settings: Dict[str, Any]) -> Dict[str, Any]:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import contextmanager
 from dataclasses import replace as changed
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Set
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 from uuid import uuid4
 
-from deployer.errors import DeployerError, PreflightError
-from deployer.host import drain, ports
+from deployer.errors import DeployerError, FailedError
+from deployer.host import drain, unix
 from deployer.host.clock import Clock
+from deployer.host.held import Held
 from deployer.host.instance import Instance, alive_rows, from_row
 from deployer.host.notify import NotifySocket, extension
 from deployer.host.paths import HostPaths
@@ -63,7 +65,7 @@ class Core:
         self.instances: Dict[str, Instance] = {}
         self.drains: Dict[str, drain.Drain] = {}
         self.notify: Dict[str, NotifySocket] = {}
-        self.held: Dict[str, socket.socket] = {}
+        self.held = Held(say)
         self._not_before: Dict[str, float] = {}
         self._background: Set[str] = set()
 
@@ -71,7 +73,7 @@ class Core:
 
     def recover(self, inherited: Optional[Mapping[str, socket.socket]] = None) -> None:
         """Take over what an earlier keeper left: running instances, drains under way, the held socket."""
-        self.held.update(inherited or {})
+        self.held.inherit(inherited or {})
         for row in self._state.rows("SELECT * FROM instances WHERE state='promised' AND pid IS NOT NULL"):
             self._settle_start(row)
         for row in alive_rows(self._state):
@@ -108,22 +110,12 @@ class Core:
         self.instances[instance.id] = instance
         if members and not instance.tree.main_alive():
             self._background.add(instance.id)
-        self._hold_again(instance)
+        self.held.take_back(instance)
         self._open_notify(instance.spec)
 
     def _is_my_child(self, identity: Identity) -> bool:
         stat = self._processes.stat(identity.pid)
         return stat is not None and stat.start == identity.start and stat.ppid == self._processes.own_pid()
-
-    def _hold_again(self, instance: Instance) -> None:
-        address = instance.spec.socket
-        if address and address not in self.held:
-            for handle in instance.tree.handles():
-                taken = ports.take_socket(handle, ports.address(address)[1])
-                if taken is not None:
-                    self.held[address] = taken
-                    self._say(f"took the listening socket {address} back from pid {handle.identity.pid}")
-                    return
 
     def _resume_lost(self) -> None:
         # A wish whose instance was never started, or died with the last boot or keeper, is acted on by `advance`.
@@ -146,21 +138,79 @@ class Core:
         """
         if new is not None and self._state.row("SELECT 1 FROM instances WHERE id=?", new.id):
             return
-        if new is not None and new.socket:
-            self._hold(new.socket, early=True)
+        if new is not None:
+            self.held.prepare(new, self.instances.values())
         self._not_before.clear()  # a restart that was waiting its turn is overtaken
         with self._state.transaction():
-            # What was promised and never started is no longer wanted: a restart that waited its turn, an aborted release.
-            self._state.execute(
-                "UPDATE instances SET state='ended', ended_at=? WHERE state='promised' AND pid IS NULL",
-                self._clock.wall(),
-            )
+            self._forget_promised()
             if new is not None:
                 self._promise(new, deploy, confirmed, crashes=0)
             self._state.set_meta("desired", new.id if new else None)
             for instance in self.instances.values():
                 drain.order(self._state, self._clock, instance, deploy, who, how)
-        for instance in self.instances.values():
+        self._drain(self.instances.values(), deploy, who, how)
+
+    def launch(self, deploy: str, new: Spec) -> None:
+        """
+        Promise that *new* will run beside what runs. It is not wished for yet: a crash ends it for good.
+
+        Raises PreflightError when its sockets cannot be had while the others run. Asking again changes nothing.
+        """
+        if self._state.row("SELECT 1 FROM instances WHERE id=?", new.id):
+            return
+        self.held.prepare(new, self.instances.values())
+        self.held.of(new)
+        self._promise(changed(new, beside=True), deploy, confirmed=False, crashes=0)
+
+    def retire(self, deploy: str, who: str, keep: str, how: DrainOrder) -> None:
+        """
+        *keep*, which was launched and has proven itself, is what shall run; everything else of this app drains.
+
+        On disk when this returns. Raises FailedError when *keep* has gone. Asking again changes nothing.
+        """
+        row = self._state.row("SELECT state, confirmed FROM instances WHERE id=?", keep)
+        if row is not None and row["confirmed"]:
+            return
+        if keep not in self.instances or keep in self.drains:
+            raise FailedError(f"instance {keep} does not run any more")
+        self._not_before.clear()
+        others = [one for one in self.instances.values() if one.id != keep]
+        with self._state.transaction():
+            self._forget_promised()
+            self._state.update("instances", keep, confirmed=1)
+            self._state.set_meta("desired", keep)
+            for instance in others:
+                drain.order(self._state, self._clock, instance, deploy, who, how)
+        self.instances[keep].confirmed = True
+        self._drain(others, deploy, who, how)
+
+    def dismiss(self, deploy: str, who: str, instance_id: str, how: DrainOrder) -> None:
+        """Take back what was launched: it drains, and was never what shall run. Asking again changes nothing."""
+        if instance_id == self._state.meta("desired"):
+            raise FailedError(f"instance {instance_id} is what shall run: it is not dismissed")
+        launched = [one for one in self.instances.values() if one.id == instance_id]
+        with self._state.transaction():
+            self._state.execute(
+                "UPDATE instances SET state='ended', ended_at=? WHERE id=? AND state='promised' AND pid IS NULL",
+                self._clock.wall(), instance_id,
+            )  # fmt: skip
+            for instance in launched:
+                drain.order(self._state, self._clock, instance, deploy, who, how)
+        self._drain(launched, deploy, who, how)
+
+    def record_of(self, instance_id: str) -> Optional[Dict[str, Any]]:
+        """What is on record of one instance, as `desired` in `status`; None for one that was never promised."""
+        return _row_summary(self._state.row("SELECT * FROM instances WHERE id=?", instance_id))
+
+    def _forget_promised(self) -> None:
+        # What was promised and never started is no longer wanted: a restart that waited its turn, an aborted release.
+        self._state.execute(
+            "UPDATE instances SET state='ended', ended_at=? WHERE state='promised' AND pid IS NULL", self._clock.wall()
+        )
+
+    def _drain(self, instances: Iterable[Instance], deploy: str, who: str, how: DrainOrder) -> None:
+        """Begin to carry out the drains of *instances*, which are on record."""
+        for instance in instances:
             if instance.id not in self.drains:
                 self.drains[instance.id] = drain.Drain(instance, self._state, self._clock)
             else:
@@ -211,11 +261,14 @@ class Core:
             if instance.id not in self.drains:
                 self._look_after(instance)
         self._start_desired()
+        self._start_beside()
+        self._release_sockets()
 
     def next_deadline(self) -> Optional[float]:
         """When `advance` is due even if nothing happens (monotonic seconds)."""
         due = [found.next_deadline() for found in self.drains.values()]
-        if not self.instances:
+        desired = self.desired() if self._not_before else None
+        if desired is not None and not self._in_the_way(_spec(desired)):
             due += self._not_before.values()
         return min(due) if due else None
 
@@ -282,16 +335,37 @@ class Core:
         del self.instances[instance.id]
         self._background.discard(instance.id)
         self._close_notify(instance.id)
+        if instance.spec.private_health:
+            self._paths.health_socket(instance.id).unlink(missing_ok=True)
+
+    def _release_sockets(self) -> None:
+        if self.held.items():
+            # What shall run keeps its sockets while it does not: whoever comes waits for the next start.
+            wanted = self._state.rows(
+                "SELECT spec FROM instances WHERE state='promised' OR id=(SELECT value FROM meta WHERE key='desired')"
+            )
+            self.held.keep([*map(_spec, wanted), *(one.spec for one in self.instances.values())])
 
     def _start_desired(self) -> None:
         desired = self.desired()
         if desired is None:
-            self._release_sockets(None)
-        elif desired["state"] == "ended" and desired["confirmed"]:
+            return
+        if desired["state"] == "ended" and desired["confirmed"]:
             self._schedule_restart(desired)
-        elif desired["state"] == "promised" and not self.instances and self._is_time(desired["id"]):
+        elif desired["state"] == "promised" and not self._in_the_way(_spec(desired)) and self._is_time(desired["id"]):
             self._not_before.pop(desired["id"], None)
             self._start(desired)
+
+    def _start_beside(self) -> None:
+        """Start what was launched: nobody has to go for it, and it is not wished for until it has proven itself."""
+        for row in self._state.rows("SELECT * FROM instances WHERE state='promised'"):
+            if row["id"] != self._state.meta("desired") and _spec(row).beside:
+                self._start(row)
+
+    def _in_the_way(self, spec: Spec) -> bool:
+        if not spec.beside:
+            return bool(self.instances)
+        return spec.port is not None and any(one.spec.port == spec.port for one in self.instances.values())
 
     def _is_time(self, instance_id: str) -> bool:
         return self._clock.now() >= self._not_before.get(instance_id, 0.0)
@@ -300,7 +374,10 @@ class Core:
         ran = (row["ended_at"] or 0) - (row["started_at"] or row["ended_at"] or 0)
         rebooted = row["boot"] not in (None, self._processes.boot)
         crashes = 0 if rebooted else 1 if ran >= STEADY_AFTER else int(row["crashes"] or 0) + 1
-        spec = changed(Spec.from_json(json.loads(row["spec"])), id=new_instance_id())
+        crashed = _spec(row)
+        spec = changed(
+            crashed, id=new_instance_id(), beside=crashed.overlap, gate=False
+        )  # nobody proves it: it opens by itself
         with self._state.transaction():
             self._promise(spec, row["deploy"], True, crashes)
             self._state.set_meta("desired", spec.id)
@@ -320,7 +397,7 @@ class Core:
         if row["pid"] is not None:  # announced, and then the disk refused the line that it runs
             self._settle_start(row)
         if self._state.row("SELECT 1 FROM instances WHERE id=? AND pid IS NULL", row["id"]):
-            spec = Spec.from_json(json.loads(row["spec"]))
+            spec = _spec(row)
             try:
                 self._spawn(spec)
             except Exception as error:  # whatever it is: the record must say so, and the keeper go on
@@ -333,14 +410,26 @@ class Core:
             self._say(f"started {row['release']} as {row['id']}: pid {started['pid']}")
 
     def _spawn(self, spec: Spec) -> None:
-        self._release_sockets(spec.socket)
-        listener = self._hold(spec.socket, early=False) if spec.socket else None
+        listeners = self.held.of(spec)
         self._open_notify(spec)
         notify = self.notify.get(spec.id)
         env = environment(spec, self._base_env, notify.address if notify else None)
-        sockets = [("http", listener.fileno())] if listener else []
-        # On record before it is executed: a keeper that comes back must find it, and not start a second one.
-        self._processes.start(spec, env, self._paths.app_log, sockets, partial(self._record, spec))
+        with self._private_health(spec) as private:
+            # On record before it is executed: a keeper that comes back must find it, and not start a second one.
+            start = partial(self._record, spec)
+            self._processes.start(spec, env, self._paths.app_log, [*listeners, *private], start)
+
+    @contextmanager
+    def _private_health(self, spec: Spec) -> Iterator[List[Tuple[str, int]]]:
+        """Its listening socket `health`, which is the instance's alone once it runs."""
+        if not spec.private_health:
+            yield []
+            return
+        listener = unix.listen(self._paths.health_socket(spec.id))
+        try:
+            yield [("health", listener.fileno())]
+        finally:
+            listener.close()
 
     def _record(self, spec: Spec, pid: int, offset: int) -> None:
         stat = self._processes.stat(pid)
@@ -371,22 +460,6 @@ class Core:
         listener = self.notify.pop(instance_id, None)
         if listener is not None:
             listener.close()
-
-    def _hold(self, address: str, early: bool) -> Optional[socket.socket]:
-        if address not in self.held:
-            try:
-                self.held[address] = ports.bind(address)
-            except OSError as error:
-                if early and self.instances:
-                    return None  # the old release listens by itself: the socket is ours once it has gone
-                raise PreflightError(f"cannot listen on {address}", cause=error.strerror or str(error)) from error
-        return self.held[address]
-
-    def _release_sockets(self, keep: Optional[str]) -> None:
-        if self.instances:
-            return
-        for address in [address for address in self.held if address != keep]:
-            self.held.pop(address).close()
 
     # What the app says -----------------------------------------------------------------------------------------------
 
@@ -430,6 +503,10 @@ class Core:
     def _restart_in(self) -> Optional[float]:
         due = min(self._not_before.values(), default=None)
         return None if due is None else round(max(0.0, due - self._clock.now()), 1)
+
+
+def _spec(row: Row) -> Spec:
+    return Spec.from_json(json.loads(row["spec"]))
 
 
 def _row_summary(row: Optional[Row]) -> Optional[Dict[str, Any]]:

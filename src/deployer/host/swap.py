@@ -54,11 +54,19 @@ def replace(deploy: Deploy) -> None:
     """Hand the promise over and follow it until the old instances have drained and the new one has been started."""
     request = deploy.request
     new = deploy.spec(request.instance) if request.instance and request.kind != "stop" else None
+    if request.gap and new is not None:
+        deploy.journal.event("warning", text=f"this {request.kind} has a gap: {request.gap}")
+    leave_unit(deploy)
+    hand_over(deploy, new, request.drain_order, LastCall(deploy))
+
+
+def leave_unit(deploy: Deploy) -> None:
+    """A systemd unit that is taken over shall not start its process again."""
+    request = deploy.request
     unit = (request.target.get("adopt") or {}).get("unit")
     if request.adopt and unit and request.previous:
         # If we die right here, the keeper sees its adopted service go and starts it again: never nothing at all.
         units.stop(unit, request.previous["spec"]["id"], Identity.from_json(request.adopt), deploy)
-    hand_over(deploy, new, request.drain_order, LastCall(deploy))
 
 
 def ready(deploy: Deploy) -> None:
@@ -69,8 +77,13 @@ def ready(deploy: Deploy) -> None:
 
 def confirm(deploy: Deploy) -> None:
     """The new release is the one to come back to, after a crash and after a failed push."""
-    release = str(deploy.request.release)
     deploy.supervisor.confirm(str(deploy.request.instance))
+    proven(deploy)
+
+
+def proven(deploy: Deploy) -> None:
+    """On record: the release that serves now is good."""
+    release = str(deploy.request.release)
     with deploy.state.transaction():
         deploy.state.update("releases", release, state="good")
         deploy.state.set_meta("last_good", release)

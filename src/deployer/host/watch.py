@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from deployer.host import health
@@ -16,10 +17,16 @@ UNHEARD_AFTER = 10.0
 
 
 class Watch:
-    """A thread that asks *url* until `stop`. Its fields may be read at any time; `url` None asks nothing."""
+    """
+    A thread that asks *url*, at the Unix socket *private* where there is one, until `stop`. Its fields may be read at any time;
+    `url` None asks nothing.
+    """
 
-    def __init__(self, url: Optional[str], timeout: float, busy: Optional[str], clock: Clock) -> None:
+    def __init__(
+        self, url: Optional[str], timeout: float, busy: Optional[str], clock: Clock, private: Optional[Path] = None
+    ) -> None:
         self._url = url
+        self._private = private
         self._timeout = timeout
         self._busy = busy
         self._clock = clock
@@ -75,7 +82,7 @@ class Watch:
     def _run(self) -> None:
         assert self._url is not None
         while not self._stop.is_set():
-            answer = health.ask(self._url, self._timeout, self._busy)
+            answer = health.ask(self._url, self._timeout, self._busy, self._private)
             now = self._clock.now()
             if self._stop.is_set():
                 return

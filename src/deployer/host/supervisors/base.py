@@ -28,6 +28,20 @@ class Supervisor(Watched, Protocol):
     def replace(self, deploy: str, who: str, new: Optional[Spec], how: DrainOrder, confirmed: bool = False) -> None:
         """Hand over the promise. *new* None means: nothing shall run."""
 
+    def launch(self, deploy: str, new: Spec) -> None:
+        """Start *new* beside what runs. It is not what shall run: a crash ends it, and only `retire` makes it the service."""
+
+    def retire(self, deploy: str, who: str, keep: str, how: DrainOrder) -> None:
+        """
+        *keep*, which was launched and has proven itself, is what shall run; all others drain. Safe as `replace` is.
+        """
+
+    def dismiss(self, deploy: str, who: str, instance: str, how: DrainOrder) -> None:
+        """Let *instance*, which was launched and never became the service, drain."""
+
+    def record(self, instance: str) -> Optional[Dict[str, Any]]:
+        """What is on record of *instance*, running or not, as `desired` in `status`."""
+
     def adopt(self, spec: Spec, identity: Identity) -> None:
         """Count a process that somebody else started as the running instance."""
 

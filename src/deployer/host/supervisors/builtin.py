@@ -52,6 +52,19 @@ class Builtin:
             {"op": "replace", "deploy": deploy, "who": who, "new": spec, "drain": how.to_json(), "confirmed": confirmed}
         )
 
+    def launch(self, deploy: str, new: Spec) -> None:
+        self._ask({"op": "launch", "deploy": deploy, "new": new.to_json()})
+
+    def retire(self, deploy: str, who: str, keep: str, how: DrainOrder) -> None:
+        self._ask({"op": "retire", "deploy": deploy, "who": who, "keep": keep, "drain": how.to_json()})
+
+    def dismiss(self, deploy: str, who: str, instance: str, how: DrainOrder) -> None:
+        self._ask({"op": "dismiss", "deploy": deploy, "who": who, "instance": instance, "drain": how.to_json()})
+
+    def record(self, instance: str) -> Optional[Dict[str, Any]]:
+        found: Optional[Dict[str, Any]] = self._ask({"op": "record", "instance": instance})
+        return found
+
     def adopt(self, spec: Spec, identity: Identity) -> None:
         self._ask({"op": "adopt", "spec": spec.to_json(), "identity": identity.to_json()})
 

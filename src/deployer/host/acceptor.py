@@ -1,0 +1,70 @@
+"""Which process accepted a connection of ours? On a socket that two releases share, only the kernel knows who answers."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from typing import Any, Iterable, Iterator, Optional, Tuple
+
+from deployer.host.ports import sockets_of
+
+LOOK_FIRST, LOOK_LATER = 0.001, 0.02
+"""Seconds between two looks at the kernel's table: it tells nobody when a connection is accepted."""
+
+_ESTABLISHED = "01"
+Address = Tuple[str, int]
+
+
+def accepted_by(connection: socket.socket, pids: Iterable[int], within: float) -> Optional[bool]:
+    """
+    Whether one of *pids* has accepted *connection*, to a server on this machine; waits for it *within* seconds.
+
+    None where that cannot be said: nobody has accepted it yet, or its other end is not here.
+    """
+    deadline, pause = time.monotonic() + within, LOOK_FIRST
+    while True:
+        inode = _inode_of_other_end(connection)
+        if inode is None:
+            return None
+        if inode:
+            return any(inode in sockets_of(pid) for pid in pids)
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(pause)
+        pause = min(pause * 2, LOOK_LATER)
+
+
+def _inode_of_other_end(connection: socket.socket) -> Optional[int]:
+    """The socket inode of the server's end; 0 while nobody has accepted it, None where there is no such end here."""
+    ends = _plain(connection.getpeername()), _plain(connection.getsockname())
+    for local, remote, state, inode in _connections():
+        if state == _ESTABLISHED and (local, remote) == ends:
+            return inode
+    return None
+
+
+def _plain(name: Any) -> Address:
+    return str(name[0]).replace("::ffff:", ""), int(name[1])
+
+
+def _connections() -> Iterator[Tuple[Address, Address, str, int]]:
+    for table in ("tcp", "tcp6"):
+        try:
+            with open(f"/proc/net/{table}", encoding="ascii") as lines:
+                next(lines)
+                for line in lines:
+                    parts = line.split()
+                    if parts[3] == _ESTABLISHED:
+                        yield _decoded(parts[1]), _decoded(parts[2]), parts[3], int(parts[9])
+        except (OSError, StopIteration):
+            continue
+
+
+def _decoded(text: str) -> Address:
+    """The kernel's "0100007F:0BB9" as an address and a port: words of 32 bits in the machine's own order."""
+    raw, _, port = text.partition(":")
+    words = [int(raw[at : at + 8], 16) for at in range(0, len(raw), 8)]
+    packed = b"".join(struct.pack("=I", word) for word in words)
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    return socket.inet_ntop(family, packed).replace("::ffff:", ""), int(port, 16)

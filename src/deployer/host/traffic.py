@@ -1,0 +1,122 @@
+"""The pool in front, as steps of a deploy: join after the proof, leave before the signal, wait until nothing is in flight."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List, Optional
+
+from deployer.durations import show
+from deployer.errors import DeployerError
+from deployer.host import sockets
+from deployer.host.deploy import Deploy
+from deployer.host.heed import Attentive
+from deployer.host.pools import choose
+from deployer.host.pools.base import Pool
+from deployer.model import Spec
+
+LOOK_EVERY = 0.1
+"""Seconds between two looks at what the pool has in flight: no proxy tells it unasked."""
+
+
+def switch_over(deploy: Deploy) -> None:
+    """New requests go to the new instance, and the pool has none left at the old one. Raises DeployerError when it refuses."""
+    pool, new = _pool(deploy), _addresses(deploy, [str(deploy.request.instance)])
+    others = [one["id"] for one in deploy.supervisor.status()["instances"] if one["id"] != deploy.request.instance]
+    leaving = [address for address in _addresses(deploy, others) if address not in new]
+    pool.send_to(new, leaving)
+    deploy.journal.event("pool.joined", addresses=new, left=leaving)
+    _await_nothing_in_flight(deploy, pool, leaving)
+
+
+def leave(deploy: Deploy) -> None:
+    """This host takes no new requests, and the pool has none left here. A stop goes on even where the pool refuses."""
+    serving = [one["id"] for one in deploy.supervisor.status()["instances"]]
+    try:
+        pool, leaving = _pool(deploy), _addresses(deploy, serving)
+        pool.send_to([], leaving)
+    except DeployerError as error:
+        if deploy.request.kind != "stop":
+            raise
+        deploy.journal.event("warning", text=f"the pool was not left: {_said(error)}")
+        return
+    deploy.journal.event("pool.left", addresses=leaving)
+    _await_nothing_in_flight(deploy, pool, leaving)
+
+
+def join(deploy: Deploy) -> None:
+    """New requests come to the new instance."""
+    new = _addresses(deploy, [str(deploy.request.instance)])
+    _pool(deploy).send_to(new, [address for address in _all(deploy) if address not in new])
+    deploy.journal.event("pool.joined", addresses=new, left=[])
+
+
+def back(deploy: Deploy) -> None:
+    """The old instance gets its traffic again, as far as the pool lets us: that it runs matters more."""
+    if not deploy.request.target.get("pool") or not any(
+        deploy.journal.has(step, "begin") for step in ("pool", "leave", "join")
+    ):
+        return
+    desired = deploy.supervisor.status()["desired"]
+    old = _addresses(deploy, [str(desired["id"])] if desired else [])
+    try:
+        _pool(deploy).send_to(old, [address for address in _all(deploy) if address not in old])
+        deploy.journal.event("pool.joined", addresses=old, left=[])
+    except DeployerError as error:
+        deploy.journal.event("warning", text=f"the pool still sends its traffic elsewhere: {_said(error)}")
+
+
+def check(target: Dict[str, Any], settings: Dict[str, Any]) -> None:
+    """Raises PreflightError when the pool of *target* cannot be reached or does not know the service. Changes nothing."""
+    pool = choose.pool_of(target, settings["app"])
+    if pool is not None:
+        pool.check([_address(target, port) for port in _ports(settings)])
+
+
+def _pool(deploy: Deploy) -> Pool:
+    found = choose.pool_of(deploy.request.target, deploy.request.settings["app"])
+    assert found is not None, "the plan has a step for the pool, and the target has none"
+    return found
+
+
+def _all(deploy: Deploy) -> List[str]:
+    """Every address that this service may have here, of the release that comes and of the one that goes."""
+    known = [*_ports(deploy.request.settings), *_ports(deploy.old_settings)]
+    return [_address(deploy.request.target, port) for port in dict.fromkeys(known)]
+
+
+def _address(target: Dict[str, Any], port: int) -> str:
+    return choose.address(target["pool"], port, str(target.get("host") or "local"))
+
+
+def _ports(settings: Dict[str, Any]) -> List[int]:
+    return [*sockets.tcp_ports(settings["run"]["socket"]), *map(int, settings["run"]["ports"])]
+
+
+def _addresses(deploy: Deploy, instances: List[str]) -> List[str]:
+    """Where the pool finds *instances*, as far as they have a port."""
+    found = [_port(deploy, one) for one in instances]
+    return list(dict.fromkeys(_address(deploy.request.target, port) for port in found if port is not None))
+
+
+def _port(deploy: Deploy, instance: str) -> Optional[int]:
+    row = deploy.state.row("SELECT spec FROM instances WHERE id=?", instance)
+    if row is None:
+        return None
+    spec = Spec.from_json(json.loads(row["spec"]))
+    return spec.port or next(iter(sockets.tcp_ports(spec.socket)), None)
+
+
+def _await_nothing_in_flight(deploy: Deploy, pool: Pool, leaving: List[str]) -> None:
+    within = float(deploy.request.target["pool"]["drain_within"])
+    deadline = deploy.clock.now() + within
+    keeper = Attentive(deploy, deploy.supervisor)
+    while any(pool.in_flight(address) for address in leaving):
+        if deploy.clock.now() >= deadline:
+            text = f"the pool still has requests at {', '.join(leaving)} after {show(within)}; the signal is sent all the same"
+            deploy.journal.event("warning", text=text)
+            return
+        keeper.wait(min(deadline, deploy.clock.now() + LOOK_EVERY))
+
+
+def _said(error: DeployerError) -> str:
+    return f"{error.title} ({error.cause})" if error.cause else error.title

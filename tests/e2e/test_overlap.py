@@ -1,0 +1,109 @@
+"""Overlap on an inherited socket: the new release serves beside the old one before that is asked to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from app import App, alive, make_app, wait_until
+
+SOCKET = 'socket = "127.0.0.1:{port}"'
+
+
+def overlap(app: App, run: str = "", **more: str) -> None:
+    """Configure *app* for overlap on a held socket."""
+    app.configure(run=SOCKET.format(port=app.port) + "\n" + run, **more)
+    path = app.root / "deploy.toml"
+    path.write_text('strategy = "overlap"\n' + path.read_text())
+
+
+@pytest.fixture
+def app(tmp_path: Path):
+    with make_app(tmp_path) as made:
+        overlap(made)
+        yield made
+
+
+def test_new_release_serves_before_the_old_one_is_asked_to_stop(app: App) -> None:
+    app.push()
+    old = app.get()["pid"]
+    client = app.task(3)
+    app.release("v2")
+    result = app.push()
+    assert json.loads(client.communicate(timeout=10)[0])["result"] == "done"
+    names = result.names()
+    assert names.index("ready") < names.index("switched") < names.index("drain.started") < names.index("drain.finished")
+    assert result.event("drain.finished")["verdict"] == "clean" and result.event("drain.finished")["pid"] == old
+    assert result.event("host.finished")["gap_ms"] == 0
+    assert app.get()["release"] == app.current() == result.event("push.finished")["hosts"][0]["release"]
+    assert [line[0] for line in app.lines("SIGNALS_FILE") if line[2] == str(old)] == ["SIGTERM"]
+    assert not alive(old)
+
+
+def test_broken_release_takes_no_request_and_the_old_one_is_never_asked(app: App) -> None:
+    app.push()
+    old = app.get()["pid"]
+    app.configure(run=SOCKET.format(port=app.port) + "\nrehearse = false", args=["--health", "error"],
+                  health='url = "http://127.0.0.1:{port}/health"\ninterval = "50ms"\nready_within = "2s"')
+    path = app.root / "deploy.toml"
+    path.write_text('strategy = "overlap"\n' + path.read_text())
+    app.release("v2")
+    result = app.push(check=1)
+    assert result.event("push.finished")["status"] == "reverted"
+    assert "was not asked to stop" in result.event("host.finished")["error"]["state"]
+    assert app.get()["pid"] == old
+    assert str(old) not in [line[2] for line in app.lines("SIGNALS_FILE")]
+
+
+def held(app: App, pid: int) -> Path:
+    """A file for as long as which instance *pid* drains, where `held_open` configured it."""
+    path = app.root / f"hold-{pid}"
+    path.touch()
+    return path
+
+
+def held_open(app: App, run: str = "") -> None:
+    stop = f"while [ -e {app.root}/hold-$PPID ]; do sleep 0.05; done"
+    overlap(app, run=f"rehearse = false\n{run}", args=["--at-stop", stop])
+
+
+def test_several_generations_drain_at_once_and_a_further_push_waits_for_the_oldest(app: App) -> None:
+    held_open(app, "max_draining = 2")
+    app.push()
+    holds = []
+    for number in (2, 3):
+        holds.append(held(app, app.status()["instance"]["pid"]))
+        app.release(f"v{number}")
+        app.push("--detach", timeout=30)
+    draining = [str(one["pid"]) for one in app.status()["draining"]]
+    assert [hold.name for hold in holds] == [f"hold-{pid}" for pid in draining]
+    app.release("v4")
+    third = app.start("push", "--json")
+    wait_until(lambda: (app.status()["under_way"] or {}).get("step") == "launch", what="the third push waits")
+    assert len(app.status()["draining"]) == 2 and third.poll() is None
+    holds[0].unlink()
+    out, _ = third.communicate(timeout=60)
+    assert third.returncode == 0 and "room.waiting" in out
+    assert [str(one["pid"]) for one in app.status()["draining"]] == draining[1:]
+    holds[1].unlink()
+    wait_until(lambda: not app.status()["draining"] and app.status()["under_way"] is None, what="all have drained")
+    deploys = app.run("history", "--json").events[0]["hosts"][0]["deploys"]
+    assert [row["status"] for row in deploys] == ["done"] * 4
+
+
+def test_crash_of_the_new_release_is_mended_while_the_old_one_still_drains(app: App) -> None:
+    held_open(app)
+    app.push()
+    hold = held(app, app.status()["instance"]["pid"])
+    app.release("v2")
+    app.push("--detach")
+    new = app.status()["instance"]["pid"]
+    os.kill(new, signal.SIGKILL)
+    wait_until(lambda: (app.status()["instance"] or {}).get("pid") not in (None, new), within=15, what="the new release is back")
+    assert len(app.status()["draining"]) == 1
+    hold.unlink()
+    wait_until(lambda: not app.status()["draining"], what="the old one has drained")
