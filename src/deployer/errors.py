@@ -8,6 +8,7 @@ DeployerError
 ├── GateError         7  the new release could not be made ready to switch
 ├── FailedError       1  failed or aborted; the old release serves
 │   └── AbortedError  1  somebody wanted it to end before it was handed over
+├── PoolError         1  the proxy in front of the service would not send its traffic elsewhere
 ├── DownError         8  neither release would start
 ├── LinkError         6  the host engine could not be reached
 └── Interrupted     130  a person or CI stopped the client
@@ -96,6 +97,12 @@ class AbortedError(FailedError):
     """Somebody wanted the deploy to end while it was prepared: nothing was changed."""
 
 
+class PoolError(DeployerError):
+    """Who sends the service its traffic refused a change, or could not be asked for it."""
+
+    code = 1
+
+
 class DownError(DeployerError):
     code = 8
 
@@ -115,6 +122,7 @@ _KINDS = {
         GateError,
         FailedError,
         AbortedError,
+        PoolError,
         DownError,
         Interrupted,
     )

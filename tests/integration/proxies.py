@@ -1,0 +1,146 @@
+"""Real proxies in directories of their own, backends behind them, and the twenty switches that each must bear."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app import SERVICES, free_port, wait_until
+from openload import Load
+from parts import find
+
+from deployer.host.pools.base import Pool
+
+BROKEN_OFF = 5.0
+
+
+@dataclass
+class Proxy:
+    """A running proxy: it listens on `port` (or at `path`), its files are in `root`; `told` is what it wrote to stderr."""
+
+    root: Path
+    port: int
+    process: subprocess.Popen[bytes]
+    path: str = ""
+
+    def told(self) -> str:
+        return (self.root / "stderr.txt").read_text()
+
+
+@contextmanager
+def running(argv: list[str], root: Path, port: int, path: str = "", **more: Any) -> Iterator[Proxy]:
+    """*argv* in the foreground until the block ends; what it started has gone then too."""
+    with (root / "stderr.txt").open("ab") as errors:
+        process = subprocess.Popen(
+            [find(argv[0]) or argv[0], *argv[1:]], stdout=errors, stderr=errors, cwd=root, stdin=subprocess.DEVNULL,
+            start_new_session=True, **more,
+        )  # fmt: skip
+    try:
+        proxy = Proxy(root, port, process, path)
+        wait_until(lambda: listens(port, path) or process.poll() is not None, what=f"{argv[0]} listens")
+        assert process.poll() is None, proxy.told()
+        yield proxy
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End *process* and its group, which is its own."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(BROKEN_OFF)
+        except subprocess.TimeoutExpired:
+            pass
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def listens(port: int, path: str = "") -> bool:
+    with socket.socket(socket.AF_UNIX if path else socket.AF_INET) as probe:
+        return probe.connect_ex(path or ("127.0.0.1", port)) == 0
+
+
+@dataclass
+class Backend:
+    """tiny.py on a port of its own, which is started and ended again and again."""
+
+    name: str
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        argv = [sys.executable, "-S", str(SERVICES / "tiny.py"), str(self.port), self.name]
+        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+        wait_until(lambda: listens(self.port), what=f"{self.name} listens")
+
+    def kill(self) -> None:
+        """End it without a word: whoever still has a request there loses it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+@contextmanager
+def two_backends() -> Iterator[tuple[Backend, Backend]]:
+    """"blue", which runs, and "green", which does not yet."""
+    blue, green = Backend("blue"), Backend("green")
+    try:
+        blue.start()
+        yield blue, green
+    finally:
+        blue.kill()
+        green.kill()
+
+
+def switch(pool: Pool, old: Backend, new: Backend, load: Load, slow: float) -> None:
+    """One overlap push, as a pool sees it: with a request of *slow* seconds in flight at the old one, which then ends at once."""
+    new.start()
+    waiting = load.slow(slow)
+    wait_until(lambda: load.answers[old.name], what="the old one answers")
+    time_in_flight(pool, old, slow)
+    pool.send_to([new.address], leaving=[old.address])
+    asked = load.slow(0)
+    assert asked.result(30) == new.name
+    wait_until(lambda: pool.in_flight(old.address) == 0, within=30, what=f"nothing is in flight at {old.name}")
+    old.kill()
+    assert waiting.result(30) == old.name
+
+
+def time_in_flight(pool: Pool, old: Backend, slow: float) -> None:
+    """Return once the slow request has reached *old*: its connections are the kernel's to tell."""
+    from deployer.host.pools.address import established
+
+    wait_until(lambda: established(old.address), what="a request is in flight")
+
+
+def switches(pool: Pool, load: Load, backends: tuple[Backend, Backend], times: int = 20, slow: float = 0.15) -> None:
+    """*times* pushes from one backend to the other and back; some with a request of seconds in flight. Asserts that nothing is lost."""
+    old, new = backends
+    for number in range(times):
+        switch(pool, old, new, load, 2.0 if number in (3, 8) else slow)
+        assert not load.losses, f"at switch {number}: {dict(load.losses)}"
+        old, new = new, old
+
+
+def tell(load: Load, since: float) -> str:
+    took = time.monotonic() - since
+    return json.dumps({"s": round(took, 1), "longest_ms": round(load.longest * 1000), "closed": load.closed, **load.answers, **load.losses})
