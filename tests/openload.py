@@ -122,7 +122,7 @@ class Load:
             return self._lost(link, "refused")
         except OSError as error:
             return self._lost(link, "cut" if got else f"{type(error).__name__} on a {kind} connection")
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return self._lost(link, "timeout")
         if " 200 " not in lines[0]:
             return self._lost(link, lines[0])

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from app import SERVICES, free_port, wait_until
+from deployer.host.pools.base import Pool
 from openload import Load
 from parts import find
-
-from deployer.host.pools.base import Pool
 
 BROKEN_OFF = 5.0
 

@@ -43,6 +43,7 @@ def test_smallest_config_has_the_defaults_of_the_contract(config):
             "ready_within": 60.0,
             "streak": 2,
             "busy": None,
+            "private": False,
             "alive_for": 2.0,
         },
         "drain": {
@@ -72,6 +73,7 @@ def test_without_targets_this_machine_is_the_target(config, tmp_path):
         "keep": 5,
         "supervisor": "builtin",
         "adopt": None,
+        "pool": None,
     }
     assert (here.file, here.directory, here.hosts) == (tmp_path / "deploy.toml", tmp_path, ())
     require_available(here)
@@ -208,10 +210,8 @@ def test_ceiling_that_is_no_duration_is_refused(config, seconds):
     "text, word",
     [
         (SMALL + "[target.p]\nsupervisor = 'systemd'", "target.p.supervisor"),
-        (SMALL + "[target.p.pool]\nkind = 'nginx'", "target.p.pool"),
         (SMALL + "[target.p.verify]\nurl = 'http://a/'", "target.p.verify"),
         (SMALL + "[services.a]\ncommand = 'x'", "services"),
-        ('strategy = "overlap"\n' + SMALL + "ports = [1, 2]", "strategy"),
         ('app = "j"\n[job]\ncommand = "x"', "run.command"),
     ],
 )

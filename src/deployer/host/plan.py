@@ -32,7 +32,7 @@ class Want:
 
     @property
     def overlaps(self) -> bool:
-        return bool(self.settings["strategy"] == "overlap")
+        return bool(self.settings.get("strategy") == "overlap")
 
 
 def plan(facts: Facts, want: Want) -> List[Step]:

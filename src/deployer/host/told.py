@@ -113,5 +113,8 @@ _WORDS: Dict[str, Callable[[Event], Tuple[str, str]]] = {
         "extended", f"{event['who']} gave the drain {show(event['by_s'])} more: the ceiling is {show(event['ceiling_s'])}"
     ),
     "drain.cut_short": lambda event: ("cut short", f"{event['who']} ended the wait"),
+    "room.waiting": lambda event: ("wait", str(event["text"])),
+    "pool.joined": lambda event: ("pool", f"traffic for {', '.join(event['addresses']) or 'nobody'}"),
+    "pool.left": lambda event: ("pool", f"no traffic for {', '.join(event['addresses'])}"),
     "abort.asked": lambda event: ("abort", f"{event['who']} asked to go back to the old release"),
 }  # fmt: skip

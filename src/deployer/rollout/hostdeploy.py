@@ -17,8 +17,8 @@ from deployer.rollout.order import Order
 from deployer.rollout.part import Part
 from deployer.rollout.upload import upload
 
-PAST_THE_GATES = ("drain.started", "start.finished")
-"""From here on nothing can fail that a person who detached could mend by looking on."""
+PAST_THE_GATES = {"restart": ("drain.started", "start.finished"), "overlap": ("drain.started", "switched")}
+"""From here on nothing can fail that a person who detached could mend by looking on; with overlap the new release serves."""
 OWN_LOCK = 20.0
 """Seconds beyond the link's silence that the lock of our own dead connection may still be held."""
 LOOK_EVERY = 0.3
@@ -169,7 +169,7 @@ class HostDeploy(Part):
         self.connect()
         for event in self._here.follow(str(self.deploy), self.seen):
             self.passed(event)
-            if detach and event["event"] in PAST_THE_GATES:
+            if detach and event["event"] in PAST_THE_GATES[self.order.config.strategy]:
                 return
         if self.finished is None:
             raise LinkError(f"the engine on {self.host} has stopped telling")

@@ -21,12 +21,14 @@ class Course:
     on_record: str = ""
     recorded_by: str = ""
     killed: bool = False
+    switched: bool = False
     reasons: dict[str, str] = field(default_factory=dict)
 
     def note(self, event: Mapping[str, Any]) -> None:
         if begins(event):
             self.kind, self.started = str(event.get("kind") or "push"), event.get("time")
         self.killed = self.killed or (event.get("event") == "drain.finished" and event.get("verdict") == "killed")
+        self.switched = self.switched or event.get("event") == "switched"
         if isinstance(event.get("gap_ms"), int | float):
             self.gaps.append(event["gap_ms"])
         if event.get("event") == "host.finished" and event.get("seq"):  # numbered by the host: it has it on record

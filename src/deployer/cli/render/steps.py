@@ -33,6 +33,9 @@ class Steps:
                 host, "drain", "more", text.took(event.get("by_s")), _moved(event, "may take {ceiling} in all")
             ),
             "drain.cut_short": lambda event, host: Line(host, "drain", "now", "", _moved(event, "is ended now")),
+            "room.waiting": lambda event, host: Line(host, "wait", "...", "", str(event.get("text") or "")),
+            "pool.joined": lambda event, host: Line(host, "pool", "ok", "", _pool(event)),
+            "pool.left": lambda event, host: Line(host, "pool", "ok", "", f"no traffic for {_listed(event, 'addresses')}"),
             "lock.waiting": lambda event, host: Line(host, "lock", "...", "", _behind(event)),
             "abort.asked": lambda event, host: Line(host, "abort", "...", "", f"asked by {event.get('who')}"),
             "resumed": lambda event, host: Line(host, "resume", "ok", "", str(event.get("text"))),
@@ -99,6 +102,15 @@ class Steps:
 def taken_back(event: Event) -> bool:
     """Whether a release that served goes because of other hosts; a host that reverts by itself says whether it was aborted."""
     return event.get("event") == "revert.started" and "aborted" not in event and bool(event.get("back"))
+
+
+def _pool(event: Event) -> str:
+    left = f"none for {_listed(event, 'left')}" if event.get("left") else None
+    return text.joined(f"traffic for {_listed(event, 'addresses')}", left)
+
+
+def _listed(event: Event, key: str) -> str:
+    return ", ".join(map(str, event.get(key) or [])) or "nobody"
 
 
 def _cause(event: Event) -> str | None:
