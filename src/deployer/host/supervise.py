@@ -250,9 +250,7 @@ class Core:
 
     def advance(self) -> None:
         """Do everything that is due now. Safe to call at any time."""
-        for instance in self.instances.values():
-            # Orphans come to us; where there is one instance only, no doubt is left whose an unmarked one is.
-            instance.tree.reaper = self._processes.own_pid() if len(self.instances) == 1 else None
+        self._share_orphans()
         for name, under_way in list(self.drains.items()):
             verdict = under_way.advance()
             if verdict is not None:
@@ -263,6 +261,16 @@ class Core:
         self._start_desired()
         self._start_beside()
         self._release_sockets()
+
+    def _share_orphans(self) -> None:
+        # Orphans come to us; where there is one instance only, no doubt is left whose an unmarked one is.
+        alone = len(self.instances) == 1 and not self._announced()
+        for instance in self.instances.values():
+            instance.tree.reaper = self._processes.own_pid() if alone else None
+
+    def _announced(self) -> List[Row]:
+        """What was forked, and is not yet on record as running: the disk refused that line, or it is about to be written."""
+        return self._state.rows("SELECT * FROM instances WHERE state='promised' AND pid IS NOT NULL")
 
     def next_deadline(self) -> Optional[float]:
         """When `advance` is due even if nothing happens (monotonic seconds)."""
@@ -410,6 +418,8 @@ class Core:
             self._say(f"started {row['release']} as {row['id']}: pid {started['pid']}")
 
     def _spawn(self, spec: Spec) -> None:
+        for other in self.instances.values():
+            other.tree.reaper = None  # our next child is no orphan of theirs, even if its environment says nothing
         listeners = self.held.of(spec)
         self._open_notify(spec)
         notify = self.notify.get(spec.id)
