@@ -71,6 +71,11 @@ FOUND = (
         "overlap, env -i",
         (_f("now", '"drain.started"'),),
     ),
+    Found(
+        "what a new instance leaves behind in a crash is no drain of its deploy",
+        "overlap, wrapper",
+        (_f("exit", '"switched"', 1.0, 0.3), _f("engine dies", '"switched"', 0.0, 2.5)),
+    ),
 )
 
 
