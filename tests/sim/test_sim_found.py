@@ -76,6 +76,11 @@ FOUND = (
         "overlap, wrapper",
         (_f("exit", '"switched"', 1.0, 0.3), _f("engine dies", '"switched"', 0.0, 2.5)),
     ),
+    Found(
+        "what was started, and not written down as running, is dismissed all the same",
+        "overlap, never ready and deaf",
+        (_f("disk full", "keeper: exec", 2),),
+    ),
 )
 
 

@@ -138,6 +138,7 @@ class Core:
         """
         if new is not None and self._state.row("SELECT 1 FROM instances WHERE id=?", new.id):
             return
+        self._settle_announced()
         if new is not None:
             self.held.prepare(new, self.instances.values())
         self._not_before.clear()  # a restart that was waiting its turn is overtaken
@@ -171,6 +172,9 @@ class Core:
         row = self._state.row("SELECT state, confirmed FROM instances WHERE id=?", keep)
         if row is not None and row["confirmed"]:
             return
+        self._settle_announced()
+        if keep in self.instances and keep not in self.drains:
+            self._look_after(self.instances[keep])  # it may have exited since
         if keep not in self.instances or keep in self.drains:
             raise FailedError(f"instance {keep} does not run any more")
         self._not_before.clear()
@@ -188,6 +192,7 @@ class Core:
         """Take back what was launched: it drains, and was never what shall run. Asking again changes nothing."""
         if instance_id == self._state.meta("desired"):
             raise FailedError(f"instance {instance_id} is what shall run: it is not dismissed")
+        self._settle_announced()
         launched = [one for one in self.instances.values() if one.id == instance_id]
         with self._state.transaction():
             self._state.execute(
@@ -201,6 +206,12 @@ class Core:
     def record_of(self, instance_id: str) -> Optional[Dict[str, Any]]:
         """What is on record of one instance, as `desired` in `status`; None for one that was never promised."""
         return _row_summary(self._state.row("SELECT * FROM instances WHERE id=?", instance_id))
+
+    def _settle_announced(self) -> None:
+        # Forked, and then the disk refused the line that it runs: it must drain like any other, and not be forgotten.
+        for row in self._announced():
+            self._settle_start(row)
+            self._take_started(row)
 
     def _forget_promised(self) -> None:
         # What was promised and never started is no longer wanted: a restart that waited its turn, an aborted release.
@@ -412,6 +423,9 @@ class Core:
                 self._not_started(spec, error)
                 return
             self._state.update("instances", spec.id, state="running")
+        self._take_started(row)
+
+    def _take_started(self, row: Row) -> None:
         started = self._state.row("SELECT * FROM instances WHERE id=? AND state='running'", row["id"])
         if started is not None:
             self._take_over(started)
