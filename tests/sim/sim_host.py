@@ -125,8 +125,10 @@ class Host:
 
     def resume(self, deploy: str) -> None:
         """`resume PATH DEPLOY`: what runner_process.main does once it has the lock that the deploy's step needs."""
-        world, life = self.world, self.world.born("runner")
-        alone = deploy in self._in_drain()
+        world, alone = self.world, deploy in self._in_drain()
+        if alone and world.is_waited_for(deploy):
+            return
+        life = world.born("runner")
         if alone:
             world.drain_locks[deploy] = life
         else:

@@ -143,10 +143,11 @@ class SimKeeper:
         """
         What its clients get for a request. Raises Died when it dies of it, DeployerError as over the wire.
 
-        A request that only *looks* is followed by no turn: a real keeper takes one, and it must not be needed.
+        A request that only *looks* is followed by no turn, but where it saw somebody gone: a real keeper takes one, and it must
+        not be needed.
         """
         self._world.must_live(self.life)
-        self.busy = True
+        self.busy, seen = True, len(self.core.watched())
         try:
             found = act(self.core)
         except DeployerError as error:
@@ -157,7 +158,7 @@ class SimKeeper:
             raise DeployerError("the keeper could not do it", cause=repr(error)) from error
         finally:
             self.busy = False
-            self.woken = self.woken or not looks
+            self.woken = self.woken or not looks or len(self.core.watched()) < seen  # it saw somebody gone
         self._world.must_live(self.life)
         return found
 

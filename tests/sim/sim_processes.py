@@ -145,7 +145,7 @@ class SimProcesses(Processes):
             self._kernel.exit(child, 127)
             return False
         others = [instance for instance in self._world.living() if instance != spec.id]
-        unasked = [instance for instance in others if instance not in self._world.told_to_stop]
+        unasked = [instance for instance in others if instance not in self._world.asked]
         if others and not spec.beside or len(unasked) > 1:
             self._world.born_broken.append(f"{spec.id} was started beside {others}")
         self._prompt(spec)

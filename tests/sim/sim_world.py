@@ -287,6 +287,8 @@ class World:
 
     def _on_exit(self, process: Process) -> None:
         self.note("kernel", f"{process.name} {process.pid} exits: {process.code}")
+        if process.main and process.instance is not None and process.instance not in self.told_to_stop:
+            self.mishaps.add(process.instance)
         told = process.ppid != INIT  # else its keeper has died, and the next one cannot know how it ended
         if process.main and process.instance is not None and (process.code != 0 or not told):
             # A crash, as far as anybody can know: what the main process leaves behind is asked to stop from now on.
@@ -312,9 +314,11 @@ class World:
             return
         if not self.disk.rows("SELECT 1 FROM journal WHERE deploy=? AND step='ready' AND phase='done'", ordered[0]["id"]):
             self.unheard.append(f"{instance} was asked to stop by {ordered[0]['id']} before the new one had proven itself")
-        desired = [row["value"] for row in self.disk.rows("SELECT value FROM meta WHERE key='desired'")]
-        serving = [one for one in self.living() if one in desired and one not in self.told_to_stop]
-        if not serving and not self.mishaps.intersection(desired):
+        wished = self.disk.rows("SELECT id, spec FROM instances WHERE id=(SELECT value FROM meta WHERE key='desired')")
+        if not wished or not json.loads(wished[0]["spec"]).get("beside"):
+            return  # a stop, or a release that cannot share, has come after it
+        name = str(wished[0]["id"])
+        if (name in self.told_to_stop or name not in self.living()) and name not in self.mishaps:
             self.unheard.append(f"{instance} was asked to stop, and nobody else serves")
 
     # What the judge knows --------------------------------------------------------------------------------------------
