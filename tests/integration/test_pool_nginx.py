@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from app import free_port
-from openload import Load, Place
-from parts import find, need
 from proxies import Proxy, running, switches, tell, two_backends
 
+from app import free_port
 from deployer.host.pools.nginx import Nginx
+from openload import Load, Place
+from parts import find, need
 
 CONFIG = """
 daemon off;

@@ -1,4 +1,4 @@
-"""Addresses, as pools spell them: host and port of one, and whether it lies on this machine."""
+"""Addresses as pools spell them, host:port."""
 
 from __future__ import annotations
 
@@ -27,34 +27,3 @@ def resolve(host: str) -> List[str]:
         return sorted({str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)})
     except (OSError, UnicodeError):
         return []
-
-
-def established(address: str) -> int:
-    """Connections that clients have to *address*, which is on this machine: also those that no accept() has taken yet."""
-    _, port = split(address)
-    count = 0
-    for name in ("tcp", "tcp6"):
-        try:
-            with open(f"/proc/net/{name}", encoding="ascii") as table:
-                lines = [line.split() for line in table][1:]
-        except OSError:
-            continue
-        count += sum(1 for line in lines if line[3] == _ESTABLISHED and int(line[1].rpartition(":")[2], 16) == port)
-    return count
-
-
-_ESTABLISHED = "01"
-
-
-def is_here(address: str) -> bool:
-    """Whether *address* belongs to this machine, so that the kernel's table has its connections."""
-    host, _ = split(address)
-    for ip in resolve(host):
-        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.bind((ip, 0))
-                return True
-        except OSError:
-            continue
-    return False

@@ -10,7 +10,7 @@ from deployer.errors import PoolError, PreflightError
 from deployer.host.pools import address as address_of
 from deployer.host.pools import files
 from deployer.host.pools.base import UNTOUCHED, preflight
-from deployer.host.pools.caddy_admin import Admin
+from deployer.host.pools.caddy_admin import ADMIN, Admin
 
 
 class CaddyDirectory:
@@ -23,7 +23,7 @@ class CaddyDirectory:
 
     def __init__(self, settings: Dict[str, Any]) -> None:
         self._directory = Path(os.path.expanduser(settings["directory"]))
-        self._admin = Admin(settings["admin"], float(settings["timeout"]), settings.get("origin"))
+        self._admin = Admin(settings.get("admin") or ADMIN, float(settings["timeout"]), settings.get("origin"))
 
     def check(self, addresses: Sequence[str]) -> None:
         """Caddy answers, its config looks into the directory and sends to *addresses*, and we may write there."""
@@ -58,7 +58,9 @@ class CaddyDirectory:
             for file in made:
                 file.unlink(missing_ok=True)
             hint = f"give this user the directory {self._directory}"
-            raise PoolError("caddy's pool could not be changed", cause=str(error), state=UNTOUCHED, hint=hint) from error
+            raise PoolError(
+                "caddy's pool could not be changed", cause=str(error), state=UNTOUCHED, hint=hint
+            ) from error
 
     def in_flight(self, address: str) -> Optional[int]:
         """What caddy counts; None when it cannot be asked."""

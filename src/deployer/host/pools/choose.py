@@ -28,9 +28,9 @@ def pool_of(target: Dict[str, Any], app: str) -> Optional[Pool]:
     if kind == "haproxy":
         from deployer.host.pools.haproxy import HAProxy
 
-        return HAProxy(settings)
+        return HAProxy(settings, app)
     if kind == "caddy":
-        return _caddy(settings)
+        return _caddy(settings, app)
     if kind == "command":
         from deployer.host.pools.command import Command
 
@@ -43,14 +43,14 @@ def pool_of(target: Dict[str, Any], app: str) -> Optional[Pool]:
     )
 
 
-def _caddy(settings: Dict[str, Any]) -> Pool:
+def _caddy(settings: Dict[str, Any], app: str) -> Pool:
     if settings.get("directory"):
         from deployer.host.pools.caddy_directory import CaddyDirectory
 
         return CaddyDirectory(settings)
     from deployer.host.pools.caddy import Caddy
 
-    return Caddy(settings)
+    return Caddy(settings, app)
 
 
 def address(pool_settings: Dict[str, Any], port: int, host: str = "local") -> str:

@@ -200,7 +200,9 @@ class Nginx:
             files.replace(self._file(), text.encode())
         except OSError as error:
             hint = f"give this user the directory {self._file().parent}"
-            raise PoolError(f"{self._path} could not be written", cause=str(error), state=UNTOUCHED, hint=hint) from error
+            raise PoolError(
+                f"{self._path} could not be written", cause=str(error), state=UNTOUCHED, hint=hint
+            ) from error
 
     def _kept(self) -> Path:
         return files.beside(self._file(), "before")

@@ -54,7 +54,7 @@ class Master:
         try:
             number = int(self.path.read_text(encoding="ascii"))
         except (OSError, ValueError) as error:
-            hint = "start nginx, or write where its pid stands: pidfile = \"/run/nginx.pid\""
+            hint = 'start nginx, or write where its pid stands: pidfile = "/run/nginx.pid"'
             raise PoolError("nginx does not run", cause=f"{self.path}: {error}", hint=hint) from error
         if not self._title(number).startswith(_MASTER):
             cause = f"{self.path} names pid {number}, which is no nginx master"
