@@ -8,7 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -68,6 +69,16 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def get(port: int) -> str:
+    """Who answers on *port*, or the status of a refusal."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+            body = answer.read().decode()
+            return body[: len(body) // 2]
+    except urllib.error.HTTPError as error:
+        return str(error.code)
+
+
 def listens(port: int, path: str = "") -> bool:
     with socket.socket(socket.AF_UNIX if path else socket.AF_INET) as probe:
         return probe.connect_ex(path or ("127.0.0.1", port)) == 0
@@ -123,23 +134,23 @@ def switch(pool: Pool, old: Backend, new: Backend, load: Load, slow: float) -> N
     assert waiting.result(30) == old.name
 
 
-def switches(pool: Pool, load: Load, backends: tuple[Backend, Backend], times: int = 20, slow: float = 0.15) -> None:
-    """*times* pushes from one backend to the other and back; some with a request of seconds in flight. Asserts that nothing is lost."""
+def switches(pool: Pool, load: Load, backends: tuple[Backend, Backend], times: int = 20) -> None:
+    """*times* pushes from one backend to the other and back, one with a request of two seconds in flight."""
     old, new = backends
     for number in range(times):
-        switch(pool, old, new, load, 2.0 if number in (3, 8) else slow)
-        assert not load.losses, f"at switch {number}: {dict(load.losses)}"
+        switch(pool, old, new, load, 2.0 if number == 3 else 0.15)
         old, new = new, old
 
 
-def tell(load: Load, since: float) -> str:
-    took = time.monotonic() - since
-    return json.dumps(
-        {
-            "s": round(took, 1),
-            "longest_ms": round(load.longest * 1000),
-            "closed": load.closed,
-            **load.answers,
-            **load.losses,
-        }
-    )
+def closed_while_idle(load: Load) -> int:
+    """
+    Losses of the one kind that a reload of this proxy brings: it closed an idle connection in the moment in which the client
+    sent. Asserts that there was no other.
+    """
+    kept = {kind: count for kind, count in load.losses.items() if kind.endswith("on a kept connection")}
+    assert kept == dict(load.losses)
+    return sum(kept.values())
+
+
+def tell(load: Load) -> str:
+    return json.dumps({"longest_ms": round(load.longest * 1000), "closed": load.closed, **load.answers, **load.losses})

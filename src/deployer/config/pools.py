@@ -12,7 +12,7 @@ from deployer.config.rejected import Rejected, string
 
 _COMMON = ("kind", "address", "timeout", "drain_within")
 KEYS: dict[str, tuple[str, ...]] = {
-    "nginx": ("file", "upstream", "command", "pidfile"),
+    "nginx": ("directory", "file", "upstream", "command", "pidfile"),
     "haproxy": ("socket", "backend", "servers", "leave", "state_file"),
     "caddy": ("admin", "id", "directory", "origin"),
     "registry": (),
@@ -21,7 +21,6 @@ KEYS: dict[str, tuple[str, ...]] = {
 """The kinds, each with the keys that only some of them have."""
 
 _REQUIRED: dict[str, dict[str, str]] = {
-    "nginx": {"file": 'add file = "/etc/nginx/deployer/my-app.conf", and include it in http {} of nginx.conf'},
     "command": {"command": 'add command = ["/srv/pool.sh"]; it is run as `/srv/pool.sh join 127.0.0.1:3001`'},
 }
 
@@ -37,18 +36,21 @@ def problems(place: Place, pool: Mapping[str, Any]) -> Iterator[Problem]:
     for key, hint in _REQUIRED.get(kind, {}).items():
         if key not in pool:
             yield Problem((*place, key), f"missing; a pool of kind {kind} needs it", hint)
-    if kind == "caddy":
-        yield from _one_way_to_switch(place, pool)
+    yield from _one_way_to_switch(kind, place, pool)
 
 
 def _either(kinds: list[str]) -> str:
     return '" or "'.join(kinds)
 
 
-def _one_way_to_switch(place: Place, pool: Mapping[str, Any]) -> Iterator[Problem]:
-    if "id" in pool and "directory" in pool:
-        hint = "keep directory, which loses nothing, or id, which needs no files"
-        yield Problem((*place, "id"), "id and directory stand together, and caddy is switched in one way", hint)
+def _one_way_to_switch(kind: str, place: Place, pool: Mapping[str, Any]) -> Iterator[Problem]:
+    other = {"nginx": "file", "caddy": "id"}.get(kind)
+    if other and "directory" in pool and other in pool:
+        hint = f"keep directory, which loses nothing, or {other}, for which {kind} loads a config"
+        yield Problem((*place, other), f"{other} and directory stand together; {kind} is switched in one way", hint)
+    if kind == "nginx" and "directory" not in pool and "file" not in pool:
+        hint = 'add directory = "/srv/my-app-live" or file = "/etc/nginx/deployer/my-app.conf"; deploy.example.toml tells both'
+        yield Problem((*place, "directory"), "missing, and file too: nothing says how nginx is switched", hint)
 
 
 def address(value: object) -> str:

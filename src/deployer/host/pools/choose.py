@@ -22,9 +22,7 @@ def pool_of(target: Dict[str, Any], app: str) -> Optional[Pool]:
     kind = settings["kind"]
     # A host has one kind of pool, and the engine starts faster without the others.
     if kind == "nginx":
-        from deployer.host.pools.nginx import Nginx
-
-        return Nginx(settings, app)
+        return _nginx(settings, app)
     if kind == "haproxy":
         from deployer.host.pools.haproxy import HAProxy
 
@@ -41,6 +39,16 @@ def pool_of(target: Dict[str, Any], app: str) -> Optional[Pool]:
         state=UNTOUCHED,
         hint='write kind = "command" and a script that tells it, or remove the pool of this target',
     )
+
+
+def _nginx(settings: Dict[str, Any], app: str) -> Pool:
+    if settings.get("directory"):
+        from deployer.host.pools.nginx_directory import NginxDirectory
+
+        return NginxDirectory(settings)
+    from deployer.host.pools.nginx import Nginx
+
+    return Nginx(settings, app)
 
 
 def _caddy(settings: Dict[str, Any], app: str) -> Pool:

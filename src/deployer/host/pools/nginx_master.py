@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set
+from typing import Dict, List, NamedTuple, Optional, Set
 
 from deployer.errors import PoolError
 from deployer.host.process import Processes
@@ -21,25 +20,6 @@ class Workers(NamedTuple):
 
     serving: Set[Identity]
     leaving: Set[Identity]
-
-
-def pidfile(dump: str, compiled: str, command: Sequence[str]) -> Optional[Path]:
-    """Where nginx keeps its pid: *dump* is the output of `nginx -T`, *compiled* that of `nginx -V`."""
-    prefix = _option(command, "-p") or _match(r"--prefix=(\S+)", compiled) or "/"
-    given = " ".join(command[place + 1] for place, word in enumerate(command[:-1]) if word == "-g")
-    pattern = r"(?:^|[;{}\s])pid\s+[\"']?([^\s;\"']+)[\"']?\s*;"
-    path = _match(pattern, given + ";") or _match(pattern, re.sub(r"(?m)^\s*#.*$", "", dump))
-    path = path or _match(r"--pid-path=(\S+)", compiled)
-    return Path(prefix, path) if path else None
-
-
-def _option(command: Sequence[str], name: str) -> Optional[str]:
-    return next((command[place + 1] for place, word in enumerate(command[:-1]) if word == name), None)
-
-
-def _match(pattern: str, text: str) -> Optional[str]:
-    found = re.search(pattern, text)
-    return found[1] if found else None
 
 
 class Master:
