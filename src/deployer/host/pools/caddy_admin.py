@@ -12,6 +12,7 @@ from deployer.errors import PoolError
 from deployer.host import unix
 from deployer.host.pools.address import split
 
+ADMIN = "127.0.0.1:2019"
 _UNIX = "unix/"
 _SHOWN = 500
 

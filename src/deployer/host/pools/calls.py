@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from typing import Mapping, NamedTuple, Optional, Sequence
+from typing import IO, Mapping, NamedTuple, Optional, Sequence
 
 from deployer.errors import PoolError
 from deployer.host.spawn import base_environment
@@ -68,6 +68,6 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _text(file: "tempfile._TemporaryFileWrapper[bytes]") -> str:
+def _text(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read().decode("utf-8", "replace")
