@@ -69,10 +69,11 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def get(port: int) -> str:
+def get(port: int, headers: dict[str, str] | None = None) -> str:
     """Who answers on *port*, or the status of a refusal."""
+    ask = urllib.request.Request(f"http://127.0.0.1:{port}/", headers=headers or {})
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+        with urllib.request.urlopen(ask, timeout=10) as answer:
             body = answer.read().decode()
             return body[: len(body) // 2]
     except urllib.error.HTTPError as error:
