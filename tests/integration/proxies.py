@@ -102,6 +102,11 @@ class Backend:
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
         wait_until(lambda: listens(self.port), what=f"{self.name} listens")
 
+    def waiting(self) -> int:
+        """Slow requests that it has now."""
+        with urllib.request.urlopen(f"http://{self.address}/waiting", timeout=10) as answer:
+            return int(answer.read())
+
     def kill(self) -> None:
         """End it without a word: whoever still has a request there loses it."""
         if self.process is not None:
@@ -125,9 +130,8 @@ def two_backends() -> Iterator[tuple[Backend, Backend]]:
 def switch(pool: Pool, old: Backend, new: Backend, load: Load, slow: float) -> None:
     """One overlap push, as a pool sees it: with a request of *slow* seconds in flight at the old one, which then ends at once."""
     new.start()
-    begun = load.begun
     waiting = load.slow(slow)
-    wait_until(lambda: load.begun > begun, what="a request is in flight")
+    wait_until(lambda: old.waiting() or waiting.done(), what="a request is in flight")
     pool.send_to([new.address], leaving=[old.address])
     assert load.slow(0).result(30) == new.name
     wait_until(lambda: pool.in_flight(old.address) == 0, within=30, what=f"nothing is in flight at {old.name}")
