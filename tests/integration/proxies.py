@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -147,15 +146,11 @@ def switches(pool: Pool, load: Load, backends: tuple[Backend, Backend], times: i
         old, new = new, old
 
 
-def closed_while_idle(load: Load) -> int:
+def require_lost_only_while_idle(load: Load) -> None:
     """
-    Losses of the one kind that a reload of this proxy brings: it closed an idle connection in the moment in which the client
-    sent. Asserts that there was no other.
+    A reload of this proxy closes idle connections, and cuts a client that sends in the same moment. Assert that nothing else was
+    lost, and that few were: most clients notice in time.
     """
     kept = {kind: count for kind, count in load.losses.items() if kind.endswith("on a kept connection")}
     assert kept == dict(load.losses)
-    return sum(kept.values())
-
-
-def tell(load: Load) -> str:
-    return json.dumps({"longest_ms": round(load.longest * 1000), "closed": load.closed, **load.answers, **load.losses})
+    assert sum(kept.values()) <= load.closed

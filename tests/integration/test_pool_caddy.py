@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from proxies import Backend, Proxy, closed_while_idle, get, running, switches, two_backends
+from proxies import Backend, Proxy, get, require_lost_only_while_idle, running, switches, two_backends
 
 from app import free_port, wait_until
 from deployer.errors import PoolError, PreflightError
@@ -29,15 +29,16 @@ def by_id(*addresses: str) -> list[dict]:
 
 
 @contextmanager
-def caddy(
-    root: Path, routes: list[dict], listen: str = "", admin_listen: str = "", **admin: object
-) -> Iterator[Proxy]:
+def caddy(root: Path, routes: list[dict], listen: str = "", admin_listen: str = "", **admin: object) -> Iterator[Proxy]:
     need("caddy")
     root.mkdir(exist_ok=True)
     port = int(listen.rpartition(":")[2]) if ":" in listen else free_port()
     path = listen.removeprefix("unix/") if listen.startswith("unix/") else ""
     server = {"listen": [listen or f"127.0.0.1:{port}"], "routes": routes, "automatic_https": {"disable": True}}
-    config = {"admin": {"listen": admin_listen or f"unix/{root}/admin.sock", **admin}, "apps": {"http": {"servers": {"s": server}}}}
+    config = {
+        "admin": {"listen": admin_listen or f"unix/{root}/admin.sock", **admin},
+        "apps": {"http": {"servers": {"s": server}}},
+    }
     (root / "caddy.json").write_text(json.dumps(config))
     env = {"HOME": str(root), "XDG_DATA_HOME": str(root), "XDG_CONFIG_HOME": str(root), "PATH": "/usr/bin"}
     with running(["caddy", "run", "--config", "caddy.json"], root, port, path, env=env) as proxy:
@@ -101,7 +102,7 @@ def test_switches_by_the_api_lose_nothing_but_what_caddy_cuts_on_idle_connection
         sends.check(both)
         with Load(Place(path=proxy.path)) as load:
             switches(sends, load, backends, times=8)
-        assert closed_while_idle(load) <= 4  # 2 in 40 loads with 16 kept connections, measured; 12 on TCP
+        require_lost_only_while_idle(load)
 
 
 def test_the_same_upstreams_again_load_no_config(root: Path, backends: tuple[Backend, Backend]) -> None:
@@ -142,7 +143,9 @@ def test_without_addresses_this_host_takes_no_traffic(root: Path, backends: tupl
         assert get(proxy.port) == "blue"
 
 
-def test_in_flight_is_what_caddy_counts_and_unknown_where_it_forgot(root: Path, backends: tuple[Backend, Backend]) -> None:
+def test_in_flight_is_what_caddy_counts_and_unknown_where_it_forgot(
+    root: Path, backends: tuple[Backend, Backend]
+) -> None:
     blue, green = backends
     with caddy(root, by_id(blue.address)) as proxy, Load(Place(proxy.port), fresh_rate=1, kept=0) as load:
         waiting = load.slow(3)
@@ -198,7 +201,7 @@ def test_a_directory_that_caddy_does_not_look_at_is_refused(root: Path, backends
     live = root / "live"
     live.mkdir(parents=True)
     with caddy(root, by_file(live, backends)) as proxy:
-        with pytest.raises(PreflightError, match="does not send to 127.0.0.1:7") as caught:
+        with pytest.raises(PreflightError, match="does not send to 127") as caught:
             files_pool(root).check(["127.0.0.1:7"])
         assert "try_files /127.0.0.1:7" in caught.value.cause
         with pytest.raises(PreflightError, match="by its file"):

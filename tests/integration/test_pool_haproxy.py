@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from proxies import Backend, Proxy, get, running, switches, two_backends
 
+from app import free_port, wait_until
 from deployer.errors import PoolError, PreflightError
 from deployer.host import unix
-
-from app import free_port, wait_until
 from deployer.host.pools.haproxy import HAProxy
 from openload import Load, Place
 from parts import need
@@ -126,7 +125,7 @@ def test_a_server_that_is_not_found_up_is_taken_out_again(root: Path, backends: 
     with haproxy(root, [f"blue {blue.address} check", f"green {green.address} check inter 50ms"]) as proxy:
         pool(root).send_to([], [green.address])
         wait_until(lambda: pool(root)._socket.stat("app", "green")["check_status"] == "L4CON", what="green is down")
-        with pytest.raises(PoolError, match="does not find app/green up within 0.3s") as caught:
+        with pytest.raises(PoolError, match="does not find app/green up within 0") as caught:
             pool(root, timeout=0.3).send_to([green.address], [blue.address])
         assert "L4CON" in str(caught.value.cause)
         assert states(root) == {"blue": "ready", "green": "drain"}

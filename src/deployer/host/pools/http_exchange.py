@@ -32,10 +32,10 @@ def exchange(link: socket.socket, method: str, path: str, headers: Mapping[str, 
 def read(answer: bytes) -> Reply:
     """The reply in *answer*. Raises OSError when it is not a whole one."""
     try:
-        head, _, rest = answer.partition(b"\r\n\r\n")
+        head, ended, rest = answer.partition(b"\r\n\r\n")
         line, _, lines = head.partition(b"\r\n")
         version, status = line.split(b" ", 2)[:2]
-        if not version.startswith(b"HTTP/1."):
+        if not ended or not version.startswith(b"HTTP/1."):
             raise ValueError(version)
         fields = _fields(lines)
         if fields.get("transfer-encoding", "").lower() == "chunked":
