@@ -29,7 +29,7 @@ class Place(NamedTuple):
 class Load:
     """
     `with Load(place) as load:` asks until the block ends. `answers` counts who answered, `losses` what went wrong;
-    `slow()` puts a request of some seconds in flight, and `begun` counts those whose answer has begun.
+    `slow()` puts a request of some seconds in flight.
     """
 
     place: Place
@@ -38,7 +38,6 @@ class Load:
     kept_rate: float = 60
     answers: Counter[str] = field(default_factory=Counter)
     losses: Counter[str] = field(default_factory=Counter)
-    begun: int = 0
     closed: int = 0
     longest: float = 0.0
 
@@ -115,7 +114,6 @@ class Load:
             writer.write(f"GET {path} HTTP/1.1\r\nHost: app\r\n\r\n".encode())
             got = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
             lines = got.decode().lower().split("\r\n")
-            self.begun += path != "/"
             headers = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
             body = await asyncio.wait_for(_body(reader, headers), PATIENCE)
         except asyncio.IncompleteReadError as error:

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from app import SOURCE, free_port, wait_until
-from openload import Load, Place
-from parts import find, need
-from proxies import Backend, Proxy, closed_while_idle, get, running, switches, two_backends
+from proxies import Backend, Proxy, get, require_lost_only_while_idle, running, switches, two_backends
 
+from app import SOURCE, free_port, wait_until
 from deployer.errors import PoolError, PreflightError
 from deployer.host.pools.nginx import Nginx
 from deployer.host.pools.nginx_directory import NginxDirectory
+from openload import Load, Place
+from parts import find, need
 
 CONFIG = """
 daemon off;
@@ -84,7 +84,9 @@ def pool(root: Path, **more: object) -> Nginx:
 
 
 def files_pool(root: Path, **more: object) -> NginxDirectory:
-    return NginxDirectory({"kind": "nginx", "directory": str(root / "live"), "command": command(root), "timeout": 10.0, **more})
+    return NginxDirectory(
+        {"kind": "nginx", "directory": str(root / "live"), "command": command(root), "timeout": 10.0, **more}
+    )
 
 
 def conf(root: Path) -> Path:
@@ -120,7 +122,7 @@ def test_twenty_reloads_lose_nothing_but_what_nginx_cuts_on_idle_connections(
         sends.check([backend.address for backend in backends])
         with Load(Place(proxy.port)) as load:
             switches(sends, load, backends)
-        assert closed_while_idle(load) <= 3  # 1 in 40 reloads with 16 kept connections, measured
+        require_lost_only_while_idle(load)
 
 
 def test_a_config_that_nginx_refuses_is_told_in_its_words_and_changes_nothing(
@@ -152,7 +154,9 @@ def test_a_reload_that_never_comes_is_an_error_and_the_file_is_put_back(
         before = conf(root).read_bytes()
         deaf = script(root, f'[ "$1" = -s ] && exit 0; exec {" ".join(command(root))} "$@"')
         with pytest.raises(PoolError, match="did not load"):
-            pool(root, command=[deaf], pidfile=str(root / "nginx.pid"), timeout=1.0).send_to([green.address], [blue.address])
+            pool(root, command=[deaf], pidfile=str(root / "nginx.pid"), timeout=1.0).send_to(
+                [green.address], [blue.address]
+            )
         assert conf(root).read_bytes() == before and leftovers(root) == []
 
 
@@ -184,9 +188,10 @@ def test_killed_between_write_and_reload_and_called_again_ends_right(
 def kill_at_reload(root: Path, address: str, leaving: str) -> None:
     """A deploy that is killed after it has written the file, and before it has told nginx."""
     reached = root / "reached"
-    stuck = script(root, f'[ "$1" = -s ] && echo $$ > {reached}.new && mv {reached}.new {reached} && exec sleep 60; exec {" ".join(command(root))} "$@"')
-    code = "import sys, json; from deployer.host.pools.nginx import Nginx; Nginx(json.loads(sys.argv[1]), 'my-app').send_to("
-    code += f"['{address}'], ['{leaving}'])"
+    hang = f"echo $$ > {reached}.new && mv {reached}.new {reached} && exec sleep 60"
+    stuck = script(root, f'[ "$1" = -s ] && {hang}; exec {" ".join(command(root))} "$@"')
+    code = "import sys, json; from deployer.host.pools.nginx import Nginx; "
+    code += f"Nginx(json.loads(sys.argv[1]), 'my-app').send_to(['{address}'], ['{leaving}'])"
     told = json.dumps(settings(root, command=[stuck], pidfile=str(root / "nginx.pid"), timeout=60.0))
     child = subprocess.Popen([sys.executable, "-c", code, told], env={**os.environ, "PYTHONPATH": str(SOURCE)})
     try:
@@ -200,7 +205,7 @@ def kill_at_reload(root: Path, address: str, leaving: str) -> None:
 
 
 def test_without_addresses_this_host_takes_no_traffic(root: Path, backends: tuple[Backend, Backend]) -> None:
-    blue, green = backends
+    blue, _ = backends
     with by_file(root, blue.address) as proxy:
         pool(root).send_to([], leaving=[blue.address])
         assert get(proxy.port) == "502"
@@ -215,7 +220,10 @@ def test_without_addresses_this_host_takes_no_traffic(root: Path, backends: tupl
     [
         ("upstream other {\n    server 127.0.0.1:1;\n}\n", "my-app"),
         ("upstream my-app { server 127.0.0.1:1; server 127.0.0.1:2; }\n", "a line of its own"),
-        ("upstream my-app {\n    server 127.0.0.1:1;\n}\nserver {\n    listen 127.0.0.1:80;\n}\n", "more than the block"),
+        (
+            "upstream my-app {\n    server 127.0.0.1:1;\n}\nserver {\n    listen 127.0.0.1:80;\n}\n",
+            "more than the block",
+        ),
     ],
 )
 def test_a_file_that_is_not_ours_alone_is_refused(root: Path, text: str, why: str) -> None:
@@ -255,7 +263,7 @@ def test_nginx_that_does_not_run_is_told(root: Path) -> None:
 def test_a_directory_that_nginx_does_not_look_at_is_refused(root: Path, backends: tuple[Backend, Backend]) -> None:
     blue, green = backends
     with by_directory(root, blue.address, green.address) as proxy:
-        with pytest.raises(PreflightError, match="127.0.0.1:9 "):
+        with pytest.raises(PreflightError, match="does not send to 127"):
             files_pool(root).check(["127.0.0.1:9"])
         with pytest.raises(PreflightError, match=f"{blue.address} by its file"):
             files_pool(root, directory=str(root / "nowhere")).check([blue.address])

@@ -70,7 +70,9 @@ class Socket:
         if header is None:
             hint = "look at `backend` of the pool, and at the backend's name in haproxy.cfg"
             raise PoolError(f"haproxy has no backend {backend}", cause=" ".join(lines) or "no answer", hint=hint)
-        rows = [line.split() for line in lines if line[:1].isdigit() and " " in line]  # the first is the format's version
+        rows = [
+            line.split() for line in lines if line[:1].isdigit() and " " in line
+        ]  # the first is the format's version
         servers = [_server({name: row[place] for place, name in enumerate(header)}) for row in rows]
         return {server.name: server for server in servers}
 
