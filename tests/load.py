@@ -65,7 +65,8 @@ class Load:
         self._argv = [sys.executable, "-S", str(PROGRAM), url, "--mark"]
         for name, value in options.items():
             self._argv += [f"--{name.replace('_', '-')}", str(value)]
-        self._answers_come = threading.Event()
+        self._heard = threading.Event()
+        self._answers_come = False
         self._said: list[str] = []
         self._figures: Figures | None = None
 
@@ -75,7 +76,8 @@ class Load:
         )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-        if not self._answers_come.wait(FIRST_ANSWERS_WITHIN) or self._process.poll() is not None:
+        self._heard.wait(FIRST_ANSWERS_WITHIN)
+        if not self._answers_come:
             self._end()
             raise AssertionError(f"no answer in {FIRST_ANSWERS_WITHIN:g} s: {''.join(self._said)}")
         return self
@@ -122,5 +124,6 @@ class Load:
         for line in self._process.stderr:
             self._said.append(line)
             if "answers come" in line:
-                self._answers_come.set()
-        self._answers_come.set()  # it has ended: nobody waits for it in vain
+                self._answers_come = True
+                self._heard.set()
+        self._heard.set()  # it has ended: nobody waits for it in vain

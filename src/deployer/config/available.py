@@ -18,6 +18,12 @@ _NOT_YET: tuple[tuple[Callable[[Config], bool], str, str, str], ...] = (
     (lambda c: not c.tables.run.command, "run.command", "a [job] without [run]", 'add command = ["..."] to [run]'),
     (lambda c: bool(c.settings()["services"]), "services", "services", "remove [services] from this file"),
     (
+        lambda c: (c.target_table["pool"] or {}).get("kind") == "registry",
+        "target.{t}.pool",
+        "the node registry as a pool",
+        'write another kind in [target.{t}.pool]: "command" calls any script',
+    ),
+    (
         lambda c: bool(c.target_table["verify"]),
         "target.{t}.verify",
         "the outside witness",

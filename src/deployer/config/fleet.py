@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from deployer.config import addresses, names, scalars
-from deployer.config.schema import Duration, DurationOrZero, Table
+from deployer.config import addresses, names, pools, scalars
+from deployer.config.schema import Duration, DurationOrZero, Flag, Table
 
 CountOrZero = Annotated[int, BeforeValidator(scalars.count(0))]
 
@@ -32,7 +32,28 @@ class Rollout(Table):
 
 
 class Pool(Table):
-    kind: Annotated[str, BeforeValidator(scalars.choice("nginx", "haproxy", "caddy", "registry", "command"))]
+    """Which key belongs to which kind is in `pools.py`."""
+
+    kind: Annotated[str, BeforeValidator(scalars.choice(*pools.KEYS))]
+    address: Annotated[str, BeforeValidator(pools.address)] = "127.0.0.1:{port}"
+    timeout: Duration = 10.0
+    drain_within: DurationOrZero = 30.0
+    file: Annotated[str, BeforeValidator(pools.path)] | None = None
+    upstream: Annotated[str, BeforeValidator(pools.name)] | None = None
+    command: Annotated[list[str], BeforeValidator(pools.command)] | None = None
+    pidfile: Annotated[str, BeforeValidator(names.pidfile)] | None = None
+    socket: Annotated[str, BeforeValidator(pools.socket)] | None = None
+    backend: Annotated[str, BeforeValidator(pools.name)] | None = None
+    servers: (
+        dict[Annotated[str, BeforeValidator(addresses.socket)], Annotated[str, BeforeValidator(pools.name)]] | None
+    ) = None
+    leave: Annotated[str, BeforeValidator(scalars.choice("drain", "maint"))] | None = None
+    state_file: Annotated[str, BeforeValidator(pools.path)] | None = None
+    admin: Annotated[str, BeforeValidator(pools.admin)] | None = None
+    id: Annotated[str, BeforeValidator(pools.name)] | None = None
+    directory: Annotated[str, BeforeValidator(pools.path)] | None = None
+    origin: Annotated[str, BeforeValidator(pools.origin)] | None = None
+    counts: Flag | None = None
 
 
 class Verify(Table):

@@ -137,6 +137,10 @@ def target_problems(name: str, target: Target) -> Iterator[Problem]:
     if target.hosts and target.path and not target.path.startswith(("/", "~")):
         why = "a relative path; on a host there is nothing it could be relative to"
         yield Problem(place, why, 'write path = "/srv/my-app", or "~/my-app"', show(target.path))
+    if target.pool:
+        from deployer.config import pools  # most configs have none
+
+        yield from pools.problems(("target", name, "pool"), target.pool)
     if target.ssh:
         yield from _silence_is_longer_than_a_beat(name, target.ssh)
 

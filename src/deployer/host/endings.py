@@ -8,7 +8,7 @@ from typing import Optional
 from deployer.errors import DeployerError, DownError, FailedError
 from deployer.host.deploy import Deploy
 from deployer.host.heed import aborted_by
-from deployer.model import EXIT_DONE, EXIT_DOWN, EXIT_FAILED, EXIT_KILLED
+from deployer.model import EXIT_DONE, EXIT_DOWN, EXIT_FAILED, EXIT_KILLED, EXIT_PARTIAL
 
 AGAIN = "push again when you like"
 NOTHING = "nothing ran before, and nothing runs now"
@@ -23,8 +23,18 @@ class Outcome:
 
 def done(deploy: Deploy) -> Outcome:
     """What was wanted runs; work was lost where a process had to be killed."""
+    refused = deploy.journal.data("join", "refused")
+    if refused:
+        serves = f"{deploy.request.release} runs on {deploy.request.host}, and the pool sends it no traffic"
+        error = FailedError(refused["why"], state=serves, hint="mend the pool, then call `deployer restart`")
+        return Outcome("partial", EXIT_PARTIAL, error)
     killed = any(verdict["verdict"] == "killed" for verdict in deploy.verdicts)
     return Outcome("done", EXIT_KILLED if killed else EXIT_DONE)
+
+
+def in_words(error: DeployerError) -> str:
+    """What *error* says, in one line."""
+    return f"{error.title}: {error.cause}" if error.cause else error.title
 
 
 def aborted(deploy: Deploy) -> str:
@@ -35,12 +45,15 @@ def aborted(deploy: Deploy) -> str:
 def gone_back(deploy: Deploy, reason: str, came_back: bool) -> Outcome:
     """After a revert for *reason*: the old release serves again, or there was none, or it would not start either."""
     by_a_person = aborted_by(deploy) is not None
-    title = reason if by_a_person else f"{deploy.request.host} did not become ready on {deploy.request.release}"
-    cause = None if by_a_person else reason
+    refused = deploy.journal.has("pool", "begin") and not deploy.journal.has("pool", "done")
+    told = by_a_person or refused
+    title = reason if told else f"{deploy.request.host} did not become ready on {deploy.request.release}"
+    cause = None if told else reason
     if came_back:
         back = (deploy.request.previous or {}).get("spec", {}).get("release")
         hint = "fix the release and push again; [check] or run.rehearse can find it before the old one is stopped"
         state = f"the old release {back} serves{'; it was not asked to stop' if deploy.request.overlaps else ' again'}"
+        hint = "mend the pool and push again" if refused else hint
         error = FailedError(title, cause=cause, state=state, hint=AGAIN if by_a_person else hint)
         return Outcome("reverted", EXIT_FAILED, error)
     if by_a_person and deploy.request.previous is None:

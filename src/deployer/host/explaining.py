@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from deployer.errors import DeployerError, UsageError
 from deployer.host import history, journal, lock, log_tails
+from deployer.host.deploy import DRAIN
 from deployer.host.drain import CRASH
 from deployer.host.paths import HostPaths
 from deployer.host.state import Row, State, opened
@@ -82,7 +83,7 @@ def _record(paths: HostPaths, state: State, row: Row, look: Look) -> Record:
         ),
         now=time.time(),
         working=_working(look) if under_way and any(drain["verdict"] is None for drain in drains) else [],
-        running=not under_way or not lock.free(paths.lock),
+        running=not under_way or not lock.free(paths.drain_lock(name) if row["step"] == DRAIN else paths.lock),
     )  # fmt: skip
 
 

@@ -129,8 +129,9 @@ def take_back(deploy: Deploy, reason: str) -> bool:
     deploy.supervisor.dismiss(request.deploy, request.who, failed, order)
     _await_gone(deploy, failed, order.ceiling + TAKEN_BACK_WITHIN)
     serving = _serving(deploy)
+    deploy.gap_ms = 0 if serving else None  # as it has been all along
     release = serving["release"] if serving else None
-    deploy.journal.event("revert.finished", release=release, ok=serving is not None, gap_ms=0 if serving else None)
+    deploy.journal.event("revert.finished", release=release, ok=serving is not None, gap_ms=deploy.gap_ms)
     deploy.journal.done("revert", ok=serving is not None)
     return serving is not None
 

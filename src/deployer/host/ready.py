@@ -74,7 +74,8 @@ class Prover:
             now = self._clock.now()
             record = self._record(instance)
             if self._good(record, now - started):
-                first_good = first_good if streak else now
+                # When it answered, not when it was asked: on a held socket the question waits until somebody accepts.
+                first_good = first_good if streak else self._clock.now()
                 streak += 1
                 if streak >= self._needed():
                     return Proof(self._probes, round(self._clock.now() - started, 3), first_good, record["pid"])

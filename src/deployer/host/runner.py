@@ -173,6 +173,8 @@ class Runner:
             return endings.done(self._deploy)
         if overlap.retired(deploy):
             raise error  # it serves, and the old one drains: another runner tells how that ends
+        if handed_over(deploy) and deploy.request.overlaps:
+            return self._revert(NotReady(endings.in_words(error)))  # nobody has been asked to stop yet
         if handed_over(deploy):
             # Past the point of no return: whatever broke, the service must end on a release that runs, a stop be a stop.
             # Proven already: to tear it down because a line could not be written would be the worse end. Another runner confirms.

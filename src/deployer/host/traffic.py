@@ -44,9 +44,13 @@ def leave(deploy: Deploy) -> None:
 
 
 def join(deploy: Deploy) -> None:
-    """New requests come to the new instance."""
+    """New requests come to the new instance. A pool that refuses is no reason to stop what serves: the result says so."""
     new = _addresses(deploy, [str(deploy.request.instance)])
-    _pool(deploy).send_to(new, [address for address in _all(deploy) if address not in new])
+    try:
+        _pool(deploy).send_to(new, [address for address in _all(deploy) if address not in new])
+    except DeployerError as error:
+        deploy.journal.note("join", "refused", why=_said(error))
+        return
     deploy.journal.event("pool.joined", addresses=new, left=[])
 
 

@@ -1,4 +1,4 @@
-"""Addresses, as pools spell them: host and port of one, and whether it lies on this machine."""
+"""Addresses as pools spell them, host:port."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import List, Tuple
 
 from deployer.errors import PoolError
 from deployer.host.pools.base import UNTOUCHED
+
+_ESTABLISHED = "01"
 
 
 def split(address: str) -> Tuple[str, int]:
@@ -30,20 +32,17 @@ def resolve(host: str) -> List[str]:
 
 
 def established(address: str) -> int:
-    """Connections that clients have to *address*, which is on this machine: also those that no accept() has taken yet."""
+    """Connections that clients have to *address* of this machine, also those that no accept() has taken yet."""
     _, port = split(address)
     count = 0
     for name in ("tcp", "tcp6"):
         try:
             with open(f"/proc/net/{name}", encoding="ascii") as table:
-                lines = [line.split() for line in table][1:]
+                rows = [line.split() for line in table][1:]
         except OSError:
             continue
-        count += sum(1 for line in lines if line[3] == _ESTABLISHED and int(line[1].rpartition(":")[2], 16) == port)
+        count += sum(1 for row in rows if row[3] == _ESTABLISHED and int(row[1].rpartition(":")[2], 16) == port)
     return count
-
-
-_ESTABLISHED = "01"
 
 
 def is_here(address: str) -> bool:

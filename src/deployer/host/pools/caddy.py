@@ -8,7 +8,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 from deployer.errors import PoolError
 from deployer.host.pools import address as address_of
 from deployer.host.pools.base import POLL, UNTOUCHED, preflight
-from deployer.host.pools.caddy_admin import Admin
+from deployer.host.pools.caddy_admin import ADMIN, Admin
 
 
 class _Handler(NamedTuple):
@@ -21,13 +21,13 @@ class Caddy:
     Sends by the upstreams of the reverse_proxy `id`. Each change is a config load of caddy, which loses connections that wait in
     its TCP backlog and ends WebSockets: CaddyDirectory does without.
 
-    Settings: `admin`, `id`, `origin`, `timeout`.
+    Settings: `admin` (caddy's default), `id` (the app's name), `origin`, `timeout`.
     """
 
-    def __init__(self, settings: Dict[str, Any]) -> None:
+    def __init__(self, settings: Dict[str, Any], app: str) -> None:
         self._timeout = float(settings["timeout"])
-        self._admin = Admin(settings["admin"], self._timeout, settings.get("origin"))
-        self._id = str(settings["id"])
+        self._admin = Admin(settings.get("admin") or ADMIN, self._timeout, settings.get("origin"))
+        self._id = str(settings.get("id") or app)
 
     def check(self, addresses: Sequence[str]) -> None:
         """The API answers us, and has a reverse_proxy of that id whose upstreams are written in its config."""
@@ -52,16 +52,13 @@ class Caddy:
 
     def in_flight(self, address: str) -> Optional[int]:
         """
-        What caddy counts while its config names *address*. It forgets the count when the address leaves: from then on, the
-        connections to an app on this machine.
+        What caddy counts. It counts for upstreams that its config names, and forgets an address that leaves it: None then, unless
+        another reverse_proxy, one that is never asked, names it too (deploy.example.toml has the lines).
         """
         try:
-            counted = self._admin.requests().get(address)
+            return self._admin.requests().get(address)
         except PoolError:
             return None
-        if counted is not None:
-            return counted
-        return address_of.established(address) if address_of.is_here(address) else None
 
     def _changed(self, addresses: Sequence[str], leaving: Sequence[str]) -> bool:
         """Whether the upstreams are as wanted now; False when the config changed under us."""
@@ -80,17 +77,20 @@ class Caddy:
             raise PoolError(f"caddy knows no object with id {self._id}", cause=_said(found), state=UNTOUCHED, hint=hint)
         if not isinstance(found, dict) or found.get("handler") != "reverse_proxy":
             kind = found.get("handler") if isinstance(found, dict) else type(found).__name__
-            hint = "give the @id to the object with \"handler\": \"reverse_proxy\""
-            raise PoolError(f"{self._id} is no reverse_proxy of caddy", cause=f"it is {kind}", state=UNTOUCHED, hint=hint)
+            hint = 'give the @id to the object with "handler": "reverse_proxy"'
+            raise PoolError(
+                f"{self._id} is no reverse_proxy of caddy", cause=f"it is {kind}", state=UNTOUCHED, hint=hint
+            )
         if "dynamic_upstreams" in found:
-            cause, hint = "it has dynamic_upstreams, beside which upstreams count for nothing", "remove dynamic_upstreams"
+            cause, hint = (
+                "it has dynamic_upstreams, beside which upstreams count for nothing",
+                "remove dynamic_upstreams",
+            )
             raise PoolError(f"{self._id} cannot be switched", cause=cause, state=UNTOUCHED, hint=hint)
         return _Handler(found.get("upstreams"), answer.etag)
 
 
-def _upstreams(
-    now: Sequence[Dict[str, Any]], addresses: Sequence[str], leaving: Sequence[str]
-) -> List[Dict[str, Any]]:
+def _upstreams(now: Sequence[Dict[str, Any]], addresses: Sequence[str], leaving: Sequence[str]) -> List[Dict[str, Any]]:
     """*now* with *addresses* instead of *leaving*: what joins takes the place, and the other keys, of one that leaves."""
     missing = [address for address in dict.fromkeys(addresses) if address not in [one.get("dial") for one in now]]
     wanted = []
@@ -105,4 +105,3 @@ def _upstreams(
 
 def _said(body: Any) -> str:
     return str(body.get("error")) if isinstance(body, dict) else str(body)
-

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from deployer.errors import PoolError
 from deployer.host import unix
 from deployer.host.pools.address import split
+from deployer.host.pools.http_exchange import exchange
 
+ADMIN = "127.0.0.1:2019"
 _UNIX = "unix/"
 _SHOWN = 500
 
@@ -62,36 +64,26 @@ class Admin:
 
     def _ask(self, method: str, path: str, body: Optional[bytes], headers: Dict[str, str]) -> Answer:
         try:
-            link = self._connect()
-            try:
-                link.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-                for name, value in {**self._who(), **headers}.items():
-                    link.putheader(name, value)
-                if body is not None:
-                    link.putheader("Content-Length", str(len(body)))
-                link.endheaders(body)
-                answer = link.getresponse()
-                return Answer(answer.status, _json(answer.read()), answer.getheader("Etag"))
-            finally:
-                link.close()
-        except (OSError, http.client.HTTPException) as error:
+            with self._connect() as link:
+                reply = exchange(link, method, path, {**self._who(), **headers}, body or b"")
+        except OSError as error:
             hint = 'look at `admin` of the pool; caddy\'s default is "127.0.0.1:2019"'
-            cause = f"{self.place}: {error or type(error).__name__}"
+            cause = f"{self.place}: {error.strerror or error}"
             raise PoolError("caddy's admin API could not be asked", cause=cause, hint=hint) from error
+        return Answer(reply.status, _json(reply.body), reply.fields.get("etag"))
 
     def _who(self) -> Dict[str, str]:
         if self._origin:
-            return {"Host": self._origin.partition("://")[2] or self._origin, "Origin": self._origin}
+            name = self._origin.partition("://")[2] or self._origin
+            return {"Host": name, "Origin": self._origin if "://" in self._origin else f"http://{name}"}
         # On a unix socket caddy takes no name but the empty one; elsewhere its own address.
         name = "" if self.place.startswith(_UNIX) else self.place
         return {"Host": name, "Origin": f"http://{name}"}
 
-    def _connect(self) -> http.client.HTTPConnection:
-        if not self.place.startswith(_UNIX):
-            return http.client.HTTPConnection(*split(self.place), timeout=self._timeout)
-        link = http.client.HTTPConnection("unix", timeout=self._timeout)
-        link.sock = unix.connect(Path(os.path.expanduser(self.place[len(_UNIX) :])), self._timeout)
-        return link
+    def _connect(self) -> socket.socket:
+        if self.place.startswith(_UNIX):
+            return unix.connect(Path(os.path.expanduser(self.place[len(_UNIX) :])), self._timeout)
+        return socket.create_connection(split(self.place), self._timeout)
 
     def _refusal(self, method: str, path: str, answer: Answer) -> PoolError:
         why = answer.body.get("error") if isinstance(answer.body, dict) else answer.body

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from typing import Mapping, NamedTuple, Optional, Sequence
+from typing import IO, Mapping, NamedTuple, Optional, Sequence
 
 from deployer.errors import PoolError
 from deployer.host.spawn import base_environment
@@ -63,11 +63,11 @@ def run(argv: Sequence[str], timeout: float, env: Optional[Mapping[str, str]] = 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the group is still its own
-    except (ProcessLookupError, PermissionError):  # sudo's children are root's
-        process.kill()
-    process.wait()
+        process.wait()
+    except (ProcessLookupError, PermissionError):
+        pass  # what sudo started is root's, and no time limit of ours ends it
 
 
-def _text(file: "tempfile._TemporaryFileWrapper[bytes]") -> str:
+def _text(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read().decode("utf-8", "replace")

@@ -22,15 +22,13 @@ def pool_of(target: Dict[str, Any], app: str) -> Optional[Pool]:
     kind = settings["kind"]
     # A host has one kind of pool, and the engine starts faster without the others.
     if kind == "nginx":
-        from deployer.host.pools.nginx import Nginx
-
-        return Nginx(settings, app)
+        return _nginx(settings, app)
     if kind == "haproxy":
         from deployer.host.pools.haproxy import HAProxy
 
-        return HAProxy(settings)
+        return HAProxy(settings, app)
     if kind == "caddy":
-        return _caddy(settings)
+        return _caddy(settings, app)
     if kind == "command":
         from deployer.host.pools.command import Command
 
@@ -43,14 +41,24 @@ def pool_of(target: Dict[str, Any], app: str) -> Optional[Pool]:
     )
 
 
-def _caddy(settings: Dict[str, Any]) -> Pool:
+def _nginx(settings: Dict[str, Any], app: str) -> Pool:
+    if settings.get("directory"):
+        from deployer.host.pools.nginx_directory import NginxDirectory
+
+        return NginxDirectory(settings)
+    from deployer.host.pools.nginx import Nginx
+
+    return Nginx(settings, app)
+
+
+def _caddy(settings: Dict[str, Any], app: str) -> Pool:
     if settings.get("directory"):
         from deployer.host.pools.caddy_directory import CaddyDirectory
 
         return CaddyDirectory(settings)
     from deployer.host.pools.caddy import Caddy
 
-    return Caddy(settings)
+    return Caddy(settings, app)
 
 
 def address(pool_settings: Dict[str, Any], port: int, host: str = "local") -> str:

@@ -13,6 +13,7 @@ from deployer.host.pools import files
 from deployer.host.pools.base import POLL, UNTOUCHED, preflight
 from deployer.host.pools.haproxy_socket import Server, Socket, find
 
+SOCKET = "/run/haproxy/admin.sock"
 _READY = ("UP", "no check")
 
 
@@ -20,14 +21,14 @@ class HAProxy:
     """
     Sends by the servers of `backend`: "ready" ones take requests, one that leaves only finishes what it has.
 
-    Settings: `socket`, `backend`, `servers` (address → name, for slots whose address is ours to set), `leave` ("drain" or
-    "maint"), `state_file`, `timeout`.
+    Settings: `socket` (Debian's), `backend` (the app's name), `servers` (address → name, for slots whose address is ours to
+    set), `leave` ("drain" or "maint"), `state_file`, `timeout`.
     """
 
-    def __init__(self, settings: Dict[str, Any]) -> None:
+    def __init__(self, settings: Dict[str, Any], app: str) -> None:
         self._timeout = float(settings["timeout"])
-        self._socket = Socket(os.path.expanduser(settings["socket"]), self._timeout)
-        self._backend = str(settings["backend"])
+        self._socket = Socket(os.path.expanduser(settings.get("socket") or SOCKET), self._timeout)
+        self._backend = str(settings.get("backend") or app)
         self._named: Dict[str, str] = dict(settings.get("servers") or {})
         self._leave = settings.get("leave") or "drain"
         self._state_file = Path(os.path.expanduser(settings["state_file"])) if settings.get("state_file") else None

@@ -70,8 +70,11 @@ class Socket:
         if header is None:
             hint = "look at `backend` of the pool, and at the backend's name in haproxy.cfg"
             raise PoolError(f"haproxy has no backend {backend}", cause=" ".join(lines) or "no answer", hint=hint)
-        rows = [dict(zip(header, line.split())) for line in lines if line[:1].isdigit() and len(line.split()) > 1]
-        return {row["srv_name"]: _server(row) for row in rows}
+        rows = [
+            line.split() for line in lines if line[:1].isdigit() and " " in line
+        ]  # the first is the format's version
+        servers = [_server({name: row[place] for place, name in enumerate(header)}) for row in rows]
+        return {server.name: server for server in servers}
 
     def stat(self, backend: str, server: str) -> Dict[str, str]:
         """The row of *server* in `show stat`: status, scur, qcur and the like."""

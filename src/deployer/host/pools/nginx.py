@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence
 
 from deployer.errors import PoolError, PreflightError
-from deployer.host.pools import calls, files, upstream
+from deployer.host.pools import files, upstream
 from deployer.host.pools.base import POLL, UNTOUCHED, preflight
-from deployer.host.pools.nginx_master import Master, Workers, pidfile
-
-_HEADING = "# configuration file "
+from deployer.host.pools.nginx_config import Command, sections
+from deployer.host.pools.nginx_master import Master, Workers
 
 
 class Nginx:
@@ -30,8 +29,7 @@ class Nginx:
         self._path = Path(os.path.expanduser(settings["file"]))
         self._name = settings.get("upstream") or app
         self._note = f"Written by deployer for {app}. It changes the servers of its own and keeps everything else."
-        self._command = list(settings.get("command") or ["nginx"])
-        self._pidfile = settings.get("pidfile")
+        self._nginx = Command(settings)
         self._timeout = float(settings["timeout"])
         self._known: Optional[Master] = None
 
@@ -39,9 +37,8 @@ class Nginx:
         """nginx accepts its config as it is, reads our file and uses it, runs, and we may write there."""
         try:
             text = self._text()
-            dump = self._test()
-            self._master(dump).workers()
-            self._require_used(dump)
+            self._require_used(self._nginx.test())
+            self._master().workers()
         except PoolError as error:
             raise preflight(error) from error
         if not os.access(self._file().parent, os.W_OK | os.X_OK):
@@ -73,7 +70,7 @@ class Nginx:
             self._keep(text, master)
             try:
                 self._write(wanted)
-                self._require_used(self._test())
+                self._require_used(self._nginx.test())
             except BaseException:
                 self._put_back(text)
                 raise
@@ -116,46 +113,20 @@ class Nginx:
             raise PoolError(f"{self._path} cannot be changed by deployer", cause=why, state=UNTOUCHED, hint=hint)
         return text
 
-    def _test(self) -> str:
-        """The whole config as nginx reads it. Raises PoolError with nginx's own words when it would not load it."""
-        said = calls.run([*self._command, "-T"], self._timeout)
-        if said.code != 0:
-            raise PoolError(
-                "nginx refuses its configuration",
-                cause=said.err.strip()[-calls.SHOWN :] or f"{' '.join(self._command)} -T: exit {said.code}",
-                state=UNTOUCHED,
-                hint=f"mend it, ask `{' '.join(self._command)} -t`, then push again",
-            )
-        return said.out
-
     def _require_used(self, dump: str) -> None:
-        sections = {
-            os.path.realpath(part.partition(":\n")[0]): part.partition(":\n")[2]
-            for part in re.split(f"(?m)^{_HEADING}", dump)[1:]
-        }
-        ours, file = sections.pop(str(self._file()), None), self._path
-        if ours is None and self._file().exists():
+        read, file = sections(dump), self._path
+        if read.pop(str(self._file()), None) is None and self._file().exists():
             hint = f"add `include {file};` to http {{}} in nginx.conf"
             raise PoolError(f"nginx does not read {file}", cause="no include names it", state=UNTOUCHED, hint=hint)
         word = re.compile(rf"(?<![\w.-]){re.escape(self._name)}(?![\w.-])")
-        if not any(word.search(re.sub(r"(?m)^\s*#.*$", "", text)) for text in sections.values()):
+        if not any(word.search(text) for text in read.values()):
             cause, hint = f"nothing passes to upstream {self._name}", f"add `proxy_pass http://{self._name};`"
             raise PoolError(f"nginx does not use {file}", cause=cause, state=UNTOUCHED, hint=hint)
 
-    def _master(self, dump: Optional[str] = None) -> Master:
+    def _master(self) -> Master:
         if self._known is None:
-            self._known = Master(self._pid_path(dump))
+            self._known = Master(self._nginx.pidfile())
         return self._known
-
-    def _pid_path(self, dump: Optional[str]) -> Path:
-        if self._pidfile:
-            return Path(os.path.expanduser(self._pidfile))
-        compiled = calls.run([*self._command, "-V"], self._timeout).err
-        found = pidfile(self._test() if dump is None else dump, compiled, self._command)
-        if found is None:
-            hint = 'add pidfile = "/run/nginx.pid" to the pool of this target'
-            raise PoolError("nginx's pid file is not known", cause="no `pid` in its config", hint=hint)
-        return found
 
     @contextmanager
     def _alone(self, master: Master) -> Iterator[None]:
@@ -181,9 +152,7 @@ class Nginx:
         A reload is a signal: nginx answers nothing, and when it cannot load the config it only writes to its log.
         """
         before = master.workers()
-        said = calls.run([*self._command, "-s", "reload"], self._timeout)
-        if said.code != 0:
-            raise PoolError("nginx could not be reloaded", cause=said.words, state=_STANDS)
+        self._nginx.reload()
         deadline = time.monotonic() + self._timeout
         while not _switched(before, master.workers()):
             if time.monotonic() > deadline:
@@ -194,13 +163,6 @@ class Nginx:
                     hint="look into nginx's error log, or raise `timeout` in the pool of this target",
                 )
             time.sleep(POLL)
-
-    def _write(self, text: str) -> None:
-        try:
-            files.replace(self._file(), text.encode())
-        except OSError as error:
-            hint = f"give this user the directory {self._file().parent}"
-            raise PoolError(f"{self._path} could not be written", cause=str(error), state=UNTOUCHED, hint=hint) from error
 
     def _kept(self) -> Path:
         return files.beside(self._file(), "before")
@@ -237,7 +199,7 @@ class Nginx:
     def _reload_quietly(self) -> None:
         # nginx may have read the new file and only been slow: the last reload must find the old one.
         try:
-            calls.run([*self._command, "-s", "reload"], self._timeout)
+            self._nginx.reload()
         except PoolError:
             pass
 

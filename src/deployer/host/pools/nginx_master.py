@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set
+from typing import Dict, List, NamedTuple, Optional, Set
 
 from deployer.errors import PoolError
 from deployer.host.process import Processes
@@ -23,25 +22,6 @@ class Workers(NamedTuple):
     leaving: Set[Identity]
 
 
-def pidfile(dump: str, compiled: str, command: Sequence[str]) -> Optional[Path]:
-    """Where nginx keeps its pid: *dump* is the output of `nginx -T`, *compiled* that of `nginx -V`."""
-    prefix = _option(command, "-p") or _match(r"--prefix=(\S+)", compiled) or "/"
-    given = " ".join(command[place + 1] for place, word in enumerate(command[:-1]) if word == "-g")
-    pattern = r"(?:^|[;{}\s])pid\s+[\"']?([^\s;\"']+)[\"']?\s*;"
-    path = _match(pattern, given + ";") or _match(pattern, re.sub(r"(?m)^\s*#.*$", "", dump))
-    path = path or _match(r"--pid-path=(\S+)", compiled)
-    return Path(prefix, path) if path else None
-
-
-def _option(command: Sequence[str], name: str) -> Optional[str]:
-    return next((command[place + 1] for place, word in enumerate(command[:-1]) if word == name), None)
-
-
-def _match(pattern: str, text: str) -> Optional[str]:
-    found = re.search(pattern, text)
-    return found[1] if found else None
-
-
 class Master:
     """The nginx whose pid stands in *path*. What it runs is read from the process table: it says nothing by itself."""
 
@@ -54,7 +34,7 @@ class Master:
         try:
             number = int(self.path.read_text(encoding="ascii"))
         except (OSError, ValueError) as error:
-            hint = "start nginx, or write where its pid stands: pidfile = \"/run/nginx.pid\""
+            hint = 'start nginx, or write where its pid stands: pidfile = "/run/nginx.pid"'
             raise PoolError("nginx does not run", cause=f"{self.path}: {error}", hint=hint) from error
         if not self._title(number).startswith(_MASTER):
             cause = f"{self.path} names pid {number}, which is no nginx master"

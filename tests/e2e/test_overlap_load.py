@@ -1,0 +1,69 @@
+"""Overlap under load, counted by an independent client that never tries again: nothing is refused, reset or cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from load import Load
+from overlapping import overlapping
+from parts import need
+
+LOAD = {"rate": 100, "kept": 8, "slow_rate": 1, "slow_seconds": 3}
+
+
+@pytest.mark.parametrize("language", ["python", "node"])
+def test_pushes_in_a_row_lose_nothing(tmp_path: Path, language: str) -> None:
+    need("node" if language == "node" else "sh")
+    with overlapping(tmp_path, language) as app:
+        app.push()
+        with Load(app.url, **LOAD) as load:
+            for number in range(4):
+                app.release(f"v{number + 2}")
+                result = app.push()
+                assert result.event("host.finished")["gap_ms"] == 0
+            figures = load.stop()
+        assert figures.lost == 0, figures.losses
+        assert len(figures.releases) == 5 and figures.sent > 500
+
+
+@pytest.mark.parametrize("how", ["exit", "hang", "500", "503"])
+def test_broken_release_fails_no_request(tmp_path: Path, how: str) -> None:
+    with overlapping(tmp_path) as app:
+        app.push()
+        served = app.current()
+        app.broken(how)
+        app.release("v2")
+        with Load(app.url, **LOAD) as load:
+            app.push(check=7)
+            figures = load.stop()
+        assert figures.lost == 0, figures.losses
+        assert set(figures.releases) == {served} and app.current() == served
+
+
+def test_release_that_dies_before_it_serves_fails_no_request_even_without_a_rehearsal(tmp_path: Path) -> None:
+    with overlapping(tmp_path) as app:
+        app.push()
+        served = app.current()
+        app.write(run=f'socket = "127.0.0.1:{app.port}"\nrehearse = false', env={"BROKEN": "exit"})
+        app.release("v2")
+        with Load(app.url, **LOAD) as load:
+            result = app.push(check=1)
+            figures = load.stop()
+        assert figures.lost == 0, figures.losses
+        assert set(figures.releases) == {served} and app.current() == served
+        assert result.event("push.finished")["status"] == "reverted"
+
+
+def test_restart_with_a_held_socket_refuses_nobody_and_its_stall_is_told(tmp_path: Path) -> None:
+    with overlapping(tmp_path) as app:
+        app.write(strategy="restart", env={"BOOT": "0.5"})
+        app.push()
+        app.release("v2")
+        with Load(app.url, rate=100, kept=0) as load:
+            result = app.push()
+            figures = load.stop()
+        assert figures.lost == 0, figures.losses
+        gap = result.event("host.finished")["gap_ms"]
+        assert gap > 400 and abs(figures.longest_stall_ms - gap) < 0.5 * gap + 500
