@@ -131,7 +131,8 @@ def table(jobs: list[tuple[str, bool]], found: list[list[Run]]) -> str:
         ends = ", ".join(f"{name} {count}" for name in ("old", "new") if (count := sum(r.serves == name for r in runs)))
         counts = (
             sum(one.service_lost for one in runs), sum(one.tasks_lost for one in runs),
-            sum(one.requests_lost for one in runs), sum(one.second_signals for one in runs), sum(bool(one.problems) for one in runs),
+            sum(one.requests_lost for one in runs), sum(one.second_signals for one in runs),
+            sum(bool(one.problems) for one in runs),
         )  # fmt: skip
         lines.append((victims, "broken" if broken else "good", str(len(runs)), ends, *map(str, counts)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -141,8 +142,8 @@ def table(jobs: list[tuple[str, bool]], found: list[list[Run]]) -> str:
 def total(runs: list[Run]) -> str:
     return (
         f"\n{len(runs)} runs: {sum(one.service_lost for one in runs)} services lost, {sum(one.tasks_lost for one in runs)} "
-        f"tasks lost, {sum(one.requests_lost for one in runs)} with requests lost, {sum(one.second_signals for one in runs)} second signals, "
-        f"{sum(bool(one.problems) for one in runs)} with a problem"
+        f"tasks lost, {sum(one.requests_lost for one in runs)} with requests lost, "
+        f"{sum(one.second_signals for one in runs)} second signals, {sum(bool(one.problems) for one in runs)} with a problem"
     )
 
 
