@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 from sim_mutations import MUTATIONS
 from sim_schedule import play, systematic
+from sim_stories import OVERLAPS, STORIES
 
 
 def main(argv: list[str]) -> int:
@@ -26,7 +27,7 @@ def main(argv: list[str]) -> int:
     given = options.parse_args(argv)
     plant = next((mutation.plant for mutation in MUTATIONS if mutation.name == given.planted), nullcontext)
     first, _, last = given.seeds.partition("-")
-    systematic()  # measured on the sound engine
+    systematic(STORIES), systematic(OVERLAPS)  # measured on the sound engine
     with plant():
         return many(int(first), int(last)) if last else one(int(first))
 

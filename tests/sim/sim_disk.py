@@ -26,7 +26,7 @@ Effect = Callable[[str, Sequence[Any]], None]
 @functools.cache
 def _connection() -> sqlite3.Connection:
     """One for every world in turn: its prepared statements are half of what a schedule costs."""
-    made = sqlite3.connect(":memory:", isolation_level=None, cached_statements=400)
+    made = sqlite3.connect(":memory:", isolation_level=None, cached_statements=400, check_same_thread=False)
     made.executescript(_SCHEMA)
     made.row_factory = sqlite3.Row
     return made

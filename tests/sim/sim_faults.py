@@ -31,7 +31,9 @@ class Fault:
 
 
 def _engine_dies(world: World, life: Life | None, arg: float) -> None:
-    world.kill(world.engine)
+    """Whoever holds the deploy lock; where nobody does, one of those who wait for their drains."""
+    waiting = [one for one in world.routines if one.alive]
+    world.kill(world.engine or (world.dice.choice(waiting) if waiting else None))
 
 
 def _keeper_dies(world: World, life: Life | None, arg: float) -> None:
@@ -39,7 +41,9 @@ def _keeper_dies(world: World, life: Life | None, arg: float) -> None:
 
 
 def _all_die(world: World, life: Life | None, arg: float) -> None:
-    _engine_dies(world, life, arg)
+    world.kill(world.engine)
+    for waiting in list(world.routines):
+        world.kill(waiting)
     _keeper_dies(world, life, arg)
     if life is not None:  # a command that was bringing up a keeper, too
         world.kill(life)
@@ -101,8 +105,11 @@ def _deaf(world: World, life: Life | None, arg: float) -> None:
 
 def _asks(what: str, world: World, life: Life | None, arg: float) -> None:
     """A person asks the deploy under way for something, as through asking.py; *arg*: the seconds of an extension."""
-    if world.control is not None and world.engine is not None:
-        world.asked_for.append((world.under_way, world.control.ask(Asked(what, "ada", arg))))
+    # As asking.control: the one with the lock is under way, else the newest of those who wait for their drains.
+    asked = world.engine or next((one for one in reversed(world.routines) if one.alive), None)
+    if asked is not None and asked in world.controls:
+        deploy, control = world.controls[asked]
+        world.asked_for.append((deploy, control.ask(Asked(what, "ada", arg))))
 
 
 def _living(world: World) -> list[Process]:

@@ -8,6 +8,7 @@ simulated effect each.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -38,6 +39,9 @@ class Host:
     def __init__(self, world: World) -> None:
         self.world = world
         self.deploys = 0
+        world.resumes = self._resume_drains
+        # Asks the record for no effect of its own.
+        self._record = SimState(world.disk, lambda what, values: None, lambda: None, lambda what, values: None)
 
     # Commands --------------------------------------------------------------------------------------------------------
 
@@ -48,12 +52,23 @@ class Host:
             return
         life = world.born("agent")
         world.engine = life
+        self._as(life, partial(self._commit, life, kind, settings, release), settings["strategy"] == "overlap")
+
+    def _as(self, life: Life, act: Callable[[], None], apart: bool) -> None:
+        """Let *life* do *act*; *apart* where it may go on beside others."""
+        if apart:
+            self.world.apart(life, partial(self._to_its_end, life, act))
+        else:
+            self._to_its_end(life, act)
+
+    def _to_its_end(self, life: Life, act: Callable[[], None]) -> None:
+        world = self.world
         try:
-            self._commit(life, kind, settings, release)
+            act()
         except Died:
             world.note(life.name, "died")
         except DeployerError as error:
-            world.note(life.name, f"refused: {error}")
+            world.note(life.name, f"gives up: {error}")
         finally:
             if life.alive:
                 world.end(life)
@@ -70,14 +85,28 @@ class Host:
         return self._unfinished() is None
 
     def _unfinished(self) -> str | None:
-        rows = self.world.disk.rows("SELECT id FROM deploys WHERE ended_at IS NULL")
-        return str(rows[0]["id"]) if rows else None
+        row = deploys.unfinished(self._record)
+        return str(row["id"]) if row else None
+
+    def _in_drain(self) -> list[str]:
+        return [str(row["id"]) for row in deploys.in_drain(self._record)]
+
+    def _resume_drains(self) -> bool:
+        """Start the runners that the keeper wants and that need no deploy lock; whether there was one."""
+        keeper = self.world.keeper
+        draining = self._in_drain() if keeper is not None and keeper.life.alive and keeper.wants_runner else []
+        wanted = next((name for name in keeper.wants_runner if name in draining), None) if keeper else None
+        if wanted is None or keeper is None:
+            return False
+        keeper.wants_runner.remove(wanted)
+        self.resume(wanted)
+        return True
 
     def look(self) -> None:
         """`deployer status`, as Agent._wake: whoever comes next brings the service back, and has what was interrupted finished."""
         world = self.world
         world.disk.refuses = 0
-        unfinished = self._unfinished()
+        unfinished, draining = self._unfinished(), self._in_drain()
         life = world.born("agent")
         try:
             if unfinished or world.disk.rows("SELECT 1 FROM meta WHERE key='desired'"):
@@ -90,25 +119,33 @@ class Host:
                 world.end(life)
         if unfinished is not None and world.engine is None:
             self.resume(unfinished)
+        for name in draining:
+            if not world.is_waited_for(name):
+                self.resume(name)
 
     def resume(self, deploy: str) -> None:
-        """`resume PATH DEPLOY`: what runner_process.main does once it has the lock."""
-        world, life = self.world, self.world.born("runner")
-        world.engine = life
-        try:
-            row = self._state(life).row("SELECT * FROM deploys WHERE id=? AND ended_at IS NULL", deploy)
-            if row is not None:
-                made = self._build(life, Request.from_json(json.loads(row["request"])))
-                if take_up(made):
-                    Runner(made, True, HOW).run()
-                    made.supervisor.close()
-        except Died:
-            world.note(life.name, "died")
-        except DeployerError as error:
-            world.note(life.name, f"gives up: {error}")
-        finally:
-            if life.alive:
-                world.end(life)
+        """`resume PATH DEPLOY`: what runner_process.main does once it has the lock that the deploy's step needs."""
+        world, alone = self.world, deploy in self._in_drain()
+        if alone and world.is_waited_for(deploy):
+            return
+        life = world.born("runner")
+        if alone:
+            world.drain_locks[deploy] = life
+        else:
+            world.engine = life
+        row = self._record.row("SELECT settings FROM releases WHERE id=(SELECT release FROM deploys WHERE id=?)", deploy)
+        overlaps = alone or row is None or '"strategy": "overlap"' in str(row["settings"])
+        self._as(life, partial(self._take_up, life, deploy, alone), overlaps)
+
+    def _take_up(self, life: Life, deploy: str, alone: bool) -> None:
+        row = self._state(life).row("SELECT * FROM deploys WHERE id=? AND ended_at IS NULL", deploy)
+        if row is None:
+            return
+        made = self._build(life, Request.from_json(json.loads(row["request"])))
+        made.alone = alone
+        if take_up(made):
+            Runner(made, True, HOW).run()
+            made.supervisor.close()
 
     def pause(self) -> None:
         """Until the next command of an impatient person."""
@@ -127,15 +164,14 @@ class Host:
     def _keeper_goes_on(self, seconds: float) -> None:
         world, until = self.world, self.world.time + seconds
         while world.time < until:
-            world.pass_time(until, lambda: self._wanted() is not None)
+            world.pass_time(until, lambda: bool(self._wanted()))
             wanted = self._wanted()
-            if wanted is not None and world.keeper is not None:
-                world.keeper.wants_runner = None
-                self.resume(wanted)
+            if wanted:
+                self.resume(wanted.pop(0))
 
-    def _wanted(self) -> str | None:
+    def _wanted(self) -> list[str]:
         keeper = self.world.keeper
-        return keeper.wants_runner if keeper is not None and keeper.life.alive else None
+        return keeper.wants_runner if keeper is not None and keeper.life.alive else []
 
     def _settled(self) -> bool:
         rows = self.world.disk.rows
@@ -176,12 +212,14 @@ class Host:
         if request.release and (request.kind != "push" or journal.has("stage", "done")):
             journal.common["release"] = request.release
         releases = SimReleases(world.disk, partial(world.effect, life))
-        control = world.control = Control()
-        world.under_way = request.deploy
-        supervisor = SimSupervisor(world, life, control)
-        return Deploy(
+        control = Control()
+        world.controls[life] = (request.deploy, control)
+        supervisor = SimSupervisor(world, life, control, request.deploy)
+        made = Deploy(
             request, PATHS, state, journal, supervisor, world.clock, SimProcesses(world, life), releases, control
         )
+        made.let_go = partial(world.lets_go, life)
+        return made
 
     def _facts(self) -> dict[str, Any]:
         """What observe.Observer would see."""
@@ -192,14 +230,15 @@ class Host:
             for row in rows("SELECT * FROM instances WHERE state='running' ORDER BY created_at")
             if living.get(row["id"])
         ]
-        serving = running[-1] if running else None
         meta = {row["key"]: row["value"] for row in rows("SELECT * FROM meta")}
+        serving = next((row for row in running if row["id"] == meta.get("desired")), running[-1] if running else None)
+        draining = rows("SELECT i.id, i.pid FROM instances i JOIN drains d ON d.instance=i.id WHERE d.verdict IS NULL")
         releases = rows("SELECT id, hash, state, created_at FROM releases ORDER BY created_at DESC, id DESC")
         instance = serving and {"id": serving["id"], "release": serving["release"], "pid": serving["pid"]}
         if instance and serving:
             instance.update(confirmed=bool(serving["confirmed"]), adopted=False)
         return {
-            "instance": instance, "adopt": None, "draining": [], "current": world.disk.current,
+            "instance": instance, "adopt": None, "draining": draining, "current": world.disk.current,
             "last_good": meta.get("last_good"), "desired": meta.get("desired"), "health": {"tasks": []},
             "releases": releases,
         }  # fmt: skip

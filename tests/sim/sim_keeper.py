@@ -15,6 +15,7 @@ from sim_processes import SimProcesses
 from sim_world import Died, Endless, World
 
 from deployer.errors import DeployerError, PreflightError
+from deployer.host.deploy import DRAIN
 from deployer.host.keeper import RESUME_AFTER, RESUMES, ROTATE_EVERY, TRY_AGAIN
 from deployer.host.notify import NotifySocket
 from deployer.host.supervise import Core
@@ -37,8 +38,9 @@ class SimKeeper:
         self.woken = True
         self.busy = False
         self.clients: list[SimSupervisor] = []
-        self.wants_runner: str | None = None
-        """The deploy for which it has just started a runner."""
+        self.born_at = world.time
+        self.wants_runner: list[str] = []
+        """The deploys for which it has just started a runner."""
         self._resume_at = world.time + RESUME_AFTER
         self._retry_at: float | None = None
         self._resumed: dict[str, int] = {}
@@ -74,7 +76,7 @@ class SimKeeper:
             return self._retry_at
         core = self.core.next_deadline()
         due = float("inf") if core is None else self._world.at(core)
-        return due if self._has_runner() else min(due, self._resume_at)
+        return min(due, self._resume_at)
 
     def turn(self) -> None:
         """As Keeper.run: whatever goes wrong is tried again a little later."""
@@ -104,9 +106,6 @@ class SimKeeper:
             for client in self.clients:
                 client.changed = True
 
-    def _has_runner(self) -> bool:
-        return any(client.life.alive for client in self.clients)
-
     def somebody_left(self) -> None:
         """A connection was closed without a goodbye, perhaps."""
         left = [client for client in self.clients if not client.life.alive]
@@ -115,18 +114,28 @@ class SimKeeper:
             self._resume_at = self._world.time + RESUME_AFTER
 
     def _on_time(self) -> None:
-        if self._world.time < self._resume_at or self._has_runner():
+        """As Keeper._resume_runner."""
+        if self._world.time < self._resume_at:
             return
-        self._resume_at = self._world.time + ROTATE_EVERY
-        row = self._state.row(
-            "SELECT id FROM deploys WHERE ended_at IS NULL AND step IS NOT NULL ORDER BY started_at DESC"
+        self._resume_at = float("inf")  # until somebody leaves: no look every 15 s must be needed
+        rows = self._state.rows(
+            "SELECT id, step FROM deploys WHERE ended_at IS NULL AND step IS NOT NULL ORDER BY started_at"
         )
-        if row is None:
-            self._resume_at = float("inf")  # until somebody leaves: else only the time between looks would pass
-        elif self._world.engine is None and self._resumed.get(row["id"], 0) < RESUMES:
-            tries = self._resumed[row["id"]] = self._resumed.get(row["id"], 0) + 1
-            self._resume_at = self._world.time + RESUME_AFTER * 2**tries
-            self.wants_runner = row["id"]
+        needing_the_lock = [row for row in rows if row["step"] != DRAIN][-1:]
+        for row in [*(row for row in rows if row["step"] == DRAIN), *needing_the_lock]:
+            self._resume(row["id"], row["step"] == DRAIN)
+
+    def _resume(self, deploy: str, drains: bool) -> None:
+        if any(client.life.alive and client.deploy == deploy for client in self.clients):
+            return
+        taken = self._world.is_waited_for(deploy) if drains else self._world.engine is not None
+        tries = self._resumed.get(deploy, 0)
+        if taken or tries >= RESUMES:
+            self._resume_at = min(self._resume_at, self._world.time + ROTATE_EVERY) if taken else self._resume_at
+            return
+        self._resumed[deploy] = tries + 1
+        self._resume_at = min(self._resume_at, self._world.time + RESUME_AFTER * 2 ** (tries + 1))
+        self.wants_runner.append(deploy)
 
     # Requests --------------------------------------------------------------------------------------------------------
 
@@ -134,10 +143,11 @@ class SimKeeper:
         """
         What its clients get for a request. Raises Died when it dies of it, DeployerError as over the wire.
 
-        A request that only *looks* is followed by no turn: a real keeper takes one, and it must not be needed.
+        A request that only *looks* is followed by no turn, but where it saw somebody gone: a real keeper takes one, and it must
+        not be needed.
         """
         self._world.must_live(self.life)
-        self.busy = True
+        self.busy, seen = True, len(self.core.watched())
         try:
             found = act(self.core)
         except DeployerError as error:
@@ -148,7 +158,7 @@ class SimKeeper:
             raise DeployerError("the keeper could not do it", cause=repr(error)) from error
         finally:
             self.busy = False
-            self.woken = self.woken or not looks
+            self.woken = self.woken or not looks or len(self.core.watched()) < seen  # it saw somebody gone
         self._world.must_live(self.life)
         return found
 

@@ -60,18 +60,21 @@ class Sent:
 class Kernel:
     """
     The process table and what is going to happen in it. `on_exit` is told of every exit, `on_child` when a living parent
-    has a zombie to bury.
+    has a zombie to bury, `on_signal` of every signal before it is heard.
     """
 
     now: Callable[[], float]
     on_exit: Callable[[Process], None]
     on_child: Callable[[Process], None]
+    on_signal: Callable[[Process, int], None]
     boot: int = 1
     booted: float = 0.0
     table: dict[int, Process] = field(default_factory=dict)
     everyone: list[Process] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     coveted: set[int] = field(default_factory=set)
+    tired: set[str] = field(default_factory=set)
+    """Programs that have crashed once, and do not any more."""
     _due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _order: int = 0
     last_pid: int = 5000
@@ -166,6 +169,7 @@ class Kernel:
         if not process.alive:
             return False
         self.sent.append(Sent(self.now(), process, signum))
+        self.on_signal(process, signum)
         if signum == signal.SIGKILL:
             self.exit(process, -9)
         elif process.on_signal is not None:

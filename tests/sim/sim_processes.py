@@ -12,7 +12,11 @@ from sim_world import Died, Life, World
 
 from deployer.host.process import Handle, Processes, Stat
 from deployer.host.spawn import StartError
+from deployer.host.supervise import BACKOFF_LONGEST
 from deployer.model import Identity, Spec
+
+STALLED = 130.0
+"""Seconds that its keeper may have had no processor for, all faults of a schedule together."""
 
 
 class SimHandle(Handle):
@@ -141,11 +145,22 @@ class SimProcesses(Processes):
             self._kernel.exit(child, 127)
             return False
         others = [instance for instance in self._world.living() if instance != spec.id]
-        if others:
+        unasked = [instance for instance in others if instance not in self._world.asked]
+        if others and not spec.beside or len(unasked) > 1:
             self._world.born_broken.append(f"{spec.id} was started beside {others}")
+        self._prompt(spec)
         if self._world.living().get(spec.id):
             self._world.born_broken.append(f"{spec.id} was started twice")
         child.environ = b"HOME=/" if program.scrubbed else f"DEPLOYER_INSTANCE={spec.id}".encode()
         child.instance = spec.id
         run(self._kernel, child, program)
         return True
+
+    def _prompt(self, spec: Spec) -> None:
+        """A service that overlaps and crashed is started again, whoever else still drains."""
+        row = self._world.disk.rows("SELECT created_at, confirmed, crashes FROM instances WHERE id=?", spec.id)[0]
+        waited = self._world.clock.wall() - row["created_at"]
+        keeper = self._world.keeper
+        held_up = self._world.disk.refused or keeper is None or self._world.time - keeper.born_at < waited
+        if spec.overlap and row["confirmed"] and row["crashes"] and not held_up and waited > BACKOFF_LONGEST + STALLED:
+            self._world.born_broken.append(f"{spec.id} was started again only after {waited:.0f} s")

@@ -15,6 +15,7 @@ class Program:
 
     `wrapper`: a shell that dies of the signal at once while its child does the work. `daemon`: the child is the service, the
     main process exits well. `helper`: a child that lives and dies with the main process. `exits_after`: the release is broken.
+    `once`: only the first one ever exits.
     `scrubbed`: started through `env -i`, so that its environment tells nothing.
     """
 
@@ -26,6 +27,7 @@ class Program:
     exits_after: float | None = None
     starts: bool = True
     scrubbed: bool = False
+    once: bool = False
 
 
 PROGRAMS = {
@@ -40,6 +42,7 @@ PROGRAMS = {
     "ungraceful": Program(work=5.0, code=1, helper=True),
     "scrubbed": Program(scrubbed=True),
     "exits": Program(exits_after=0.3, code=3),
+    "crashes": Program(exits_after=2.6, code=3, once=True),
     "never-ready": Program(),
     "never-ready-deaf": Program(work=None, helper=True),
     "no-exec": Program(starts=False),
@@ -49,7 +52,9 @@ PROGRAMS = {
 def run(kernel: Kernel, process: Process, program: Program) -> None:
     """*process* has just become *program*."""
     process.on_signal = lambda signum: _main_hears(kernel, process, program, signum)
-    if program.exits_after is not None:
+    release = process.name.partition("/")[0]
+    if program.exits_after is not None and not (program.once and release in kernel.tired):
+        kernel.tired.add(release)
         kernel.after(program.exits_after, lambda: kernel.exit(process, program.code))
     if program.wrapper or program.daemon or program.helper:
         kernel.after(0.01, lambda: _fork(kernel, process, program))

@@ -12,6 +12,7 @@ from sim_stories import Story
 from sim_world import World
 
 from deployer.host.control import ABORT
+from deployer.host.drain import CRASH
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 SLACK = 0.001
@@ -29,6 +30,8 @@ def broken(world: World, story: Story) -> list[str]:
         *(f"record: {text}" for text in _record(world)),
         *(f"asked first: {text}" for text in _asked(world)),
         *(f"abort: {text}" for text in _aborted(world)),
+        *(f"somebody listens: {text}" for text in world.unheard),
+        *(f"overlap: {text}" for text in _overlap(world)),
     ]
 
 
@@ -178,3 +181,21 @@ def _lost(world: World, process: Process) -> bool:
     """Whether its keeper died between the mark and the signal: a second one must not be risked, so it was never asked."""
     here = (process.pid, process.start)
     return any(what == f"signal {int(TERM)}" and tuple(values) == here for what, values in world.deaths_before)
+
+
+def _overlap(world: World) -> Iterator[str]:
+    """A release that failed was never the wished one; whoever was retired has a verdict, told once, by the deploy that did it."""
+    rows = world.disk.rows
+    for row in rows("SELECT * FROM deploys WHERE request LIKE '%\"launch\"%' AND ended_at IS NOT NULL"):
+        new = json.loads(row["request"])["instance"]
+        confirmed = rows("SELECT 1 FROM instances WHERE id=? AND confirmed=1", new)
+        if bool(confirmed) != (row["status"] == "done"):
+            yield f"{row['id']} ended {row['status']}, and {new} was {'' if confirmed else 'never '}what should run"
+        told = [
+            json.loads(event["event"])["instance"]
+            for event in rows("SELECT event FROM events WHERE deploy=? AND event LIKE '%drain.finished%'", row["id"])
+        ]
+        drained = rows("SELECT instance FROM drains WHERE deploy=? AND who!=?", row["id"], CRASH)
+        retired = [one["instance"] for one in drained if one["instance"] != new]
+        if sorted(told) != sorted(retired):
+            yield f"{row['id']} retired {retired}, and told of {told}"

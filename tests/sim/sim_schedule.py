@@ -8,17 +8,24 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from sim_faults import ARGUMENTS, DELAYS, KINDS, Fault
 from sim_promises import broken
-from sim_stories import STORIES, Story, begin, tell
+from sim_stories import OVERLAPS, STORIES, Story, begin, tell
 from sim_world import Endless, World
 
-from deployer.host import handover, ports, ready, supervise
+from deployer.errors import LockedError
+from deployer.host import handover, overlap, ports, ready, supervise
 
+BESIDE = 500_000
+"""Seeds from here on draw from the stories of overlap; below, from the others."""
 SYSTEMATIC = 1_000_000
 """Seeds from here on walk through every effect of every story, kind of fault by kind; below, everything is drawn."""
+SYSTEMATIC_BESIDE = 2_000_000
+"""The same for the stories of overlap."""
 BEYOND = 1.3
 """Faults are drawn so far beyond the end of a story without faults: what follows a fault has effects of its own."""
 
@@ -42,9 +49,11 @@ class Result:
 def drawn(seed: int) -> tuple[Story, list[Fault]]:
     """The story and the faults of *seed*."""
     dice = random.Random(seed * 7919 + 17)
+    if seed >= SYSTEMATIC_BESIDE:
+        return _systematic(systematic(OVERLAPS), seed - SYSTEMATIC_BESIDE, dice)
     if seed >= SYSTEMATIC:
-        return _systematic(seed - SYSTEMATIC, dice)
-    story = dice.choice(STORIES)
+        return _systematic(systematic(STORIES), seed - SYSTEMATIC, dice)
+    story = dice.choice(OVERLAPS if seed >= BESIDE else STORIES)
     reach = int(length(story) * BEYOND)
     return story, [_fault(dice, dice.choice(list(KINDS)), dice.randint(1, reach)) for _ in range(dice.randint(1, 4))]
 
@@ -55,17 +64,19 @@ def length(story: Story) -> int:
     world = World(0, interleave=False)
     with in_this_world(world):
         tell(begin(world, story), story)
-    return world.effects
+        effects = world.effects
+        world.close()
+    return effects
 
 
 @functools.cache
-def systematic() -> list[tuple[Story, str, int]]:
-    """Every effect of every story, with every kind of fault right before it."""
-    return [(story, kind, at) for story in STORIES for at in range(1, length(story) + 1) for kind in KINDS]
+def systematic(stories: tuple[Story, ...]) -> list[tuple[Story, str, int]]:
+    """Every effect of every one of *stories*, with every kind of fault right before it."""
+    return [(story, kind, at) for story in stories for at in range(1, length(story) + 1) for kind in KINDS]
 
 
-def _systematic(number: int, dice: random.Random) -> tuple[Story, list[Fault]]:
-    story, kind, at = systematic()[number]
+def _systematic(walk: list[tuple[Story, str, int]], number: int, dice: random.Random) -> tuple[Story, list[Fault]]:
+    story, kind, at = walk[number]
     return story, [_fault(dice, kind, at, delayed=False)]
 
 
@@ -93,6 +104,7 @@ def enact(seed: int, story: Story, faults: list[Fault], keep_trace: bool = True)
         except Exception as error:  # nothing of the engine may let one out
             problems.append(f"it fails well: {error!r}")
         problems += broken(world, story)
+        world.close()
     trace = world.trace() if keep_trace or problems else ""
     struck = tuple((where, fault.kind) for where, fault in world.struck)
     return Result(seed, story, tuple(faults), tuple(problems), trace, world.effects, world.time - started, struck)
@@ -121,6 +133,20 @@ class _Notes:
         pass
 
 
+class _DrainLock:
+    """Held by whoever acts now, to its death."""
+
+    def __init__(self, world: World, path: Path) -> None:
+        self._world = world
+        self._deploy = path.stem.partition("-")[2]
+
+    def acquire(self, who: dict[str, Any], wait: float) -> None:
+        assert who["deploy"] == self._deploy and self._world.acting is not None
+        if self._world.is_waited_for(self._deploy):
+            raise LockedError("another runner waits for these drains")
+        self._world.drain_locks[self._deploy] = self._world.acting
+
+
 @contextmanager
 def in_this_world(world: World) -> Iterator[None]:
     """
@@ -131,6 +157,8 @@ def in_this_world(world: World) -> Iterator[None]:
         mock.patch.object(supervise, "uuid4", lambda: _Ids(world)),
         mock.patch.object(ports, "ports_of", lambda pids: set()),
         mock.patch.object(handover, "PROGRESS_EVERY", 300.0),
+        mock.patch.object(overlap, "LOOK_EVERY", 300.0),
+        mock.patch.object(overlap, "DeployLock", lambda path: _DrainLock(world, path)),
         mock.patch.object(ready, "FIRST_DELAY", 0.3),
         redirect_stderr(_Notes(world)),
     ):

@@ -8,15 +8,17 @@ CEILING = 660.0
 REVERT_CEILING = 30.0
 
 
-def settings(program: str, quiet: str | None = None, check: bool = False) -> dict[str, Any]:
+def settings(
+    program: str, quiet: str | None = None, check: bool = False, strategy: str = "restart", max_draining: int = 3
+) -> dict[str, Any]:
     """Those of a release that runs *program* (sim_programs.PROGRAMS)."""
     never = program.startswith("never-ready")
     return {
         "app": "app",
-        "strategy": "restart",
+        "strategy": strategy,
         "run": {
             "command": ["/bin/sh", "-c", program], "env": {}, "env_file": None, "secrets": [], "linked": [],
-            "socket": None, "ports": [], "rehearse": False, "max_draining": 3,
+            "socket": None, "ports": [], "rehearse": False, "max_draining": max_draining,
         },
         "health": {
             "url": None, "interval": 1.0, "timeout": 1.0, "ready_within": 1.0 if never else 60.0, "streak": 1,

@@ -19,8 +19,9 @@ from deployer.model import DrainOrder, Identity, Spec
 class SimSupervisor:
     """*life*'s connection. A keeper that dies under a request is replaced by another, unasked."""
 
-    def __init__(self, world: World, life: Life, control: Control) -> None:
+    def __init__(self, world: World, life: Life, control: Control, deploy: str) -> None:
         self._world = world
+        self.deploy = deploy
         self._control = control
         self.life = life
         self.changed = False
@@ -35,6 +36,27 @@ class SimSupervisor:
         self._world.asks(how.ceiling, new.id if new else None)
         self._ask(lambda core: core.replace(deploy, who, new, how, confirmed))
         self._world.effect(self.life, "answered: replace")
+
+    def launch(self, deploy: str, new: Spec) -> None:
+        self._world.effect(self.life, "ask: launch", (new.id,))
+        self._ask(lambda core: core.launch(deploy, new))
+        self._world.effect(self.life, "answered: launch")
+
+    def retire(self, deploy: str, who: str, keep: str, how: DrainOrder) -> None:
+        self._world.effect(self.life, "ask: retire", (keep, how.ceiling))
+        self._world.asks(how.ceiling, keep)
+        self._ask(lambda core: core.retire(deploy, who, keep, how))
+        self._world.effect(self.life, "answered: retire")
+
+    def dismiss(self, deploy: str, who: str, instance: str, how: DrainOrder) -> None:
+        self._world.effect(self.life, "ask: dismiss", (instance, how.ceiling))
+        self._world.asks(how.ceiling, only=instance)
+        self._ask(lambda core: core.dismiss(deploy, who, instance, how))
+        self._world.effect(self.life, "answered: dismiss")
+
+    def record(self, instance: str) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self._ask(lambda core: core.record_of(instance), looks=True)
+        return found
 
     def adopt(self, spec: Spec, identity: Identity) -> None:
         raise NotImplementedError("adopting is not simulated")
@@ -60,7 +82,11 @@ class SimSupervisor:
             self.changed = False
             return
         if self._keeper is not None and not self._control.pending():
-            self._world.pass_time(self._world.at(deadline), partial(self._woken, self._keeper))
+            until, woken = self._world.at(deadline), partial(self._woken, self._keeper)
+            if self._world.follows(self.life):
+                self._world.rest(self.life, until, woken)
+            else:
+                self._world.pass_time(until, woken)
             self.changed = False
         self._world.must_live(self.life)
 

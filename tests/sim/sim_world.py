@@ -7,17 +7,21 @@ part that makes it calls `effect`: there it may die, be overtaken, or find that 
 
 from __future__ import annotations
 
+import json
 import random
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sim_disk import Disk
 from sim_kernel import INIT, Kernel, Process
+from sim_routine import Follower, Routine
 from sim_settings import CEILING
 
 from deployer.host.clock import Clock
 from deployer.host.control import Asked, Control
+from deployer.host.drain import CRASH
 
 if TYPE_CHECKING:
     from sim_faults import Fault
@@ -58,12 +62,20 @@ class World:
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
         self.time = 10_000.0
-        self.kernel = Kernel(lambda: self.time, self._on_exit, self._on_child, booted=self.time)
+        self.kernel = Kernel(lambda: self.time, self._on_exit, self._on_child, self._on_signal, booted=self.time)
         self.disk = Disk()
         self.clock = SimClock(self)
         self.keeper: SimKeeper | None = None
         self.engine: Life | None = None
         """Who holds the deploy lock: the agent until the commit, the runner from there on."""
+        self.routines: dict[Life, Routine] = {}
+        """The runners that may go on beside others, once they have let go of the deploy lock."""
+        self.followers: list[Follower] = []
+        """Those of them that wait for something, without the deploy lock."""
+        self.drain_locks: dict[str, Life] = {}
+        """Deploy → who waits for its drains; it is free once that one is dead."""
+        self.acting: Life | None = None
+        """Whose turn it is."""
         self.effects = 0
         self.turns = 0
         self.waiting = sorted((fault for fault in self.faults if fault.text is None), key=lambda fault: fault.at)
@@ -75,11 +87,14 @@ class World:
         """What a keeper was about to do when it died: windows in which nobody can know what has been done."""
         self.asked: dict[str, tuple[float, float]] = {}
         """Instance → when it was first to drain, and the ceiling of that."""
-        self.control: Control | None = None
-        """Where people ask the deploy under way for something; its name is `under_way`."""
-        self.under_way = ""
+        self.controls: dict[Life, tuple[str, Control]] = {}
+        """Runner → its deploy, and where people ask it for something."""
         self.asked_for: list[tuple[str, Asked]] = []
         self.born_broken: list[str] = []
+        self.told_to_stop: dict[str, float] = {}
+        """Instance → when the first signal that ends it went out."""
+        self.unheard: list[str] = []
+        """Moments in which somebody who serves was asked to stop, and should not have been."""
         self.ids = 0
         self.lives = 0
         self.reboots = 0
@@ -98,6 +113,7 @@ class World:
     def must_live(self, life: Life) -> None:
         if not life.alive:
             raise Died(life.name)
+        self.acting = life
 
     def kill(self, life: Life | None) -> None:
         """As kill -9 does: its transaction is rolled back, its children are orphans, it does nothing any more."""
@@ -112,8 +128,61 @@ class World:
         self.kernel.exit(life.process, -9)
         if self.engine is life:
             self.engine = None
+        self.controls.pop(life, None)
         if self.keeper is not None:
             self.keeper.somebody_left()
+
+    # Beside others ---------------------------------------------------------------------------------------------------
+
+    def apart(self, life: Life, act: Callable[[], None]) -> None:
+        """Let *life* do *act*: to its end, or until it has let go of the deploy lock and waits."""
+        self.routines[life] = routine = Routine(act)
+        self._go_on(life, routine)
+
+    def lets_go(self, life: Life) -> None:
+        """*life* does not hold the deploy lock any more, if ever it did."""
+        if self.engine is life:
+            self.engine = None
+
+    def follows(self, life: Life) -> bool:
+        """Whether *life* waits beside others."""
+        return life in self.routines and self.engine is not life
+
+    def rest(self, life: Life, until: float, woken: Callable[[], bool]) -> None:
+        """*life* waits; whoever else is there goes on meanwhile."""
+        follower = Follower(life, self.routines[life], until, woken)
+        self.followers.append(follower)
+        self.routines[life].rest()
+
+    def is_waited_for(self, deploy: str) -> bool:
+        """Whether a runner has the lock of those who wait for the drains of *deploy*."""
+        holder = self.drain_locks.get(deploy)
+        return holder is not None and holder.alive
+
+    def let_followers(self) -> bool:
+        """Whether a runner that waits beside others had something to do and did it."""
+        found = next((one for one in self.followers if one.runnable(self.time)), None)
+        if found is None:
+            return False
+        self.turns += 1
+        if self.turns > TURNS_AT_MOST:
+            raise Endless("a runner spins")
+        self.followers.remove(found)
+        self._go_on(found.life, found.routine)
+        return True
+
+    def close(self) -> None:
+        """Nobody goes on any more."""
+        for life, routine in list(self.routines.items()):
+            life.alive = False
+            self._go_on(life, routine)
+
+    def _go_on(self, life: Life, routine: Routine) -> None:
+        try:
+            routine.go_on()
+        finally:
+            if routine.ended:
+                self.routines.pop(life, None)
 
     # Effects ---------------------------------------------------------------------------------------------------------
 
@@ -164,7 +233,7 @@ class World:
     def pass_time(self, until: float, stop: Callable[[], bool] = lambda: False) -> None:
         """Let the world go on until *until* (world seconds) or until *stop*: processes, the keeper, faults of their time."""
         while not stop():
-            if self.let_keeper():
+            if self.let_keeper() or (self.followers and self.let_followers()) or self.resumes():
                 continue
             if self.time >= until:
                 return
@@ -194,6 +263,7 @@ class World:
 
     def _next_due(self) -> float | None:
         due = [self.kernel.next_event(), self.timed[0][0] if self.timed else None]
+        due += [follower.due for follower in self.followers if not follower.routine.busy]
         if self.keeper is not None and self.keeper.life.alive:
             due.append(self.keeper.next_due())
         return min((at for at in due if at is not None), default=None)
@@ -210,11 +280,15 @@ class World:
             fault.strike(self, None)
 
     writing: Life | None = None
+    resumes: Callable[[], bool] = staticmethod(lambda: False)
+    """Starts a runner for a deploy that only waits for its drains and has lost its own; whether there was one."""
 
     # What the kernel tells -------------------------------------------------------------------------------------------
 
     def _on_exit(self, process: Process) -> None:
         self.note("kernel", f"{process.name} {process.pid} exits: {process.code}")
+        if process.main and process.instance is not None and process.instance not in self.told_to_stop:
+            self.mishaps.add(process.instance)
         told = process.ppid != INIT  # else its keeper has died, and the next one cannot know how it ended
         if process.main and process.instance is not None and (process.code != 0 or not told):
             # A crash, as far as anybody can know: what the main process leaves behind is asked to stop from now on.
@@ -223,6 +297,29 @@ class World:
     def _on_child(self, parent: Process) -> None:
         if self.keeper is not None and self.keeper.life.process is parent:
             self.keeper.woken = True
+
+    def _on_signal(self, process: Process, signum: int) -> None:
+        """At no point is nobody listening: asked at every signal that ends an instance for the sake of an overlap."""
+        instance = process.instance
+        if signum not in (signal.SIGTERM, signal.SIGKILL) or instance is None or instance in self.told_to_stop:
+            return
+        self.told_to_stop[instance] = self.time
+        ordered = self.disk.rows(
+            "SELECT d.who, p.id, p.request FROM drains d JOIN deploys p ON p.id=d.deploy WHERE d.instance=?", instance
+        )
+        request = json.loads(ordered[0]["request"]) if ordered and ordered[0]["request"] else {}
+        if not ordered or ordered[0]["who"] == CRASH or not any(s["step"] == "launch" for s in request["steps"]):
+            return
+        if instance == request["instance"]:
+            return
+        if not self.disk.rows("SELECT 1 FROM journal WHERE deploy=? AND step='ready' AND phase='done'", ordered[0]["id"]):
+            self.unheard.append(f"{instance} was asked to stop by {ordered[0]['id']} before the new one had proven itself")
+        wished = self.disk.rows("SELECT id, spec FROM instances WHERE id=(SELECT value FROM meta WHERE key='desired')")
+        if not wished or not json.loads(wished[0]["spec"]).get("beside"):
+            return  # a stop, or a release that cannot share, has come after it
+        name = str(wished[0]["id"])
+        if (name in self.told_to_stop or name not in self.living()) and name not in self.mishaps:
+            self.unheard.append(f"{instance} was asked to stop, and nobody else serves")
 
     # What the judge knows --------------------------------------------------------------------------------------------
 
@@ -234,10 +331,10 @@ class World:
                 found.setdefault(process.instance, []).append(process)
         return found
 
-    def asks(self, ceiling: float, except_for: str | None = None) -> None:
+    def asks(self, ceiling: float, except_for: str | None = None, only: str | None = None) -> None:
         """The supervisor was asked to drain what runs: from here on the ceiling counts."""
         for instance in self.living():
-            if instance != except_for:
+            if instance != except_for and only in (None, instance):
                 at, before = self.asked.get(instance, (self.time, float("inf")))
                 proven = self.disk.rows("SELECT 1 FROM instances WHERE id=? AND confirmed=1", instance)
                 least = CEILING if proven else ceiling  # only a release that never proved itself may be hurried

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from sim_faults import Fault
 from sim_schedule import enact
-from sim_stories import STORIES
+from sim_stories import OVERLAPS, STORIES
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,27 @@ FOUND = (
         (_f("now", "runner: answered: replace"), _f("stall", "keeper: signal 9", 30.0)),
     ),
     Found("what was made quiet is started afresh", "push, quiet", (_f("disk full", "runner: signal 10", 1),)),
+    Found(
+        "a new instance whose environment says nothing is none of the old one's orphans",
+        "overlap, env -i",
+        (_f("now", '"drain.started"'),),
+    ),
+    Found(
+        "what a new instance leaves behind in a crash is no drain of its deploy",
+        "overlap, wrapper",
+        (_f("exit", '"switched"', 1.0, 0.3), _f("engine dies", '"switched"', 0.0, 2.5)),
+    ),
+    Found(
+        "what was started, and not written down as running, is dismissed all the same",
+        "overlap, never ready and deaf",
+        (_f("disk full", "keeper: exec", 2),),
+    ),
 )
 
 
 @pytest.mark.parametrize("found", FOUND, ids=lambda found: found.promise)
 def test_found_and_fixed(found: Found) -> None:
-    story = next(story for story in STORIES if story.name == found.story)
+    story = next(story for story in (*STORIES, *OVERLAPS) if story.name == found.story)
     for seed in range(found.seed, found.seed + 8):
         result = enact(seed, story, list(found.faults))
         assert len(result.struck) == len(found.faults), "the story goes another way now"

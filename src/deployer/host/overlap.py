@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Optional
 from deployer.errors import DeployerError, FailedError
 from deployer.host import drain_story, logs, ports, program, revert, traffic
 from deployer.host.deploy import Deploy
+from deployer.host.drain import CRASH
 from deployer.host.handover import follow, watch_of
 from deployer.host.heed import Attentive, aborted_by
 from deployer.host.hooks import LastCall
@@ -222,8 +223,9 @@ def _retired(deploy: Deploy) -> List[Dict[str, Any]]:
     told = {verdict["instance"] for verdict in deploy.verdicts}
     alive = {one["id"]: one for one in deploy.supervisor.status()["instances"]}
     rows = deploy.state.rows(
-        "SELECT i.id, i.pid, i.spec FROM drains d JOIN instances i ON i.id=d.instance WHERE d.deploy=?",
+        "SELECT i.id, i.pid, i.spec FROM drains d JOIN instances i ON i.id=d.instance WHERE d.deploy=? AND d.who IS NOT ?",
         deploy.request.deploy,
+        CRASH,  # what the new one left behind when it crashed is nobody's loss
     )
     known = [row for row in rows if row["id"] not in told]
     return [

@@ -119,9 +119,11 @@ def _overlap(facts: Facts, want: Want) -> List[Step]:
     steps.append(
         Step("retire", f"{want.release} is the service" + (f"; {_signal_text(facts, want)}" if running else ""))
     )
-    if running:
+    # What should run and does not (a crash, a reboot) is started again meanwhile, and then it has to drain as well.
+    if running or facts["desired"]:
+        whom = "it" if running else "whatever else runs by then,"
         steps.append(
-            Step("drain", f"wait for it up to {show(want.drain['ceiling'])}{_expected(facts)}; the new one serves")
+            Step("drain", f"wait for {whom} up to {show(want.drain['ceiling'])}{_expected(facts)}; the new one serves")
         )
     return steps
 

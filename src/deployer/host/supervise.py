@@ -138,6 +138,7 @@ class Core:
         """
         if new is not None and self._state.row("SELECT 1 FROM instances WHERE id=?", new.id):
             return
+        self._settle_announced()
         if new is not None:
             self.held.prepare(new, self.instances.values())
         self._not_before.clear()  # a restart that was waiting its turn is overtaken
@@ -171,6 +172,9 @@ class Core:
         row = self._state.row("SELECT state, confirmed FROM instances WHERE id=?", keep)
         if row is not None and row["confirmed"]:
             return
+        self._settle_announced()
+        if keep in self.instances and keep not in self.drains:
+            self._look_after(self.instances[keep])  # it may have exited since
         if keep not in self.instances or keep in self.drains:
             raise FailedError(f"instance {keep} does not run any more")
         self._not_before.clear()
@@ -188,6 +192,7 @@ class Core:
         """Take back what was launched: it drains, and was never what shall run. Asking again changes nothing."""
         if instance_id == self._state.meta("desired"):
             raise FailedError(f"instance {instance_id} is what shall run: it is not dismissed")
+        self._settle_announced()
         launched = [one for one in self.instances.values() if one.id == instance_id]
         with self._state.transaction():
             self._state.execute(
@@ -201,6 +206,12 @@ class Core:
     def record_of(self, instance_id: str) -> Optional[Dict[str, Any]]:
         """What is on record of one instance, as `desired` in `status`; None for one that was never promised."""
         return _row_summary(self._state.row("SELECT * FROM instances WHERE id=?", instance_id))
+
+    def _settle_announced(self) -> None:
+        # Forked, and then the disk refused the line that it runs: it must drain like any other, and not be forgotten.
+        for row in self._announced():
+            self._settle_start(row)
+            self._take_started(row)
 
     def _forget_promised(self) -> None:
         # What was promised and never started is no longer wanted: a restart that waited its turn, an aborted release.
@@ -250,9 +261,7 @@ class Core:
 
     def advance(self) -> None:
         """Do everything that is due now. Safe to call at any time."""
-        for instance in self.instances.values():
-            # Orphans come to us; where there is one instance only, no doubt is left whose an unmarked one is.
-            instance.tree.reaper = self._processes.own_pid() if len(self.instances) == 1 else None
+        self._share_orphans()
         for name, under_way in list(self.drains.items()):
             verdict = under_way.advance()
             if verdict is not None:
@@ -263,6 +272,16 @@ class Core:
         self._start_desired()
         self._start_beside()
         self._release_sockets()
+
+    def _share_orphans(self) -> None:
+        # Orphans come to us; where there is one instance only, no doubt is left whose an unmarked one is.
+        alone = len(self.instances) == 1 and not self._announced()
+        for instance in self.instances.values():
+            instance.tree.reaper = self._processes.own_pid() if alone else None
+
+    def _announced(self) -> List[Row]:
+        """What was forked, and is not yet on record as running: the disk refused that line, or it is about to be written."""
+        return self._state.rows("SELECT * FROM instances WHERE state='promised' AND pid IS NOT NULL")
 
     def next_deadline(self) -> Optional[float]:
         """When `advance` is due even if nothing happens (monotonic seconds)."""
@@ -404,12 +423,17 @@ class Core:
                 self._not_started(spec, error)
                 return
             self._state.update("instances", spec.id, state="running")
+        self._take_started(row)
+
+    def _take_started(self, row: Row) -> None:
         started = self._state.row("SELECT * FROM instances WHERE id=? AND state='running'", row["id"])
         if started is not None:
             self._take_over(started)
             self._say(f"started {row['release']} as {row['id']}: pid {started['pid']}")
 
     def _spawn(self, spec: Spec) -> None:
+        for other in self.instances.values():
+            other.tree.reaper = None  # our next child is no orphan of theirs, even if its environment says nothing
         listeners = self.held.of(spec)
         self._open_notify(spec)
         notify = self.notify.get(spec.id)
