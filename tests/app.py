@@ -260,7 +260,7 @@ def free_port() -> int:
     raise AssertionError("unreachable")
 
 
-def wait_until(condition: Callable[[], Any], within: float = 15, what: str = "the condition") -> Any:
+def wait_until(condition: Callable[[], Any], within: float = 40, what: str = "the condition") -> Any:
     """The first true value of *condition*; fails after *within* seconds."""
     deadline = time.monotonic() + within
     while True:

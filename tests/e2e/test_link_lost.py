@@ -52,7 +52,7 @@ def cut_in(fleet: Fleet, phase: str, cut: Cut, client_too: bool = False) -> Resu
     task = host.task(6) if phase == "drain" else None
     prepare(fleet, phase)
     client = fleet.start("push", "--json")
-    wait_until(lambda: reached(host, phase), within=30, what=f"the push is at {phase}")
+    wait_until(lambda: reached(host, phase), what=f"the push is at {phase}")
     with ExitStack() as until:
         cut(host, until)
         if client_too:
@@ -102,7 +102,7 @@ def lost(client: subprocess.Popen[str]) -> None:
 
 def finished(client: subprocess.Popen[str], task: subprocess.Popen[str] | None, client_too: bool) -> Result | None:
     if task is not None:
-        assert task.wait(30) == 0
+        assert task.wait(60) == 0
         task.communicate()
     if client_too:
         return None
@@ -207,5 +207,5 @@ def test_link_that_never_comes_back_is_told_truthfully(fleet: Fleet) -> None:
     assert "goes on there by itself" in err
     fleet.run("attach", check=0)
     assert host.current() != before
-    assert task.wait(30) == 0
+    assert task.wait(60) == 0
     task.communicate()

@@ -72,7 +72,7 @@ def test_idle_hosts_come_first(fleet: Fleet) -> None:
     task = fleet.hosts[0].task(8)
     result = fleet.push()
     assert order(result) == [fleet.hosts[1].written, fleet.hosts[2].written, fleet.hosts[0].written]
-    assert task.wait(30) == 0
+    assert task.wait(60) == 0
     task.communicate()
 
 
@@ -204,7 +204,7 @@ def test_interrupted_client_tells_what_goes_on_and_what_was_not_touched(fleet: F
     attached = fleet.run("attach", "--json", check=0)
     assert attached.event("host.finished")["status"] == "done"
     assert releases(fleet)[1:] == before[1:] and releases(fleet)[0] != before[0]
-    assert [task.wait(30) for task in tasks] == [0, 0, 0]
+    assert [task.wait(60) for task in tasks] == [0, 0, 0]
     for task in tasks:
         task.communicate()
     assert statuses(fleet.push()) == ["unchanged", "done", "done"]
@@ -221,7 +221,7 @@ def test_abort_takes_every_host_back(fleet: Fleet) -> None:
     assert aborted.event("abort.finished")["status"] == "aborted"
     assert end(client).code == 1
     assert releases(fleet) == before
-    assert [task.wait(30) for task in tasks] == [0, 0, 0]
+    assert [task.wait(60) for task in tasks] == [0, 0, 0]
     for task in tasks:
         task.communicate()
 
@@ -268,7 +268,7 @@ def test_detached_push_returns_when_all_drains_have_begun(fleet: Fleet) -> None:
     fleet.run("attach", check=0)
     assert len(set(releases(fleet))) == 1
     for task in tasks:
-        assert task.wait(30) == 0
+        assert task.wait(60) == 0
         task.communicate()
 
 
@@ -442,7 +442,7 @@ def test_login_that_is_refused_for_a_while_does_not_end_the_wait(fleet: Fleet) -
     wait_until(lambda: "Failed publickey" in host.log() or "Connection closed by auth" in host.log(), what="a refusal")
     keys.write_text(allowed)
     result = end(client)
-    assert (result.code, task.wait(10)) == (0, 0)
+    assert (result.code, task.wait(60)) == (0, 0)
     task.communicate()
 
 
