@@ -158,6 +158,11 @@ class App:
         )
         return client
 
+    def finish(self) -> None:
+        """Let every task that is in flight be done: for a test that needs it to last until something has happened."""
+        asked = urllib.request.Request(f"{self.url}/finish", method="POST")
+        urllib.request.urlopen(asked, timeout=30).close()
+
     def lines(self, name: str) -> list[list[str]]:
         """The lines of SIGNALS_FILE, WORK_FILE or STARTS_FILE, split into words."""
         path = self.root / f"{name.lower()}.txt"
