@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Optional
 from deployer.errors import DeployerError, FailedError
 from deployer.host import drain_story, logs, ports, program, revert, traffic
 from deployer.host.deploy import Deploy
+from deployer.host.disk import disk_errors
 from deployer.host.drain import CRASH
 from deployer.host.handover import follow, watch_of
 from deployer.host.heed import Attentive, aborted_by
@@ -46,6 +47,7 @@ class Launched:
 
 def launch(deploy: Deploy) -> None:
     """Start the new instance beside the old one. Raises GateError or NotReady; the old one has not noticed."""
+    sign_in(deploy)  # already here, where a disk that refuses costs nothing: without it nobody could wait for the drains
     new = str(deploy.request.instance)
     program.require(deploy.spec(new))
     _await_room(deploy)
@@ -82,7 +84,9 @@ def retire(deploy: Deploy) -> None:
 def sign_in(deploy: Deploy) -> None:
     """Be the one runner that waits for the drains of *deploy*: before the record says that nobody needs the deploy lock for it."""
     if not deploy.alone:
-        DeployLock(deploy.paths.drain_lock(deploy.request.deploy)).acquire({"deploy": deploy.request.deploy}, 0)
+        path = deploy.paths.drain_lock(deploy.request.deploy)
+        with disk_errors("take the lock of its drains", str(path)):
+            DeployLock(path).acquire({"deploy": deploy.request.deploy}, 0)
         deploy.alone = True
 
 
