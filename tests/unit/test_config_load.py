@@ -209,7 +209,6 @@ def test_ceiling_that_is_no_duration_is_refused(config, seconds):
     [
         (SMALL + "[target.p]\nsupervisor = 'systemd'", "target.p.supervisor"),
         (SMALL + "[target.p.pool]\nkind = 'nginx'", "target.p.pool"),
-        (SMALL + "[target.p.verify]\nurl = 'http://a/'", "target.p.verify"),
         (SMALL + "[services.a]\ncommand = 'x'", "services"),
         ('strategy = "overlap"\n' + SMALL + "ports = [1, 2]", "strategy"),
         ('app = "j"\n[job]\ncommand = "x"', "run.command"),

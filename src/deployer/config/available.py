@@ -19,12 +19,6 @@ _NOT_YET: tuple[tuple[Callable[[Config], bool], str, str, str], ...] = (
     (lambda c: not c.tables.run.command, "run.command", "a [job] without [run]", 'add command = ["..."] to [run]'),
     (lambda c: bool(c.settings()["services"]), "services", "services", "remove [services] from this file"),
     (lambda c: bool(c.target_table["pool"]), "target.{t}.pool", "pools", "remove [target.{t}.pool]"),
-    (
-        lambda c: bool(c.target_table["verify"]),
-        "target.{t}.verify",
-        "the outside witness",
-        "remove [target.{t}.verify]",
-    ),
 )
 
 
