@@ -137,7 +137,8 @@ def test_outage_is_seen_with_its_kind_its_phase_and_its_length(server: Server) -
         wait_until(lambda: server.asked > asked + 4, what="it is asked again")
     seen = witness.seen(REPLACED, told)["witness"]
     assert list(seen["phases"]) == ["prepare", "drain", "start"] and set(seen["kinds"]) == {"eof"}
-    assert seen["phases"]["prepare"]["failed"] == 0 and seen["phases"]["drain"]["failed"] > 3
+    # One of each connection may have been in flight when the outage began.
+    assert seen["phases"]["prepare"]["failed"] <= 2 and seen["phases"]["drain"]["failed"] > 3
     assert 1000 * took - 200 < seen["longest_gap_ms"] < 1000 * took + 1000
     assert seen["phases"]["drain"]["longest_gap_ms"] == seen["longest_gap_ms"]
 

@@ -10,8 +10,8 @@ _ONE_HOST = {"drain.started": DRAIN, "start.finished": START, "switched": SERVE,
 
 class Phases:
     """
-    One host: prepare, drain, start (until it has proven itself), serve, revert; an overlap starts, serves, then drains. Several: prepare, canary,
-    batch N, bake, revert; their hosts are in different phases at one time.
+    One host: prepare, drain, start (until it has proven itself), serve, revert; an overlap starts, serves, then drains.
+    Several: prepare, canary, batch N, bake, revert; their hosts are in different phases at one time.
     """
 
     def __init__(self) -> None:
