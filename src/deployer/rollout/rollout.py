@@ -20,6 +20,7 @@ from deployer.rollout.hostdeploy import HostDeploy
 from deployer.rollout.order import Order
 from deployer.rollout.told import interrupted
 from deployer.rollout.undo import take_back
+from deployer.rollout.witness import Witness
 
 CANARY_KINDS = ("push",)
 """What comes back (a rollback, a restart) has proven itself: it needs batches, and no canary."""
@@ -88,12 +89,13 @@ class Rollout:
             if reason is not None and not self.fleet.alone:
                 return self._stop(reason)
 
-    def finish(self, kind: str | None = None) -> int:
-        """The last event, of a command of *kind* (None: that which was ordered); the exit code."""
+    def finish(self, kind: str | None = None, witness: Witness | None = None) -> int:
+        """The last event, of a command of *kind* (None: that which was ordered), with what *witness* saw; the exit code."""
         fleet = self.fleet
         fleet.leave_alone()
         fleet.close()
-        return fleet.stream.finish(kind or self.kind, fleet.results, fleet.policy.max_unreachable)
+        seen = witness.seen(fleet.deploys.values(), fleet.stream) if witness else {}
+        return fleet.stream.finish(kind or self.kind, fleet.results, fleet.policy.max_unreachable, **seen)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deployer.cli.render import text
+from deployer.cli.render import text, witness
 from deployer.cli.render.course import Course
 from deployer.cli.render.lines import Layout
 from deployer.cli.render.standing import GOOD, good, standing
@@ -32,7 +32,12 @@ _ABORTED = {
 
 
 def result_lines(event: Mapping[str, Any], course: Course, layout: Layout) -> list[str]:
-    """The result, and the next command where one is likely."""
+    """The result, what the witness saw, and the next command where one is likely."""
+    first, *more = _result(event, course, layout)
+    return [text.joined(first, witness.in_short(event)), *witness.lines(event, layout), *more]
+
+
+def _result(event: Mapping[str, Any], course: Course, layout: Layout) -> list[str]:
     status, hosts = str(event.get("status")), event["hosts"]
     if status == "detached":
         rest = "the old process finishes its work"
