@@ -72,7 +72,9 @@ def test_unix_socket(tmp_path: Path, address: str) -> None:
 def test_several_sockets_by_name(tmp_path: Path) -> None:
     with overlapping(tmp_path) as app:
         second = free_port()
-        app.write(run=f'socket = {{ http = "127.0.0.1:{app.port}", admin = "127.0.0.1:{second}", local = "unix:app.sock" }}')
+        app.write(
+            run=f'socket = {{ http = "127.0.0.1:{app.port}", admin = "127.0.0.1:{second}", local = "unix:app.sock" }}'
+        )
         app.push()
         pid = app.status()["instance"]["pid"]
         env = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -99,7 +101,9 @@ def test_ports_in_turn_and_a_third_push_waits_until_one_is_free(tmp_path: Path) 
 
 
 def gated(app: Overlapping, **env: str) -> None:
-    app.write(run=f'socket = "127.0.0.1:{app.port}"', env={"DRAINS": "1", **env}, health="private = true\nready_within = '3s'")
+    app.write(
+        run=f'socket = "127.0.0.1:{app.port}"', env={"DRAINS": "1", **env}, health="private = true\nready_within = '3s'"
+    )
     text = (app.root / "deploy.toml").read_text().splitlines()
     command = json.dumps([sys.executable, "-S", "gated.py"])
     lines = [f"command = {command}" if line.startswith("command") else line for line in text]
@@ -143,7 +147,9 @@ def test_release_that_never_accepts_is_not_proven_by_the_old_one_on_the_same_soc
         command = json.dumps([sys.executable, "-S", "service.py", "--health", "always-ok"])
         app.write(run=f'socket = "127.0.0.1:{app.port}"\nrehearse = false', health="ready_within = '2s'")
         config = app.root / "deploy.toml"
-        lines = [f"command = {command}" if line.startswith("command") else line for line in config.read_text().splitlines()]
+        lines = [
+            f"command = {command}" if line.startswith("command") else line for line in config.read_text().splitlines()
+        ]
         config.write_text("\n".join(lines))
         app.push()
         pid = app.status()["instance"]["pid"]
@@ -160,7 +166,9 @@ def test_fifty_connections_made_while_nobody_accepts_are_answered_by_the_new_pro
         app.push()
         app.release("v2")
         push = app.start("push", "--json")
-        wait_until(lambda: len(app.processes()) and (app.status()["under_way"] or {}).get("step") == "ready", what="it boots")
+        wait_until(
+            lambda: len(app.processes()) and (app.status()["under_way"] or {}).get("step") == "ready", what="it boots"
+        )
         waiting = [socket.create_connection(("127.0.0.1", app.port), 20) for _ in range(50)]
         for connection in waiting:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

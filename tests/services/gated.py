@@ -30,7 +30,9 @@ def answer(connection, say):
         line = connection.recv(65536).decode("latin-1")
         if not line:
             return
-        body = json.dumps({**identity(), "status": "shutting_down" if leaving.is_set() and say is private else "ok"}).encode()
+        body = json.dumps(
+            {**identity(), "status": "shutting_down" if leaving.is_set() and say is private else "ok"}
+        ).encode()
         head = f"HTTP/1.1 {say(connection, line)}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         connection.sendall(head.encode() + body)
         connection.shutdown(socket.SHUT_WR)

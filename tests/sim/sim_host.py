@@ -133,7 +133,9 @@ class Host:
             world.drain_locks[deploy] = life
         else:
             world.engine = life
-        row = self._record.row("SELECT settings FROM releases WHERE id=(SELECT release FROM deploys WHERE id=?)", deploy)
+        row = self._record.row(
+            "SELECT settings FROM releases WHERE id=(SELECT release FROM deploys WHERE id=?)", deploy
+        )
         overlaps = alone or row is None or '"strategy": "overlap"' in str(row["settings"])
         self._as(life, partial(self._take_up, life, deploy, alone), overlaps)
 

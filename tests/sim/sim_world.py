@@ -312,8 +312,12 @@ class World:
             return
         if instance == request["instance"]:
             return
-        if not self.disk.rows("SELECT 1 FROM journal WHERE deploy=? AND step='ready' AND phase='done'", ordered[0]["id"]):
-            self.unheard.append(f"{instance} was asked to stop by {ordered[0]['id']} before the new one had proven itself")
+        if not self.disk.rows(
+            "SELECT 1 FROM journal WHERE deploy=? AND step='ready' AND phase='done'", ordered[0]["id"]
+        ):
+            self.unheard.append(
+                f"{instance} was asked to stop by {ordered[0]['id']} before the new one had proven itself"
+            )
         wished = self.disk.rows("SELECT id, spec FROM instances WHERE id=(SELECT value FROM meta WHERE key='desired')")
         if not wished or not json.loads(wished[0]["spec"]).get("beside"):
             return  # a stop, or a release that cannot share, has come after it

@@ -108,7 +108,10 @@ def test_held_socket_is_let_go_once_nobody_needs_it(host: Host) -> None:  # noqa
     core = host.keeper()
     core.replace("d1", "me", host.spec("old", STAY, overlap=True, socket=first), DrainOrder(), confirmed=True)
     core.advance()
-    core.launch("d2", host.spec("new", STAY, overlap=True, socket=[["http", second], ["admin", f"unix:{host.paths.run}/a.sock"]]))
+    core.launch(
+        "d2",
+        host.spec("new", STAY, overlap=True, socket=[["http", second], ["admin", f"unix:{host.paths.run}/a.sock"]]),
+    )
     core.advance()
     assert len(core.held.items()) == 3
     wait_until(lambda: host.log().count("up") == 2, what="both have their handlers")

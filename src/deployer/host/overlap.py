@@ -47,7 +47,9 @@ class Launched:
 
 def launch(deploy: Deploy) -> None:
     """Start the new instance beside the old one. Raises GateError or NotReady; the old one has not noticed."""
-    sign_in(deploy)  # already here, where a disk that refuses costs nothing: without it nobody could wait for the drains
+    sign_in(
+        deploy
+    )  # already here, where a disk that refuses costs nothing: without it nobody could wait for the drains
     new = str(deploy.request.instance)
     program.require(deploy.spec(new))
     _await_room(deploy)

@@ -41,7 +41,9 @@ def _result(event: Mapping[str, Any], course: Course, layout: Layout) -> list[st
     status, hosts = str(event.get("status")), event["hosts"]
     if status == "detached":
         rest = "the old process finishes its work"
-        words = f"{_names(hosts)} serves; {rest}" if course.switched else f"{_names(hosts)} goes on by itself: {rest} first"
+        words = (
+            f"{_names(hosts)} serves; {rest}" if course.switched else f"{_names(hosts)} goes on by itself: {rest} first"
+        )
         return [layout.headed("done", words), layout.headed("next", f"deployer attach {course.target}".rstrip())]
     killed = "a process had to be killed" if course.killed else None
     if len(hosts) > _IN_A_LINE and good(hosts) < len(hosts) and event.get("kind") != "abort":
