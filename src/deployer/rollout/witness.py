@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from deployer.config.addresses import tcp_ports
 from deployer.config.model import Config
 from deployer.rollout.account import Account, Probe
 from deployer.rollout.events import Emit, Event, Stream
@@ -42,9 +43,10 @@ def watch_of(config: Config) -> Watch | None:
     if config.hosts or not url:
         return None
     if "{port}" in url:
-        if not run.socket:
+        ports = tcp_ports(run.socket)
+        if not ports:
             return None  # of run.ports each generation has another one
-        url = url.replace("{port}", run.socket.rpartition(":")[2])
+        url = url.replace("{port}", str(ports[0]))
     return Watch(url)
 
 
