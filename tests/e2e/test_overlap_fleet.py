@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,36 @@ def test_detached_push_returns_when_the_new_release_serves_on_the_last_host(flee
     assert len([event for event in result.events if event["event"] == "switched"]) == 2
     wait_until(lambda: not any(facts["under_way"] for facts in fleet.status().values()), what="all have drained")
     assert len({facts["instance"]["release"] for facts in fleet.status().values()}) == 1
+
+
+def test_no_batch_waits_for_the_drain_of_the_one_before(fleet: Fleet) -> None:
+    fleet.push()
+    with ExitStack() as stack:
+        for host in fleet.hosts:
+            client = stack.enter_context(host.connect(timeout=60))
+            client.sendall(b"GET /slow?seconds=12 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        wait_until(lambda: all(host.get()["busy"] == 1 for host in fleet.hosts), what="requests are in flight on both")
+        fleet.release("v2")
+        result = fleet.push(timeout=90)
+    names = [event["event"] for event in result.events]
+    assert names.index("drain.finished") > len(names) - 1 - names[::-1].index("switched")
+    finished = [event for event in result.events if event["event"] == "host.finished"]
+    assert [event["status"] for event in finished] == ["done", "done"]
+    assert all(event["waited_s"] > 2 for event in finished)
+
+
+def test_host_that_still_drains_is_taken_back_when_a_later_one_fails(fleet: Fleet) -> None:
+    fleet.push()
+    served = {name: facts["instance"]["release"] for name, facts in fleet.status().items()}
+    with fleet.hosts[0].connect(timeout=60) as client:
+        client.sendall(b"GET /slow?seconds=12 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        wait_until(lambda: fleet.hosts[0].get()["busy"] == 1, what="a request is in flight on the first")
+        bad = fleet.hosts[1].home / "bad"
+        bad.touch()
+        config = fleet.root / "deploy.toml"
+        config.write_text(config.read_text() + '\n[check]\ncommand = "test ! -e ~/bad"\n')
+        fleet.release("v2")
+        result = fleet.push(check=None, timeout=90)
+        assert b" 200 " in b"".join(iter(lambda: client.recv(65536), b""))
+    assert result.code in (1, 4, 7)
+    assert {name: facts["instance"]["release"] for name, facts in fleet.status().items()} == served
