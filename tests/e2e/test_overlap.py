@@ -42,6 +42,8 @@ def test_new_release_serves_before_the_old_one_is_asked_to_stop(app: App) -> Non
     assert app.get()["release"] == app.current() == result.event("push.finished")["hosts"][0]["release"]
     assert [line[0] for line in app.lines("SIGNALS_FILE") if line[2] == str(old)] == ["SIGTERM"]
     assert not alive(old)
+    told = app.run("explain", check=0).out
+    assert "launch" in told and "retire" in told
 
 
 def test_broken_release_takes_no_request_and_the_old_one_is_never_asked(app: App) -> None:
