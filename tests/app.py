@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import engines
+
 SERVICES = Path(__file__).parent / "services"
-SOURCE = Path(__file__).parent.parent / "src"
+SOURCE = engines.OURS
 
 
 @dataclass
@@ -115,7 +117,9 @@ class App:
         return result
 
     def push(self, *args: str, check: int | None = 0, **more: Any) -> Result:
-        """`deployer push --json ARGS`."""
+        """`deployer push --json ARGS`; one that must succeed may find the engine compiled on a host that is new."""
+        if check == 0 and not self.host.exists():
+            engines.seed(self.host, Path(self.env.get("PYTHONPATH", SOURCE)))
         return self.run("push", "--json", *args, check=check, **more)
 
     def start(self, *args: str) -> subprocess.Popen[str]:
@@ -154,6 +158,11 @@ class App:
         )
         return client
 
+    def finish(self) -> None:
+        """Let every task that is in flight be done: for a test that needs it to last until something has happened."""
+        asked = urllib.request.Request(f"{self.url}/finish", method="POST")
+        urllib.request.urlopen(asked, timeout=30).close()
+
     def lines(self, name: str) -> list[list[str]]:
         """The lines of SIGNALS_FILE, WORK_FILE or STARTS_FILE, split into words."""
         path = self.root / f"{name.lower()}.txt"
@@ -169,28 +178,30 @@ class App:
 
     def processes(self) -> list[int]:
         """Every living process that belongs to this app: marked instances, and engine parts that name its path."""
-        found = []
-        for name in os.listdir("/proc"):
-            if name.isdigit() and int(name) != os.getpid():
-                text = read(f"/proc/{name}/environ") + b"\0" + read(f"/proc/{name}/cmdline")
-                if os.fsencode(self.root) in text and state(int(name)) not in ("Z", None):
-                    found.append(int(name))
-        return found
+        mark = os.fsencode(self.root)
+        return [
+            pid
+            for pid in pids()
+            if mark in read(f"/proc/{pid}/environ") + b"\0" + read(f"/proc/{pid}/cmdline") and alive(pid)
+        ]
 
     def close(self) -> None:
-        """End everything, by pid, and fail when something of the app outlives `deployer stop`."""
-        if (self.host / ".deployer").exists():
-            self.run("stop", "--ceiling", "1s", "--wait-lock", "20s", timeout=60)
+        """End everything, by pid. Not by `deployer stop` first: it would be killed all the same, half a second of CPU later."""
         for _ in range(10):  # a keeper that dies may have started something a moment before
-            pids = self.processes()
-            if not pids:
+            left = {*self.processes(), *self._inhabitants()}
+            if not left:
                 return
-            for pid in pids:
+            for pid in left:
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
-            wait_until(lambda ended=pids: not any(map(alive, ended)), what="what was killed has gone")
+            wait_until(lambda killed=left: not any(map(alive, killed)), what="what was killed has gone")
+
+    def _inhabitants(self) -> list[int]:
+        """Whoever has its working directory here: clients, and what an app started without our mark."""
+        here = f"{self.root}/"
+        return [pid for pid in pids() if f"{directory(pid)}/".startswith(here) and alive(pid)]
 
 
 def command(*args: str) -> list[str]:
@@ -208,6 +219,19 @@ def read(path: str) -> bytes:
             return file.read()
     except OSError:
         return b""
+
+
+def pids() -> list[int]:
+    """Every process but this one."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+
+
+def directory(pid: int) -> str | None:
+    """Where *pid* works; None when there is no such process."""
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return None
 
 
 def state(pid: int) -> str | None:
@@ -241,7 +265,7 @@ def free_port() -> int:
     raise AssertionError("unreachable")
 
 
-def wait_until(condition: Callable[[], Any], within: float = 15, what: str = "the condition") -> Any:
+def wait_until(condition: Callable[[], Any], within: float = 40, what: str = "the condition") -> Any:
     """The first true value of *condition*; fails after *within* seconds."""
     deadline = time.monotonic() + within
     while True:

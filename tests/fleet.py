@@ -9,21 +9,17 @@ One app on several hosts: a deploy.toml with `hosts`, the real `deployer`, real 
 
 from __future__ import annotations
 
-import atexit
-import compileall
-import functools
 import getpass
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import engines
 from app import SERVICES, App
-from deployer.link.bundle import bundle
 from sshd import Bed, Host, give, make_bed
 
 FILES = ("SIGNALS_FILE", "WORK_FILE", "STARTS_FILE")
@@ -73,17 +69,8 @@ class Fleet(App):
         lines = [f"SERVICE_PORT={host.service_port}", *(f"{name}={host.file(name)}" for name in FILES)]
         (shared / "app.env").write_text("\n".join(lines) + "\n")
         if host.user == getpass.getuser():  # with become, what belongs to the login user is not trusted
-            self.seed(host)
+            engines.seed(host.path)
         give(host.home, host.user)
-
-    def seed(self, host: Host) -> None:
-        """Give *host* the engine, as a first push leaves it."""
-        private = host.path / ".deployer"
-        private.mkdir(mode=0o700, exist_ok=True)
-        engine = private / "engine" / compiled_engine().name
-        if not engine.exists():
-            engine.parent.mkdir(mode=0o755, exist_ok=True)
-            shutil.copytree(compiled_engine(), engine)
 
     def status(self) -> dict[str, Any]:
         """The facts of `deployer status --json`, by host."""
@@ -91,19 +78,6 @@ class Fleet(App):
 
     def close(self) -> None:
         """All that lives on the hosts ends with the bed."""
-
-
-@functools.cache
-def compiled_engine() -> Path:
-    """The engine as a push leaves it on a host, compiled: for every test to compile it anew takes a second of CPU each."""
-    home = Path(tempfile.mkdtemp(prefix="deployer-engine-")) / bundle().digest
-    atexit.register(shutil.rmtree, home.parent, ignore_errors=True)
-    for name, content in bundle().files.items():
-        file = home / name
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file.write_bytes(content)
-    compileall.compile_dir(home, quiet=2)
-    return home
 
 
 @contextmanager

@@ -14,7 +14,7 @@ service on the same port, and nobody else's. An unprivileged server (`daemon=`) 
     host.written                        as it stands in `hosts`             host.home, host.path: its HOME, and ~/app in it
     host.kill_sessions()                the link is cut                     host.freeze(), host.thaw(): the peer falls silent
     host.stop(), host.start()           the server, sessions live on        host.power_off(): everything of the host dies
-    host.get("/health"), host.task(5)   the app there                       host.log(): what sshd said
+    host.get("/health"), host.task(5), host.finish()   the app there                       host.log(): what sshd said
     bed.home, bed.env()                 HOME of the client, with .ssh       bed.config(text), bed.key(name)
     bed.trust(host), bed.distrust(host) known_hosts
     bed.agent(key)                      an ssh-agent: its SSH_AUTH_SOCK     bed.black_hole(): an address that never answers
@@ -221,12 +221,12 @@ class Host:
             return self.network.connect(port, timeout)
         return socket.create_connection(("127.0.0.1", port), timeout)
 
-    def get(self, path: str = "/health", timeout: float = 5) -> dict[str, Any]:
+    def get(self, path: str = "/health", timeout: float = 5, method: str = "GET") -> dict[str, Any]:
         """The JSON that the service answers (also with a 503)."""
         http = HTTPConnection("127.0.0.1", self.service_port)
         http.sock = self.connect(timeout=timeout)
         try:
-            http.request("GET", path)
+            http.request(method, path)
             found: dict[str, Any] = json.load(http.getresponse())
             return found
         finally:
@@ -247,6 +247,10 @@ class Host:
             lambda: any(task.get("name") == name for task in self.get().get("tasks", [])), what="the task is in flight"
         )
         return client
+
+    def finish(self) -> None:
+        """Let every task that is in flight be done."""
+        self.get("/finish", timeout=30, method="POST")
 
     def lines(self, name: str) -> list[list[str]]:
         """The lines of SIGNALS_FILE, WORK_FILE or STARTS_FILE (fleet.py sets them), split into words."""

@@ -50,7 +50,7 @@ def test_abort_in_the_drain_lets_the_work_end_and_starts_the_old_release_again(a
     wait_until(lambda: draining(app), what="the old process was asked to stop")
     aborted = app.run("abort", "--json", check=0)
     pushed = end(pushing)
-    assert '"done"' in client.communicate(timeout=30)[0], "the task was lost"
+    assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
     assert pushed.code == 1
     assert pushed.event("push.finished")["status"] == "reverted"
     asked = pushed.event("abort.asked")
@@ -131,7 +131,7 @@ def test_abort_asked_of_a_runner_that_dies_is_kept_by_the_next_one(app: App) -> 
     pushing = start_push(app, "replace")
     wait_until(lambda: draining(app), what="the old process was asked to stop")
     aborting = app.start("abort", "--json", "--detach")
-    assert aborting.wait(timeout=20) == 0
+    assert aborting.wait(60) == 0
     for pid in runners(app):
         kill(pid)
     pushed = end(pushing)
@@ -185,7 +185,7 @@ def test_abort_after_quiet_starts_the_old_release_anew_and_loses_nothing(app: Ap
     pushing = start_push(app, "wait_idle")
     app.run("abort", check=0)
     assert end(pushing).code == 1
-    assert '"done"' in client.communicate(timeout=30)[0], "the task was lost"
+    assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
     new = app.get()
     assert (new["release"], new["pid"] != old["pid"]) == (old["release"], True)
 

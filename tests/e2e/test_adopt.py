@@ -55,7 +55,7 @@ def adopted(app: App, how: str, pid: int | None = None) -> None:
     client = app.task(2)
     result = app.push()
     assert faults(result) == []
-    assert json.loads(client.communicate(timeout=5)[0])["result"] == "done"
+    assert json.loads(client.communicate(timeout=60)[0])["result"] == "done"
     drained = result.event("drain.finished")
     assert (drained["verdict"], drained["pid"]) == ("clean", pid or old["pid"])
     assert signals(app) == ["SIGTERM"]
@@ -88,7 +88,7 @@ def test_pattern_that_fits_the_calling_command_line_never_matches_deployer_itsel
     line = f"{sys.executable} -m deployer -c {config} push --json; exit $?"
     done = subprocess.run(["sh", "-c", line], cwd=app.root, env=clean_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert process.wait(5) == 0
+    assert process.wait(60) == 0
     assert running(app)["release"] == app.current()
 
 
@@ -102,7 +102,7 @@ def test_other_deployer_commands_are_no_match(app: App, start: Start) -> None:
     plan = app.run("plan", "--json", check=0).event("plan")["hosts"][0]
     assert plan["warnings"] == []
     assert [step["step"] for step in plan["steps"] if step["step"] == "adopt"] == ["adopt"]
-    assert waiting.wait(30) == 0
+    assert waiting.wait(60) == 0
     waiting.communicate()
 
 

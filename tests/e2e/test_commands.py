@@ -12,7 +12,7 @@ from evidence import faults, running, signals, tree, untouched
 
 
 def result_of(client: subprocess.Popen[str]) -> Result:
-    out, err = client.communicate(timeout=30)
+    out, err = client.communicate(timeout=60)
     return Result(client.returncode, out, err, 0)
 
 
@@ -24,7 +24,7 @@ def test_stop_waits_for_the_task_in_flight_and_start_brings_the_same_release_bac
     release = app.current()
     task = app.task(2)
     stopped = app.run("stop", "--json", check=0)
-    assert json.loads(task.communicate(timeout=5)[0])["result"] == "done"
+    assert json.loads(task.communicate(timeout=60)[0])["result"] == "done"
     assert stopped.event("drain.finished")["verdict"] == "clean"
     assert stopped.event("stop.finished")["status"] == "done"
     assert signals(app) == ["SIGTERM"]
@@ -136,7 +136,7 @@ def test_logs_follow_what_the_app_writes(app: App) -> None:
         lines.append(follower.stdout.readline())
         assert lines[-1], "the log ended"
     follower.send_signal(signal.SIGINT)
-    follower.wait(10)
+    follower.wait(60)
     follower.communicate()
 
 

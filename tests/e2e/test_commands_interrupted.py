@@ -15,7 +15,7 @@ SLOW_BUILD = "artifact = 'dist'\ncommand = 'echo $$ > building; sleep 20'"
 
 
 def result_of(client: subprocess.Popen[str]) -> Result:
-    out, err = client.communicate(timeout=30)
+    out, err = client.communicate(timeout=60)
     return Result(client.returncode, out, err, 0)
 
 
@@ -55,7 +55,7 @@ def test_interrupt_during_the_drain_only_detaches(app: App, number: signal.Signa
     assert "deployer attach" in result.err
     assert "goes on on the host" in result.err
     attached = app.run("attach", "--json", check=0)
-    assert json.loads(task.communicate(timeout=5)[0])["result"] == "done"
+    assert json.loads(task.communicate(timeout=60)[0])["result"] == "done"
     assert attached.event("push.finished")["status"] == "done"
     assert faults(attached) == []
     assert running(app)["release"] == app.current() == attached.event("ready")["release"]
@@ -103,7 +103,7 @@ def test_output_that_nobody_reads_stops_no_push(app: App) -> None:
     client = app.start("push")
     assert client.stdout is not None
     client.stdout.close()
-    assert client.wait(20) == 0
+    assert client.wait(60) == 0
     assert (app.host / "current" / "version.txt").read_text() == "v2"
     assert client.stderr is not None
     assert "Traceback" not in client.stderr.read()

@@ -15,7 +15,7 @@ from evidence import faults, running, signals, untouched
 
 
 def result_of(client: subprocess.Popen[str]) -> Result:
-    out, err = client.communicate(timeout=30)
+    out, err = client.communicate(timeout=60)
     return Result(client.returncode, out, err, 0)
 
 
@@ -84,7 +84,7 @@ def test_idle_moment_is_waited_for_before_the_signal(app: App) -> None:
     result = app.push()
     done = app.lines("WORK_FILE")[0]
     assert float(app.lines("SIGNALS_FILE")[0][3]) > float(done[3])
-    assert result.event("drain.finished")["waited_s"] < 1.5
+    assert result.event("drain.finished")["waited_s"] < 5
     assert faults(result) == []
     task.communicate()
 

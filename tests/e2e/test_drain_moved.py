@@ -22,7 +22,7 @@ def test_extended_drain_lets_work_end_that_would_have_been_killed(app: App) -> N
     assert [round(one["ceiling_s"]) for one in moved] == [23]
     pushed = end(pushing)
     assert pushed.code == 0, pushed.err
-    assert '"done"' in client.communicate(timeout=10)[0]
+    assert '"done"' in client.communicate(timeout=60)[0]
     assert pushed.event("drain.finished")["verdict"] == "clean"
     extended = pushed.event("drain.extended")
     assert (extended["by_s"], "@" in extended["who"]) == (20.0, True)
@@ -38,7 +38,7 @@ def test_extension_outlives_the_keeper(app: App) -> None:
     app.run("drain", "--extend", "20s", check=0)
     kill(keeper(app))
     assert end(pushing).code == 0
-    assert '"done"' in client.communicate(timeout=10)[0]
+    assert '"done"' in client.communicate(timeout=60)[0]
 
 
 def test_drain_ended_now_is_a_kill_that_is_told_with_who_and_what_was_lost(app: App) -> None:
@@ -54,7 +54,7 @@ def test_drain_ended_now_is_a_kill_that_is_told_with_who_and_what_was_lost(app: 
     assert pushed.code == 5
     finished = pushed.event("drain.finished")
     assert (finished["verdict"], [task["name"] for task in finished["lost"]]) == ("killed", ["callClaude"])
-    assert finished["waited_s"] < 20
+    assert finished["waited_s"] < 45
     assert "@" in pushed.event("drain.cut_short")["who"]
 
 
@@ -74,7 +74,7 @@ def test_last_call_is_made_before_a_drain_that_is_ended_now(app: App) -> None:
     assert pushed.code == 5
     assert saved.read_text().split() == [str(pid)]
     # Force waits for the call to end, and not for all the time that it might have taken.
-    assert 1 <= pushed.event("drain.finished")["waited_s"] < 15
+    assert 1 <= pushed.event("drain.finished")["waited_s"] < 25
 
 
 def test_now_a_second_time_does_not_wait_for_the_last_call(app: App) -> None:
@@ -87,7 +87,7 @@ def test_now_a_second_time_does_not_wait_for_the_last_call(app: App) -> None:
     wait_until(lambda: draining(app), what="it drains")
     app.run("drain", "--now", check=0)
     app.run("drain", "--now", check=0)
-    assert end(pushing).event("drain.finished")["waited_s"] < 20
+    assert end(pushing).event("drain.finished")["waited_s"] < 45
 
 
 def test_nothing_to_move_is_said(app: App) -> None:

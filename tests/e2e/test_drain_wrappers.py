@@ -60,7 +60,7 @@ def test_work_below_a_wrapper_is_finished_and_its_worker_asked_once(app: App, wr
     client = app.task(1.2)
     app.release("v2")
     result = app.push()
-    answer, _ = client.communicate(timeout=5)
+    answer, _ = client.communicate(timeout=60)
     assert json.loads(answer)["result"] == "done"
     assert [line[:3] for line in app.lines("SIGNALS_FILE")] == [["SIGTERM", "main", str(old)]]
     assert result.event("drain.finished")["waited_s"] > 0
@@ -104,8 +104,8 @@ def test_process_started_during_the_drain_is_drained_too(app: App, kind: str) ->
     wait_until(lambda: app.lines("SIGNALS_FILE"), what="the drain has begun")
     asked = urllib.request.Request(f"{app.url}/spawn?kind={kind}&seconds=3", method="POST")
     urllib.request.urlopen(asked, timeout=5).close()
-    out, err = push.communicate(timeout=30)
-    client.communicate(timeout=5)
+    out, err = push.communicate(timeout=60)
+    client.communicate(timeout=60)
     assert push.returncode == 0, out + err
     assert sorted(line[1] for line in app.lines("WORK_FILE")) == sorted(["main", kind])
     assert set(Counter(line[2] for line in app.lines("SIGNALS_FILE")).values()) == {1}

@@ -22,7 +22,7 @@ def test_newer_engine_takes_over_the_keeper_and_its_record_unharmed(app: App) ->
     client = app.task(1)
     app.release("v2")
     result = app.push(env=newer(app))
-    client.communicate(timeout=5)
+    client.communicate(timeout=60)
     assert result.event("drain.finished")["verdict"] == "clean"
     assert [line[0] for line in app.lines("SIGNALS_FILE")] == ["SIGTERM"]
     assert (app.host / ".deployer" / "state.db").read_bytes().startswith(b"SQLite format 3\0")

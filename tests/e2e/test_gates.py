@@ -167,7 +167,7 @@ def test_runner_killed_in_a_gate_leaves_the_old_process_untouched_and_no_half_re
     client = app.start("push", "--json")
     runner = int(wait_until(lambda: pid.read_text() if pid.exists() else "", what="the install runs"))
     os.kill(runner, 9)
-    assert client.wait(30) == 7
+    assert client.wait(60) == 7
     untouched(app, before)
     client.communicate()
 

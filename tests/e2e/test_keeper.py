@@ -34,7 +34,7 @@ def test_killed_app_is_restarted_as_another_instance_of_the_same_release(app: Ap
 def test_app_that_keeps_crashing_is_restarted_ever_more_slowly(app: App) -> None:
     app.configure(args=["--crash-after", "0.6"])
     app.push()
-    starts = wait_until(lambda: (lines := app.lines("STARTS_FILE"))[3:] and lines, within=30, what="four starts")
+    starts = wait_until(lambda: (lines := app.lines("STARTS_FILE"))[3:] and lines, what="four starts")
     times = [float(line[3]) for line in starts]
     gaps = [after - before for before, after in itertools.pairwise(times)]
     # A busy machine only makes them longer. 0.6 s it runs each time.
@@ -71,7 +71,7 @@ def test_keeper_goes_after_a_stop_and_leaves_no_socket_listening(app: App) -> No
     app.push()
     gone = keeper(app)
     app.run("stop", check=0)
-    wait_until(lambda: not alive(gone), within=10, what="the keeper goes by itself")
+    wait_until(lambda: not alive(gone), what="the keeper goes by itself")
     assert refused(app.port)
     assert app.status()["instance"] is None and keepers(app) == []
 
@@ -88,7 +88,7 @@ def test_keeper_goes_on_as_the_engine_of_a_newer_client_and_lets_go_of_nothing(a
     client = app.task(2)
     app.release("v2")
     result = app.push(env={"PYTHONPATH": str(newer)})
-    assert json.loads(client.communicate(timeout=5)[0])["result"] == "done"
+    assert json.loads(client.communicate(timeout=60)[0])["result"] == "done"
     # It is still the parent: nobody else could know the exit code.
     assert result.event("drain.finished")["exit_code"] == 0
     assert signals_to_mains(app) == {str(pid): 1}

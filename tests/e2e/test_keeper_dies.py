@@ -32,7 +32,7 @@ def test_app_outlives_its_killed_keeper_and_the_next_one_adopts_it(app: App) -> 
     client = app.task(2)
     app.release("v2")
     result = app.push()
-    assert json.loads(client.communicate(timeout=5)[0])["result"] == "done"
+    assert json.loads(client.communicate(timeout=60)[0])["result"] == "done"
     assert result.event("drain.finished")["verdict"] == "clean"
     assert signals_to_mains(app) == {str(pid): 1}
     assert app.get()["pid"] != pid
@@ -77,9 +77,9 @@ def test_keeper_killed_after_the_signal_sends_no_second_one_and_the_new_release_
     pushing = app.start("push", "--json")
     wait_until(lambda: app.lines("SIGNALS_FILE"), what="the signal")
     kill(keeper(app))
-    out, err = pushing.communicate(timeout=30)
+    out, err = pushing.communicate(timeout=60)
     assert pushing.returncode == 0, out + err
-    assert json.loads(client.communicate(timeout=5)[0])["result"] == "done"
+    assert json.loads(client.communicate(timeout=60)[0])["result"] == "done"
     assert signals_to_mains(app) == {str(pid): 1}
     assert app.get()["pid"] != pid and app.get()["release"] == app.current()
 
@@ -93,7 +93,7 @@ def test_keeper_killed_before_the_signal_is_replaced_by_one_that_sends_it(app: A
     # As soon as the wish is on record: whether the signal has gone out by then is chance, and must not matter.
     wait_until(lambda: rows(app, "SELECT 1 FROM drains"), what="the drain is on record")
     kill(doomed)
-    out, err = pushing.communicate(timeout=30)
+    out, err = pushing.communicate(timeout=60)
     assert pushing.returncode == 0, out + err
     assert signals_to_mains(app) == {str(pid): 1}
     assert app.get()["pid"] != pid
@@ -111,7 +111,7 @@ def test_keeper_that_dies_with_a_request_unread_is_asked_again(app: App) -> None
     (app.host / "go").touch()
     wait_until(lambda: rows(app, "SELECT 1 FROM journal WHERE step='replace'"), what="the runner asks")
     kill(doomed)
-    out, err = pushing.communicate(timeout=30)
+    out, err = pushing.communicate(timeout=60)
     assert pushing.returncode == 0, out + err
     assert signals_to_mains(app) == {str(pid): 1}
 

@@ -64,10 +64,10 @@ def test_whole_job_works_below_a_very_long_path(deep: App) -> None:
     pushing = app.start("push", "--json")
     wait_until(lambda: app.lines("SIGNALS_FILE"), what="the signal")
     attached = app.run("attach", "--json", check=0)
-    out, err = pushing.communicate(timeout=30)
+    out, err = pushing.communicate(timeout=60)
     assert pushing.returncode == 0, out + err
     assert attached.event("host.finished")["status"] == "done"
-    assert json.loads(client.communicate(timeout=5)[0])["result"] == "done"
+    assert json.loads(client.communicate(timeout=60)[0])["result"] == "done"
     assert signals_to_mains(app) == {str(pid): 1}
     kill(keeper(app))
     assert app.status()["instance"]["pid"] == app.get()["pid"]

@@ -49,10 +49,10 @@ def fleet(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
 def cut_in(fleet: Fleet, phase: str, cut: Cut, client_too: bool = False) -> Result | None:
     """Push, and cut the link in *phase*; what the client said, or None where it was killed as well."""
     host = fleet.hosts[0]
-    task = host.task(6) if phase == "drain" else None
+    task = host.task(100) if phase == "drain" else None
     prepare(fleet, phase)
     client = fleet.start("push", "--json")
-    wait_until(lambda: reached(host, phase), within=30, what=f"the push is at {phase}")
+    wait_until(lambda: reached(host, phase), what=f"the push is at {phase}")
     with ExitStack() as until:
         cut(host, until)
         if client_too:
@@ -60,13 +60,15 @@ def cut_in(fleet: Fleet, phase: str, cut: Cut, client_too: bool = False) -> Resu
             client.communicate()
         else:
             lost(client)
+    if task:
+        host.finish()
     return finished(client, task, client_too)
 
 
 def prepare(fleet: Fleet, phase: str) -> None:
     if phase == "upload":
         with (fleet.dist / "big").open("wb") as file:
-            for _ in range(300):  # nothing that could be squeezed
+            for _ in range(200):  # nothing that could be squeezed
                 file.write(os.urandom(1_000_000))
     fleet.configure(
         args=["--boot", "4"] if phase == "start" else None,
@@ -102,7 +104,7 @@ def lost(client: subprocess.Popen[str]) -> None:
 
 def finished(client: subprocess.Popen[str], task: subprocess.Popen[str] | None, client_too: bool) -> Result | None:
     if task is not None:
-        assert task.wait(30) == 0
+        assert task.wait(60) == 0
         task.communicate()
     if client_too:
         return None
@@ -195,7 +197,7 @@ def test_link_that_never_comes_back_is_told_truthfully(fleet: Fleet) -> None:
     host = fleet.hosts[0]
     before = host.current()
     fleet.ssh = fleet.ssh.replace('"60s"', '"2s"')
-    task = host.task(10)
+    task = host.task(100)
     prepare(fleet, "drain")
     client = fleet.start("push", "--json")
     wait_until(lambda: reached(host, "drain"), what="the drain")
@@ -205,7 +207,8 @@ def test_link_that_never_comes_back_is_told_truthfully(fleet: Fleet) -> None:
     assert (result.code, result.event("push.finished")["status"]) == (4, "partial")
     assert result.event("push.finished")["hosts"][0]["status"] == "lost"
     assert "goes on there by itself" in err
+    host.finish()
     fleet.run("attach", check=0)
     assert host.current() != before
-    assert task.wait(30) == 0
+    assert task.wait(60) == 0
     task.communicate()

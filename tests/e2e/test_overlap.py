@@ -46,13 +46,18 @@ def test_new_release_serves_before_the_old_one_is_asked_to_stop(app: App) -> Non
     assert app.get()["release"] == app.current() == result.event("push.finished")["hosts"][0]["release"]
     assert [line[0] for line in app.lines("SIGNALS_FILE") if line[2] == str(old)] == ["SIGTERM"]
     assert not alive(old)
+    told = app.run("explain", check=0).out
+    assert "launch" in told and "retire" in told
 
 
 def test_broken_release_takes_no_request_and_the_old_one_is_never_asked(app: App) -> None:
     app.push()
     old = app.get()["pid"]
-    app.configure(run=SOCKET.format(port=app.port) + "\nrehearse = false", args=["--health", "error"],
-                  health='url = "http://127.0.0.1:{port}/health"\ninterval = "50ms"\nready_within = "2s"')
+    app.configure(
+        run=SOCKET.format(port=app.port) + "\nrehearse = false",
+        args=["--health", "error"],
+        health='url = "http://127.0.0.1:{port}/health"\ninterval = "50ms"\nready_within = "2s"',
+    )
     path = app.root / "deploy.toml"
     path.write_text('strategy = "overlap"\n' + path.read_text())
     app.release("v2")
@@ -107,7 +112,11 @@ def test_crash_of_the_new_release_is_mended_while_the_old_one_still_drains(app: 
     app.push("--detach")
     new = app.status()["instance"]["pid"]
     os.kill(new, signal.SIGKILL)
-    wait_until(lambda: (app.status()["instance"] or {}).get("pid") not in (None, new), within=15, what="the new release is back")
+    wait_until(
+        lambda: (app.status()["instance"] or {}).get("pid") not in (None, new),
+        within=15,
+        what="the new release is back",
+    )
     assert len(app.status()["draining"]) == 1
     hold.unlink()
     wait_until(lambda: not app.status()["draining"], what="the old one has drained")

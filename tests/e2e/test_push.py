@@ -19,7 +19,7 @@ def test_task_in_flight_is_finished_and_the_push_waits_for_it(app: App) -> None:
     client = app.task(4)
     app.release("v2")
     result = app.push()
-    answer, _ = client.communicate(timeout=5)
+    answer, _ = client.communicate(timeout=60)
     assert json.loads(answer)["result"] == "done"
     assert result.event("drain.finished")["verdict"] == "clean"
     assert result.event("drain.finished")["waited_s"] > 2

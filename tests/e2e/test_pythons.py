@@ -46,7 +46,7 @@ def test_whole_push_runs_on_this_python(app: App, version: str, monkeypatch: pyt
     client = app.task(3)
     app.release("v2")
     result = app.push()
-    assert json.loads(client.communicate(timeout=5)[0])["result"] == "done"
+    assert json.loads(client.communicate(timeout=60)[0])["result"] == "done"
     assert result.event("drain.finished")["verdict"] == "clean"
     assert app.get()["release"] == app.current()
     app.configure(args=["--exit-at-once", "3"])

@@ -100,8 +100,8 @@ def _judge(app: App, story: Story, people: list[subprocess.Popen[str]], client: 
     app.status()  # the next command: it takes up what nobody does
     try:
         wait_until(lambda: not unfinished(app), within=ENDS_WITHIN, what="every deploy is ended")
-        health = wait_until(app.get, within=15, what="the service serves")
-        wait_until(lambda: _mains(app) == [health["pid"]], within=5, what="one runs, the one that answers")
+        health = wait_until(app.get, what="the service serves")
+        wait_until(lambda: _mains(app) == [health["pid"]], what="one runs, the one that answers")
         if app.current() != health["release"]:
             story.problems.append(f"current is {app.current()}, {health['release']} serves")
     except AssertionError as error:

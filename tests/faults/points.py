@@ -8,6 +8,7 @@ transaction too, and says so in a file.
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import signal
@@ -76,6 +77,7 @@ def instrumented(place: Path) -> Path:
     (host / "faultpoint.py").write_text(FAULTPOINT)
     with open(host / "state.py", "a") as file:
         file.write(WATCH)
+    compileall.compile_dir(copy, quiet=2)  # commands write no compiled files: each would do it again
     return copy
 
 

@@ -227,7 +227,7 @@ def _judge(app: App, made: Run, before: dict[str, object], client: subprocess.Po
     last = rows(app, "SELECT * FROM deploys ORDER BY started_at DESC, rowid DESC LIMIT 1")[0]
     made.status = last["status"]
     try:
-        health = wait_until(app.get, within=15, what="the service serves")
+        health = wait_until(app.get, what="the service serves")
     except AssertionError:
         made.service_lost = True
         made.problems.append("the service is down")

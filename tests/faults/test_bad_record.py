@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from disks import all_well
+from scenario import kill_quietly
 from test_disk import change, database
 
 from app import App, Result, wait_until
@@ -160,8 +161,8 @@ def test_log_of_the_record_that_lost_its_end_is_read_as_far_as_it_goes(app: App)
     app.push()
     app.release("v2")
     app.push()
-    for pid in [*keepers(app), *app.processes()]:
-        kill(pid)
+    for pid in {*keepers(app), *app.processes()}:
+        kill_quietly(pid)
     wal = parts(app)[1]
     parts(app)[2].unlink()
     for share in (0.9, 0.5):
@@ -171,8 +172,8 @@ def test_log_of_the_record_that_lost_its_end_is_read_as_far_as_it_goes(app: App)
         app.run("start", "--wait-lock", "20s", check=0)
         wait_until(app.get, what="the service serves")
         assert running(app)["release"] in {row["id"] for row in rows(app, "SELECT id FROM releases")}
-        for pid in [*keepers(app), *app.processes()]:
-            kill(pid)
+        for pid in {*keepers(app), *app.processes()}:
+            kill_quietly(pid)
         parts(app)[2].unlink(missing_ok=True)
         if not wal.exists():
             break

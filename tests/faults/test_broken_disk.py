@@ -48,7 +48,7 @@ def test_service_that_cannot_be_started_again_for_its_disk_is_told_to_be_down_an
         served(app, engine)
         task = app.task(2)
         result = push(app, disk, "drain")
-        assert '"done"' in task.communicate(timeout=10)[0]
+        assert '"done"' in task.communicate(timeout=60)[0]
         assert (result.code, result.event("push.finished")["status"]) == (8, "down"), result.out + result.err
         told_clearly(result)
         assert "THE SERVICE IS DOWN" in result.err

@@ -47,7 +47,7 @@ def test_when_everybody_dies_the_next_push_resolves_it_and_goes_on(served: App) 
     pushing.communicate()
     served.release("v3")
     result = served.push()
-    assert '"done"' in client.communicate(timeout=10)[0]
+    assert '"done"' in client.communicate(timeout=60)[0]
     assert served.get()["release"] == result.event("push.finished")["hosts"][0]["release"]
     assert signals_to_mains(served)[str(old)] == 1 and not unfinished(served)
     ends = [row["status"] for row in rows(served, "SELECT status FROM deploys ORDER BY started_at")]

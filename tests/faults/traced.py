@@ -7,6 +7,7 @@ that it forks is followed; the runner alone is attached to while its install wai
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import subprocess
@@ -49,6 +50,7 @@ def traceable(engine: Path) -> None:
     """Make the link of the copied *engine* start its agent below whatever TRACED_AGENT says."""
     with open(engine / "deployer" / "link" / "local.py", "a") as file:
         file.write(WRAP)
+    compileall.compile_dir(engine, quiet=2)
 
 
 def require_strace() -> None:

@@ -55,6 +55,6 @@ def mute(bed: Bed) -> Iterator[str]:
 def test_a_server_that_never_answers_exec_is_left(client: Client, mute: str) -> None:
     started = time.monotonic()
     error = client.refusal(mute, heartbeat=0.2, silent_after=2.0)
-    assert time.monotonic() - started < 12
+    assert time.monotonic() - started < 30  # the server's own silence is 60 s
     if client.name == "paramiko":
         assert "let us log in, and run nothing" in error.title and "no answer within 2 s" in error.cause

@@ -78,7 +78,7 @@ def test_pushes_in_a_row_lose_nothing(tmp_path: Path, kind: str) -> None:
 
 
 def test_restart_leaves_the_pool_before_the_signal_and_joins_it_after_the_proof(tmp_path: Path) -> None:
-    with app_behind("haproxy", tmp_path, strategy="restart") as (app, url):
+    with app_behind("haproxy", tmp_path, strategy="restart") as (app, _):
         app.push()
         app.release("v2")
         result = app.push()

@@ -75,7 +75,7 @@ def test_a_black_hole_is_left_after_the_connect_timeout(bed: Bed, client: Client
     started = time.monotonic()
     error = client.refusal(where, connect_timeout=1.0)
     assert error.title == f"{where} does not answer"
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 15
 
 
 def test_a_server_that_says_nothing(bed: Bed, client: Client) -> None:
@@ -167,7 +167,7 @@ def test_a_login_shell_that_hangs_is_left(bed: Bed, client: Client) -> None:
     (host.home / ".bashrc").write_text("sleep 1000\n")
     started = time.monotonic()
     error = client.refusal(host, heartbeat=0.2, silent_after=2.0)
-    assert "silent" in error.cause and time.monotonic() - started < 15
+    assert "silent" in error.cause and time.monotonic() - started < 40
 
 
 def test_an_engine_that_was_damaged_on_its_way(bed: Bed, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ Ending
   --at-start CMD       run the shell command CMD before listening        --at-stop CMD   the same in an orderly stop
 Work
   POST /task?seconds=S&name=N   answers when the task is done       --task S   one is in flight from the start
+  POST /finish         every task in flight is done now
   --spawn KIND:S       (a comma-separated list) start a process that works for S seconds, whatever signals come:
                        child; setsid: a session of its own; daemon: double fork, its parent is init;
                        grandchild: the child of a child that waits for it
@@ -175,6 +176,7 @@ class Service:
         self.options = options
         self.lock = threading.Condition()
         self.tasks = {}
+        self.enough = threading.Event()
         self.count = 0
         self.quiet = False
         self.stopping = False
@@ -189,14 +191,21 @@ class Service:
                 return None
             self.count += 1
             key = f"t{self.count}"
+            enough = self.enough
             started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             self.tasks[key] = {"id": key, "name": name, "started_at": started}
-        time.sleep(seconds)
+        enough.wait(seconds)
         note("WORK_FILE", f"done main {os.getpid()} {time.time():.3f} {name}")
         with self.lock:
             del self.tasks[key]
             self.lock.notify_all()
         return key
+
+    def finish_tasks(self):
+        """Let every task that is in flight be done."""
+        with self.lock:
+            self.enough.set()
+            self.enough = threading.Event()
 
     def wait_idle(self):
         """Until no task is in flight and every task's answer has left."""
@@ -291,6 +300,9 @@ def answer(service, connection, method, target):
             with service.lock:
                 service.answering -= 1
                 service.lock.notify_all()
+    elif (method, path) == ("POST", "/finish"):
+        service.finish_tasks()
+        connection.sendall(http(200, service.identity()))
     elif (method, path) == ("POST", "/spawn"):
         pid = spawn(f"{values.get('kind', 'child')}:{values.get('seconds', '5')}")
         service.children += [pid] if pid else []

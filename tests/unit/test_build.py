@@ -19,7 +19,7 @@ def sh(script: str, directory: Path, timeout: float = 20.0) -> list[str]:
 
 
 def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
@@ -35,9 +35,9 @@ def test_every_line_of_both_streams_arrives_in_order(tmp_path: Path) -> None:
 
 
 def test_it_runs_in_the_directory_and_tells_its_time(tmp_path: Path) -> None:
-    seconds = run_build(["sh", "-c", "sleep 0.2; touch made"], tmp_path, 20, print)
+    seconds = run_build(["sh", "-c", "sleep 0.2; touch made"], tmp_path, 60, print)
     assert (tmp_path / "made").exists()
-    assert 0.2 <= seconds < 10
+    assert 0.2 <= seconds < 30
 
 
 def test_nothing_is_lost_at_the_end_of_a_long_output(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_timeout_also_holds_for_a_command_that_closed_its_output(tmp_path: Pat
 
 def test_ctrl_c_ends_the_group(tmp_path: Path) -> None:
     def interrupt() -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not (tmp_path / "child").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
@@ -113,7 +113,7 @@ def test_a_daemon_that_keeps_the_pipe_does_not_hold_up_the_build(tmp_path: Path)
     lines = sh("(while sleep 0.01; do echo busy; done) & echo $! > child; echo done", tmp_path)
     os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
     assert "done" in lines
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_the_build_cannot_ask_the_terminal(tmp_path: Path) -> None:

@@ -183,6 +183,6 @@ def test_5000_files_do_not_take_long(tmp_path: Path) -> None:
         (tmp_path / f"d{directory}").mkdir()
         for number in range(100):
             (tmp_path / f"d{directory}/{number}.py").write_bytes(b"%d" % number * 100)
-    began = time.monotonic()
+    began = time.process_time()  # the wall clock is everybody's
     assert len(paths(tmp_path, "*.pyc", ".git/")) == 5050
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5

@@ -92,7 +92,7 @@ except KeyboardInterrupt:
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(number)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err == "error: detached\n  state: the drain goes on\n\nhint: deployer attach local\n"
 
@@ -114,7 +114,7 @@ except KeyboardInterrupt:
     for _ in range(2):
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
+    assert process.wait(60) == 130
 
 
 def test_interrupt_that_nobody_caught_has_no_traceback() -> None:
@@ -123,7 +123,7 @@ def test_interrupt_that_nobody_caught_has_no_traceback() -> None:
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.startswith("error: interrupted\n")
     assert "Traceback" not in err
@@ -157,7 +157,7 @@ def on_a_terminal(argv: list[str], env: dict[str, str]) -> str:
         elif process.poll() is not None:
             break
     os.close(main)
-    assert process.wait(10) == 0, written
+    assert process.wait(60) == 0, written
     return written.decode()
 
 
@@ -190,11 +190,17 @@ def test_no_colour_where_a_person_says_no(argv: list[str], env: dict[str, str]) 
 
 @pytest.mark.slow
 def test_help_stays_within_its_budget() -> None:
+    # The promise is 0.25; CI is slow, and neighbours on the same cores make a second count for less.
+    assert min(cost_of_help() for _ in range(3)) < 0.5
+
+
+def cost_of_help() -> float:
+    """Seconds of CPU."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     code = "from deployer.cli.app import run; run(['--help'])"
     subprocess.run([sys.executable, "-c", code], env=ENV, stdout=subprocess.DEVNULL, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5  # the promise is 0.25; CI is slow
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_interrupt_while_the_command_still_imports_has_no_traceback() -> None:
@@ -216,6 +222,6 @@ main()
     assert process.stdout is not None
     assert process.stdout.readline() == "importing\n"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err == "error: interrupted\n  state: nothing was changed by this call\n"

@@ -143,7 +143,7 @@ def test_runner_that_is_busy_is_told_of_as_busy() -> None:
     control = Control()
     started = time.monotonic()
     answer = control.ask(Asked(ABORT, "ada")).answer(0.05)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert "did not answer" in answer["error"]["title"]
     control.close()
 

@@ -69,7 +69,7 @@ def test_nothing_that_a_failed_gate_started_lives_on(tmp_path: Path, what: str) 
     with pytest.raises(GateError, match="exit code 1"):
         run(command(tmp_path, code, mark=what.replace(" ", "")))
     pid = int((tmp_path / "pid").read_text())
-    wait_until(lambda: not alive(pid), within=2, what="the process that the gate left behind has gone")
+    wait_until(lambda: not alive(pid), what="the process that the gate left behind has gone")
 
 
 def test_gate_that_ignores_the_signal_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def test_gate_that_ignores_the_signal_is_killed(tmp_path: Path, monkeypatch: pyt
     began = time.monotonic()
     with pytest.raises(GateError, match="install took longer than 1s and was ended"):
         run(gate)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert not alive(int(gate.output.read_text()))
 
 
@@ -87,10 +87,10 @@ END = gates.end
 
 
 def test_daemon_that_a_good_gate_leaves_behind_does_not_hold_it_up(tmp_path: Path) -> None:
-    code = "import os, time\nif os.fork() == 0: time.sleep(5); os._exit(0)\nprint('done')"
+    code = "import os, time\nif os.fork() == 0: time.sleep(20); os._exit(0)\nprint('done')"
     began = time.monotonic()
     assert run(command(tmp_path, code)) == "done\n"
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 15
 
 
 def test_command_that_is_not_there_is_named(tmp_path: Path) -> None:

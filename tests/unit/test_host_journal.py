@@ -33,8 +33,8 @@ def test_every_follower_gets_every_event_once_and_in_order(tmp_path: Path) -> No
     late, second = follow(made, since=1)
     made.event("three")
     made.close()
-    first.join(5)
-    second.join(5)
+    first.join(60)
+    second.join(60)
     assert [event["event"] for event in early] == ["one", "two", "three"]
     assert [event["event"] for event in late] == ["two", "three"]
 
@@ -45,7 +45,7 @@ def test_progress_is_shown_and_not_kept(tmp_path: Path) -> None:
     made.progress("drain.progress", elapsed_s=1)
     wait_until(lambda: got, what="the progress")
     made.close()
-    thread.join(5)
+    thread.join(60)
     assert [event["event"] for event in got] == ["drain.progress"]
     assert events(State(tmp_path / "state.db"), "d1") == []
 
@@ -82,7 +82,7 @@ def test_last_event_is_told_to_nobody_when_it_could_not_be_kept(tmp_path: Path) 
     with pytest.raises(PreflightError, match="events"):
         made.end("host.finished", status="done", exit_code=0)
     made.close()
-    thread.join(5)
+    thread.join(60)
     assert got == []
 
 

@@ -94,7 +94,7 @@ class Client:
 
     def close(self) -> None:
         os.close(self._client)
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
 
@@ -103,7 +103,7 @@ def test_last_lines_come_from_the_rotated_file_too(tmp_path: Path) -> None:
     path.with_name("app.log.1").write_bytes(b"one\ntwo\n")
     path.write_bytes(b"three\n\xffour")
     client = Client(path, 3, follow=False)
-    client._thread.join(10)
+    client._thread.join(60)
     assert client.said == b"two\nthree\n\xffour"
 
 

@@ -376,9 +376,9 @@ def test_a_read_only_disk_is_told(tmp_path: Path) -> None:
 def test_staging_5000_files_does_not_take_long(host: Host) -> None:
     manifest = fill(host.store, {f"d{number % 50}/{number}": b"%d" % number for number in range(5000)})
     host.releases.stage("r1", manifest, host.store)
-    began = time.monotonic()
+    began = time.process_time()  # the wall clock is everybody's
     assert host.releases.stage("r2", manifest, host.store).linked == 5000
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_flip_and_the_way_back_need_nothing_of_a_full_disk_once_they_are_prepared(

@@ -56,7 +56,9 @@ class HAProxy:
         servers = self._socket.servers(self._backend)
         joining = [(address, self._server(servers, address)) for address in addresses]
         serving = {server.name for _, server in joining}
-        going = [server for server in self._leaving(servers, leaving) if server.name not in serving]
+        # Found by its address and not by its name: a slot may long have been given another one. What nobody sends to has left.
+        sending = [find(servers, address) for address in leaving]
+        going = [server for server in sending if server is not None and server.name not in serving]
         touched: List[Server] = []
         try:
             for address, server in joining:
@@ -75,7 +77,7 @@ class HAProxy:
     def in_flight(self, address: str) -> Optional[int]:
         """Requests at the server and in its queue, as haproxy counts them. None when it cannot be asked or knows no such server."""
         try:
-            server = self._present(self._socket.servers(self._backend), address)
+            server = find(self._socket.servers(self._backend), address)
             if server is None:
                 return None
             row = self._socket.stat(self._backend, server.name)
@@ -105,14 +107,6 @@ class HAProxy:
                 hint=f"add `server NAME {address} check` to it in haproxy.cfg, or name a server in `servers` of the pool",
             )
         return found
-
-    def _leaving(self, servers: Dict[str, Server], leaving: Sequence[str]) -> List[Server]:
-        """Who sends to *leaving* now. Where nobody does, there is nothing to stop."""
-        return [server for server in (self._present(servers, address) for address in leaving) if server is not None]
-
-    def _present(self, servers: Dict[str, Server], address: str) -> Optional[Server]:
-        """The server that sends to *address* now; a named slot may long have been given another address."""
-        return find(servers, address)
 
     def _join(self, address: str, server: Server) -> None:
         host, port = address_of.split(address)

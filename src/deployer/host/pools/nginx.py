@@ -36,7 +36,8 @@ class Nginx:
     def check(self, addresses: Sequence[str]) -> None:
         """nginx accepts its config as it is, reads our file and uses it, runs, and we may write there."""
         try:
-            text = self._text()
+            if self._text() is None:
+                raise self._not_there()
             self._require_used(self._nginx.test())
             self._master().workers()
         except PoolError as error:
@@ -47,14 +48,6 @@ class Nginx:
                 cause=f"{self._file().parent} is not writable for this user; the file is replaced as a whole",
                 state=UNTOUCHED,
                 hint="give the login user a directory of its own, and nginx: include /etc/nginx/deployer/*.conf;",
-            )
-        if text is None:
-            raise PreflightError(
-                f"{self._path} is not there",
-                cause="nginx is asked before every change whether it reads this file",
-                state=UNTOUCHED,
-                hint=f"include it in http {{}}, and begin it with: upstream {self._name} {{ server 127.0.0.1:1 down; }},"
-                " each server on a line of its own",
             )
 
     def send_to(self, addresses: Sequence[str], leaving: Sequence[str] = ()) -> None:
@@ -95,6 +88,14 @@ class Nginx:
             return len(self._master().workers().leaving)
         except PoolError:
             return None
+
+    def _not_there(self) -> PoolError:
+        return PoolError(
+            f"{self._path} is not there",
+            cause="deployer changes the servers in this file, and asks nginx before whether it reads it",
+            hint=f"include it in http {{}} of nginx's config, and begin it with the three lines `upstream {self._name} {{`, "
+            "`server 127.0.0.1:1 down;` and `}`",
+        )
 
     def _file(self) -> Path:
         return Path(os.path.realpath(self._path))  # a link stays one
