@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
+from test_engine_upgrade import newer
 
 from app import App, alive, make_app, wait_until
+from victims import rows, signals_to_mains
 
 SOCKET = 'socket = "127.0.0.1:{port}"'
 
@@ -149,3 +152,32 @@ def test_abort_means_the_push_that_is_prepared_while_an_older_one_drains(app: Ap
     assert len(app.status()["draining"]) == 1
     hold.unlink()
     wait_until(lambda: app.status()["under_way"] is None, what="the second push has ended")
+
+
+def test_newer_engine_keeps_every_generation_and_every_socket(app: App) -> None:
+    run = f'socket = {{ http = "127.0.0.1:{app.port}", admin = "unix:admin.sock" }}'
+    held_open(app)
+    path = app.root / "deploy.toml"
+    path.write_text(path.read_text().replace(SOCKET.format(port=app.port), run))
+    app.push()
+    pids = [app.get()["pid"]]
+    holds = [held(app, pids[0])]
+    app.release("v2")
+    app.push("--detach")
+    pids.append(app.status()["instance"]["pid"])
+    holds.append(held(app, pids[1]))
+    keeps = app.status()["keeper"]["pid"]
+    before = Path(f"/proc/{keeps}/cmdline").read_bytes()
+    app.release("v3")
+    app.push("--detach", env=newer(app))
+    assert app.status()["keeper"]["pid"] == keeps and Path(f"/proc/{keeps}/cmdline").read_bytes() != before
+    assert [one["pid"] for one in app.status()["draining"]] == pids
+    with socket.socket(socket.AF_UNIX) as admin:
+        admin.connect(str(app.host / "shared" / "admin.sock"))
+    for hold in holds:
+        hold.unlink()
+    wait_until(lambda: app.status()["under_way"] is None, what="all have drained")
+    assert signals_to_mains(app) == {str(pid): 1 for pid in pids}
+    verdicts = [json.loads(row["verdict"]) for row in rows(app, "SELECT verdict FROM drains")]
+    assert [(one["verdict"], one["exit_code"]) for one in verdicts] == [("clean", 0)] * 2
+    assert [row["status"] for row in rows(app, "SELECT status FROM deploys")] == ["done"] * 3
