@@ -183,3 +183,26 @@ def test_newer_engine_keeps_every_generation_and_every_socket(app: App) -> None:
     verdicts = [json.loads(row["verdict"]) for row in rows(app, "SELECT verdict FROM drains")]
     assert [(one["verdict"], one["exit_code"]) for one in verdicts] == [("clean", 0)] * 2
     assert [row["status"] for row in rows(app, "SELECT status FROM deploys")] == ["done"] * 3
+
+
+def test_drain_that_is_ended_through_a_later_deploy_has_its_last_call(app: App) -> None:
+    called = app.root / "called"
+    drain = f'ceiling = "5m"\nlast_call = "touch {called}"\nlast_call_before = "4s"'
+    stop = f"while [ -e {app.root}/hold-$PPID ]; do sleep 0.05; done"
+    overlap(app, run="rehearse = false\nmax_draining = 1", args=["--at-stop", stop], drain=drain)
+    app.push()
+    old = app.get()["pid"]
+    held(app, old)
+    app.release("v2")
+    app.push("--detach")
+    app.release("v3")
+    third = app.start("push", "--json", "--detach")
+    wait_until(lambda: (app.status()["under_way"] or {}).get("step") == "launch", what="the third push waits")
+    assert app.run("drain", "--now").code == 0
+    wait_until(lambda: not alive(old), what="the old one has been ended")
+    assert called.exists()
+    third.communicate(timeout=60)
+    assert third.returncode == 0
+    wait_until(lambda: app.status()["under_way"] is None, what="all have drained")
+    ended = rows(app, "SELECT event FROM events WHERE event LIKE '%drain.finished%' ORDER BY rowid")
+    assert json.loads(ended[0]["event"])["ended_by"]
