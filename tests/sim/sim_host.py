@@ -214,6 +214,8 @@ class Host:
         if request.release and (request.kind != "push" or journal.has("stage", "done")):
             journal.common["release"] = request.release
         releases = SimReleases(world.disk, partial(world.effect, life))
+        if any(name == request.deploy for name, _ in world.controls.values()):
+            world.crowded.append(f"{life.name} begins {request.deploy}, which has a runner")
         control = Control()
         world.controls[life] = (request.deploy, control)
         supervisor = SimSupervisor(world, life, control, request.deploy)

@@ -189,14 +189,16 @@ def _await_start(deploy: Deploy, instance: str) -> Dict[str, Any]:
         deploy.clock.now() + float(deploy.request.settings["health"]["ready_within"]),
     )
     keeper = Attentive(deploy, launched)
-    while deploy.clock.now() < deadline:
+    while True:
+        late = deploy.clock.now() >= deadline  # before the look: whoever was held up looks once more
         record = deploy.supervisor.record(instance) or {}
         if record.get("error"):
             raise NotReady(f"it could not be started: {record['error']}", exited=True)
         if record.get("pid") and record.get("state") != "promised":
             return record
+        if late:
+            raise NotReady("the keeper did not start it in time")
         keeper.wait(min(deadline, deploy.clock.now() + LOOK_EVERY))
-    raise NotReady("the keeper did not start it in time")
 
 
 def _await_gone(deploy: Deploy, instance: str, within: float) -> None:
