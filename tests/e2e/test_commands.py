@@ -22,7 +22,7 @@ def result_of(client: subprocess.Popen[str]) -> Result:
 def test_stop_waits_for_the_task_in_flight_and_start_brings_the_same_release_back(app: App) -> None:
     app.push()
     release = app.current()
-    task = app.task(2)
+    task = app.task(after=1)
     stopped = app.run("stop", "--json", check=0)
     assert json.loads(task.communicate(timeout=60)[0])["result"] == "done"
     assert stopped.event("drain.finished")["verdict"] == "clean"
@@ -103,7 +103,7 @@ def test_every_command_that_shows_something_prints_one_valid_object(app: App) ->
     app.push()
     app.release("v2")
     app.push()
-    app.task(1).communicate()
+    app.task(0.2).communicate()
     names = ("status", "releases", "history", "logs", "doctor")
     seen = {command: app.run(command, "--json", check=0) for command in names}
     for command, result in seen.items():

@@ -59,7 +59,7 @@ def test_whole_job_works_below_a_very_long_path(deep: App) -> None:
     pid = app.get()["pid"]
     assert environment_of(pid)["NOTIFY_SOCKET"].startswith("@")
     assert app.status()["instance"]["status"] == "still on page 7"
-    client = app.task(4)
+    client = app.task(100)
     app.release("v2")
     pushing = app.start("push", "--json")
     wait_until(lambda: app.lines("SIGNALS_FILE"), what="the signal")
