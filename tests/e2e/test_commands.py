@@ -142,7 +142,7 @@ def test_logs_follow_what_the_app_writes(app: App) -> None:
 
 def test_status_shows_the_drain_and_the_task_that_it_waits_for(app: App) -> None:
     app.push()
-    task = app.task(3, name="summarize")
+    task = app.task(100, name="summarize")
     app.release("v2")
     client = app.start("push", "--json")
     wait_until(lambda: signals(app), what="the drain has begun")
@@ -151,6 +151,7 @@ def test_status_shows_the_drain_and_the_task_that_it_waits_for(app: App) -> None
     assert facts["under_way"]["step"] == "replace"
     assert [one["state"] for one in facts["draining"]] == ["draining"]
     human = app.run("status", check=0).out
+    app.finish()
     assert "summarize" in human
     result = result_of(client)
     assert result.code == 0
