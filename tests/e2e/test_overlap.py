@@ -126,7 +126,9 @@ def building(app: App) -> Path:
     """A file for as long as which the next push builds."""
     path = app.root / "builds"
     path.touch()
-    overlap(app, run="rehearse = false", build=f'artifact = "dist"\ncommand = "while [ -e {path} ]; do sleep 0.05; done"')
+    overlap(
+        app, run="rehearse = false", build=f'artifact = "dist"\ncommand = "while [ -e {path} ]; do sleep 0.05; done"'
+    )
     return path
 
 
