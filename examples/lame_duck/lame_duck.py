@@ -10,13 +10,17 @@ With uvicorn (the socket of deployer is descriptor 3):
     config = uvicorn.Config(duck.asgi(app), fd=3, loop="asyncio")
     duck.uvicorn(uvicorn.Server(config)).run()
 
+With hypercorn: `serve(duck.asgi(app), config, shutdown_trigger=duck.trigger)`, with `config.bind = ["fd://3"]`.
+
 With asyncio streams, see `run` and `begins`. With `strategy = "restart"` the linger is part of the gap: use LameDuck(linger=0).
 Python 3.9 or newer. WebSockets and event streams of your own: look at `leaving` and end them.
 """
 
 import asyncio
+import os
 import signal
 
+FIRST_FD = 3
 TURN = 0.05
 """Seconds. What the kernel has handed over becomes a connection within some turns of the loop (cpython#109564)."""
 
@@ -107,6 +111,18 @@ class LameDuck:
 
         server.shutdown = leave_then_shutdown
         return server
+
+    # --- ASGI, hypercorn ---------------------------------------------------------------------------------------------
+
+    async def trigger(self):
+        """Return when the server may stop: after SIGTERM, and a linger in which it accepts nobody."""
+        loop, told = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, told.set)
+        await told.wait()
+        for number in range(int(os.environ.get("LISTEN_FDS", "0"))):
+            loop.remove_reader(FIRST_FD + number)
+        self.leaving = True
+        await asyncio.sleep(self._linger)
 
     # --- both --------------------------------------------------------------------------------------------------------
 
