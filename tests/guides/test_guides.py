@@ -11,8 +11,10 @@ from servers import servers
 from load import Load
 from parts import need
 
-LOAD = {"rate": 100, "kept": 8, "slow_rate": 2, "slow_seconds": 1.5}
+LOAD = {"rate": 60, "kept": 8, "slow_rate": 2, "slow_seconds": 1.5}
 PUSHES = 3
+
+pytestmark = pytest.mark.timeout(300)
 
 
 def nobody_is_lost(app: Guide, **load: float) -> None:
