@@ -50,7 +50,9 @@ class WebSocket(Asked):
 
     def __init__(self, port: int, path: str = "/") -> None:
         key = base64.b64encode(os.urandom(16)).decode()
-        upgrade = f"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+        upgrade = (
+            f"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+        )
         super().__init__(port, path, headers=upgrade)
         assert self.head()[0] == 101
 

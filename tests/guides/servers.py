@@ -24,7 +24,17 @@ def servers() -> Path:
         fcntl.flock(alone, fcntl.LOCK_EX)  # the tests run side by side, and each of them asks
         if not (made_from.exists() and made_from.read_text() == wanted):
             _run("-m", "venv", "--clear", "--without-pip", str(PLACE))
-            pip = ["-m", "pip", "--python", str(PLACE), "--disable-pip-version-check", "--retries", "2", "--timeout", "20"]
+            pip = [
+                "-m",
+                "pip",
+                "--python",
+                str(PLACE),
+                "--disable-pip-version-check",
+                "--retries",
+                "2",
+                "--timeout",
+                "20",
+            ]
             _run(*pip, "install", "--quiet", "--require-hashes", "--no-deps", "-r", str(LOCK))
             made_from.write_text(wanted)
     return PLACE
