@@ -143,11 +143,17 @@ class App:
             found = json.load(error)
         return found
 
-    def task(self, seconds: float, name: str = "callClaude") -> subprocess.Popen[str]:
-        """A client of its own process that waits for a task of *seconds*; returns once the task is in flight."""
+    def task(self, seconds: float = 1, name: str = "callClaude", after: float | None = None) -> subprocess.Popen[str]:
+        """
+        A client of its own process that waits for a task of *seconds*; returns once the task is in flight.
+
+        With *after* it is done so many seconds after the app was asked to stop, or by `finish`: a busy machine outlasts any
+        number of seconds before a test has come to what shall happen meanwhile.
+        """
+        until = "" if after is None else f"&after={after}"
         code = (
             "import sys, urllib.request as u; "
-            f"ask = u.Request('{self.url}/task?seconds={seconds}&name={name}', method='POST'); "
+            f"ask = u.Request('{self.url}/task?seconds={seconds}&name={name}{until}', method='POST'); "
             "print(u.urlopen(ask, timeout=600).read().decode())"
         )
         client = subprocess.Popen(
@@ -202,6 +208,17 @@ class App:
         """Whoever has its working directory here: clients, and what an app started without our mark."""
         here = f"{self.root}/"
         return [pid for pid in pids() if f"{directory(pid)}/".startswith(here) and alive(pid)]
+
+
+def heard(process: subprocess.Popen[str], text: str) -> str:
+    """What *process* has said when *text* has come."""
+    said = ""
+    assert process.stdout is not None
+    for line in process.stdout:
+        said += line
+        if text in line:
+            return said
+    raise AssertionError(f"{text} never came: {said}")
 
 
 def command(*args: str) -> list[str]:
@@ -266,8 +283,8 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], Any], within: float = 40, what: str = "the condition") -> Any:
-    """The first true value of *condition*; fails after *within* seconds."""
-    deadline = time.monotonic() + within
+    """The first true value of *condition*; fails after *within* seconds. Looks less often the longer it takes: looking costs."""
+    deadline, pause = time.monotonic() + within, 0.01
     while True:
         try:
             found = condition()
@@ -276,7 +293,8 @@ def wait_until(condition: Callable[[], Any], within: float = 40, what: str = "th
         if found:
             return found
         assert time.monotonic() < deadline, f"waited {within} s in vain: {what}"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(0.1, pause * 1.3)
 
 
 @contextmanager

@@ -22,8 +22,13 @@ class Overlapping(App):
     language = "python"
 
     def write(
-        self, run: str | None = None, strategy: str = "overlap", env: dict[str, str] | None = None, health: str = "",
-        target: str = "", more: str = "",
+        self,
+        run: str | None = None,
+        strategy: str = "overlap",
+        env: dict[str, str] | None = None,
+        health: str = "",
+        target: str = "",
+        more: str = "",
     ) -> None:
         """*run* are lines of [run] (default: a held socket), *health* of [health], *target* of [target.local]."""
         program = PROGRAMS[self.language]

@@ -232,9 +232,10 @@ class Host:
         finally:
             http.close()
 
-    def task(self, seconds: float, name: str = "callClaude") -> subprocess.Popen[str]:
-        """A client of its own process that waits for a task of *seconds*; returns once the task is in flight."""
-        url = f"http://127.0.0.1:{self.service_port}/task?seconds={seconds}&name={name}"
+    def task(self, seconds: float = 1, name: str = "callClaude", after: float | None = None) -> subprocess.Popen[str]:
+        """As App.task."""
+        until = "" if after is None else f"&after={after}"
+        url = f"http://127.0.0.1:{self.service_port}/task?seconds={seconds}&name={name}{until}"
         code = (
             "import urllib.request as u; "
             f"print(u.urlopen(u.Request({url!r}, method='POST'), timeout=600).read().decode())"

@@ -35,6 +35,19 @@ def draining(app: App) -> bool:
     return bool(app.lines("SIGNALS_FILE"))
 
 
+def abort_while_it_works(app: App) -> Result:
+    """Abort; the work in flight is done once that is on record."""
+    known = len(rows(app, "SELECT 1 FROM journal WHERE step='abort'"))
+    aborting = app.start("abort", "--json")
+    wait_until(
+        lambda: len(rows(app, "SELECT 1 FROM journal WHERE step='abort'")) > known, what="the abort is on record"
+    )
+    app.finish()
+    aborted = end(aborting)
+    assert aborted.code == 0, aborted.err
+    return aborted
+
+
 def one_deploy_ended(app: App, status: str, code: int) -> dict[str, Any]:
     last = rows(app, "SELECT * FROM deploys ORDER BY started_at DESC, rowid DESC LIMIT 1")[0]
     assert (last["status"], last["exit_code"]) == (status, code), last
@@ -44,11 +57,11 @@ def one_deploy_ended(app: App, status: str, code: int) -> dict[str, Any]:
 def test_abort_in_the_drain_lets_the_work_end_and_starts_the_old_release_again(app: App) -> None:
     app.push()
     old = app.get()
-    client = app.task(3.0)
+    client = app.task(100)
     app.release("v2")
     pushing = start_push(app, "replace")
     wait_until(lambda: draining(app), what="the old process was asked to stop")
-    aborted = app.run("abort", "--json", check=0)
+    aborted = abort_while_it_works(app)
     pushed = end(pushing)
     assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
     assert pushed.code == 1
@@ -56,7 +69,7 @@ def test_abort_in_the_drain_lets_the_work_end_and_starts_the_old_release_again(a
     asked = pushed.event("abort.asked")
     assert "@" in asked["who"]
     assert pushed.event("drain.finished")["verdict"] == "clean"
-    assert pushed.event("drain.finished")["waited_s"] > 1.5
+    assert pushed.event("drain.finished")["waited_s"] > 0
     assert "aborted by" in pushed.err
     assert aborted.events[-1]["event"] == "abort.finished"
     assert aborted.events[-1]["status"] == "aborted"
@@ -109,13 +122,14 @@ def test_abort_of_a_new_release_that_is_still_starting_brings_the_old_one_back(a
 def test_abort_while_the_client_still_builds_frees_the_host_at_once(app: App) -> None:
     app.push()
     old = app.get()
-    app.configure(build='artifact = "dist"\ncommand = "sleep 3"')
+    app.configure(build='artifact = "dist"\ncommand = "until test -e built; do sleep 0.05; done"')
     app.release("v2")
     building = app.start("push", "--json")
     wait_until(lambda: runners(app), what="the lock is held")
     aborted = app.run("abort", "--json", check=0)
     assert aborted.events[-1]["status"] == "aborted"
     assert runners(app) == []
+    (app.root / "built").touch()
     pushed = end(building)
     assert (pushed.code, pushed.event("push.finished")["status"]) == (1, "failed")
     assert "aborted by" in pushed.err
@@ -126,7 +140,7 @@ def test_abort_while_the_client_still_builds_frees_the_host_at_once(app: App) ->
 def test_abort_asked_of_a_runner_that_dies_is_kept_by_the_next_one(app: App) -> None:
     app.push()
     old = app.get()
-    app.task(3.0)
+    app.task(100)
     app.release("v2")
     pushing = start_push(app, "replace")
     wait_until(lambda: draining(app), what="the old process was asked to stop")
@@ -134,6 +148,7 @@ def test_abort_asked_of_a_runner_that_dies_is_kept_by_the_next_one(app: App) -> 
     assert aborting.wait(60) == 0
     for pid in runners(app):
         kill(pid)
+    app.finish()
     pushed = end(pushing)
     assert (pushed.code, pushed.event("push.finished")["status"]) == (1, "reverted")
     assert re.search(r"push aborted by \S+@", pushed.err)
@@ -144,7 +159,7 @@ def test_abort_asked_of_a_runner_that_dies_is_kept_by_the_next_one(app: App) -> 
 def test_abort_with_a_dead_runner_and_nobody_following(app: App) -> None:
     app.push()
     old = app.get()
-    app.task(3.0)
+    app.task(100)
     app.release("v2")
     pushing = start_push(app, "replace")
     wait_until(lambda: draining(app), what="the old process was asked to stop")
@@ -152,7 +167,7 @@ def test_abort_with_a_dead_runner_and_nobody_following(app: App) -> None:
     assert end(pushing).code == 130
     for pid in runners(app):
         kill(pid)
-    app.run("abort", check=0)
+    abort_while_it_works(app)
     assert app.get()["release"] == old["release"]
     one_deploy_ended(app, "reverted", 1)
 
@@ -168,10 +183,10 @@ def test_abort_of_a_stop_and_of_a_first_push(app: App) -> None:
     app.configure(args=[])
     app.push()
     old = app.get()
-    app.task(2.0)
+    app.task(100)
     stopping = app.start("stop", "--json")
     wait_until(lambda: str(old["pid"]) in signals_to_mains(app), what="it was asked to stop")
-    app.run("abort", check=0)
+    abort_while_it_works(app)
     assert end(stopping).code == 1
     assert app.get()["release"] == old["release"]
 
@@ -179,7 +194,7 @@ def test_abort_of_a_stop_and_of_a_first_push(app: App) -> None:
 def test_abort_after_quiet_starts_the_old_release_anew_and_loses_nothing(app: App) -> None:
     app.push()
     old = app.get()
-    client = app.task(3.0)
+    client = app.task(after=1.5)
     app.configure(drain='quiet = "touch quieted"\nwait_idle = "60s"\nrevert_ceiling = "1s"')
     app.release("v2")
     pushing = start_push(app, "wait_idle")

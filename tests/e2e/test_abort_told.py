@@ -13,7 +13,7 @@ from victims import kill, rows, runners
 
 def test_abort_is_aimed_at_the_deploy_under_way_and_at_nobody_who_waits(app: App) -> None:
     app.push()
-    app.configure(build='artifact = "dist"\ncommand = "sleep 2"')
+    app.configure(build='artifact = "dist"\ncommand = "until test -e built; do sleep 0.05; done"')
     app.release("v2")
     building = app.start("push", "--json")
     wait_until(lambda: runners(app), what="the first one has the lock")
@@ -21,6 +21,7 @@ def test_abort_is_aimed_at_the_deploy_under_way_and_at_nobody_who_waits(app: App
     others = [app.start("push", "--json", "--no-build", "--wait-lock", "30s") for _ in range(2)]
     wait_until(lambda: len(app.status()["waiting"]) == 2, what="two wait")
     app.run("abort", check=0)
+    (app.root / "built").touch()
     assert end(building).code == 1
     assert [end(other).code for other in others] == [0, 0]
 
@@ -64,15 +65,18 @@ def test_nobody_says_nothing_lost_of_a_killed_app_that_tells_nothing(app: App) -
 
 
 def test_extension_after_now_is_kept_when_the_last_call_ends(app: App) -> None:
-    last_call = 'last_call_before = "60s"\nlast_call = "sleep 2"'
+    last_call = 'last_call_before = "60s"\nlast_call = "until test -e ' + f'{app.root}/saved; do sleep 0.05; done"'
     app.configure(drain=f'ceiling = "5m"\n{last_call}')
     app.push()
-    client = app.task(6.0)
+    client = app.task(100)
     app.release("v2")
     pushing = start_push(app, "replace")
     wait_until(lambda: draining(app), what="it drains")
     app.run("drain", "--now", check=0)
     app.run("drain", "--extend", "60s", check=0)
+    (app.root / "saved").touch()
+    wait_until(lambda: rows(app, "SELECT 1 FROM events WHERE event LIKE '%last_call.finished%'"), what="it has ended")
+    app.finish()
     assert end(pushing).code == 0
     assert '"done"' in client.communicate(timeout=60)[0]
 
@@ -104,9 +108,10 @@ def test_abort_while_quiet_is_asked_for_is_heeded_at_once(app: App) -> None:
 def test_abort_in_the_middle_of_a_big_file_frees_the_host(app: App) -> None:
     app.push()
     with (app.dist / "big").open("wb") as file:
-        file.truncate(3_000_000_000)
+        file.truncate(2_000_000_000)
     pushing = app.start("push", "--json")
-    wait_until(lambda: list(app.host.glob(".deployer/store/**/*")), what="something is on its way")
+    incoming = app.host / ".deployer" / "store" / "incoming"
+    wait_until(lambda: any(file.stat().st_size for file in incoming.iterdir()), what="it is on its way")
     app.run("abort", "--json", check=0)
     assert end(pushing).code == 1
     assert runners(app) == []

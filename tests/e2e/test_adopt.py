@@ -52,7 +52,7 @@ def adopted(app: App, how: str, pid: int | None = None) -> None:
     old = running(app)
     assert old["version"] == "legacy"
     app.configure(adopt=how)
-    client = app.task(2)
+    client = app.task(after=1)
     result = app.push()
     assert faults(result) == []
     assert json.loads(client.communicate(timeout=60)[0])["result"] == "done"

@@ -22,7 +22,7 @@ def result_of(client: subprocess.Popen[str]) -> Result:
 def test_stop_waits_for_the_task_in_flight_and_start_brings_the_same_release_back(app: App) -> None:
     app.push()
     release = app.current()
-    task = app.task(2)
+    task = app.task(after=1)
     stopped = app.run("stop", "--json", check=0)
     assert json.loads(task.communicate(timeout=60)[0])["result"] == "done"
     assert stopped.event("drain.finished")["verdict"] == "clean"
@@ -103,7 +103,7 @@ def test_every_command_that_shows_something_prints_one_valid_object(app: App) ->
     app.push()
     app.release("v2")
     app.push()
-    app.task(1).communicate()
+    app.task(0.2).communicate()
     names = ("status", "releases", "history", "logs", "doctor")
     seen = {command: app.run(command, "--json", check=0) for command in names}
     for command, result in seen.items():
@@ -142,7 +142,7 @@ def test_logs_follow_what_the_app_writes(app: App) -> None:
 
 def test_status_shows_the_drain_and_the_task_that_it_waits_for(app: App) -> None:
     app.push()
-    task = app.task(3, name="summarize")
+    task = app.task(100, name="summarize")
     app.release("v2")
     client = app.start("push", "--json")
     wait_until(lambda: signals(app), what="the drain has begun")
@@ -151,6 +151,7 @@ def test_status_shows_the_drain_and_the_task_that_it_waits_for(app: App) -> None
     assert facts["under_way"]["step"] == "replace"
     assert [one["state"] for one in facts["draining"]] == ["draining"]
     human = app.run("status", check=0).out
+    app.finish()
     assert "summarize" in human
     result = result_of(client)
     assert result.code == 0

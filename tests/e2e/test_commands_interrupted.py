@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
-from app import App, Result, alive, wait_until
+from app import App, Result, alive, heard, wait_until
 from evidence import faults, running, signals, untouched
+from victims import agents, opened, parent
 
 SLOW_BUILD = "artifact = 'dist'\ncommand = 'echo $$ > building; sleep 20'"
 
@@ -42,10 +43,20 @@ def test_interrupt_before_the_commit_simply_stops(app: App, number: signal.Signa
     app.push()  # the lock is free
 
 
+def attach_to_the_end(app: App, check: int = 0) -> Result:
+    """Attach; the work in flight is done once we hear of it."""
+    attaching = app.start("attach", "--json")
+    said = heard(attaching, "drain.started")
+    app.finish()
+    attached = result_of(attaching)
+    assert attached.code == check, attached.err
+    return Result(attached.code, said + attached.out, attached.err, 0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_during_the_drain_only_detaches(app: App, number: signal.Signals) -> None:
     app.push()
-    task = app.task(3)
+    task = app.task(100)
     app.release("v2")
     client = app.start("push", "--json")
     wait_until(lambda: signals(app), what="the drain has begun")
@@ -54,7 +65,7 @@ def test_interrupt_during_the_drain_only_detaches(app: App, number: signal.Signa
     assert result.code == 130
     assert "deployer attach" in result.err
     assert "goes on on the host" in result.err
-    attached = app.run("attach", "--json", check=0)
+    attached = attach_to_the_end(app)
     assert json.loads(task.communicate(timeout=60)[0])["result"] == "done"
     assert attached.event("push.finished")["status"] == "done"
     assert faults(attached) == []
@@ -64,11 +75,11 @@ def test_interrupt_during_the_drain_only_detaches(app: App, number: signal.Signa
 
 def test_detached_push_goes_on_by_itself_and_can_be_followed_from_its_beginning(app: App) -> None:
     app.push()
-    task = app.task(4)
+    task = app.task(100)
     app.release("v2")
-    detached = app.push("--detach")
-    assert detached.seconds < 3
-    attached = app.run("attach", "--json", check=0)
+    app.push("--detach")
+    assert task.poll() is None
+    attached = attach_to_the_end(app)
     assert attached.names()[0] == "stage.finished"
     assert attached.event("push.finished")["status"] == "done"
     assert attached.event("drain.finished")["verdict"] == "clean"
@@ -80,20 +91,28 @@ def test_detached_push_goes_on_by_itself_and_can_be_followed_from_its_beginning(
 
 def test_attach_tells_the_exit_code_of_a_deploy_that_fails(app: App) -> None:
     app.push()
-    app.task(3)
+    app.task(100)
     app.release("v2")
     app.configure(args=["--exit-at-once", "3"])
     app.push("--detach")
-    attached = app.run("attach", "--json", check=1)
+    attached = attach_to_the_end(app, check=1)
     assert attached.event("push.finished")["status"] == "reverted"
 
 
+def has_asked(app: App, client: int) -> bool:
+    """Whether the engine of *client* looks into the record."""
+    engines = [pid for pid in agents(app) if parent(pid) == client]
+    return any("state.db" in name for pid in engines for name in opened(pid))
+
+
 def test_attach_to_a_push_that_still_builds_follows_it_to_its_end(app: App) -> None:
-    app.configure(build="artifact = 'dist'\ncommand = 'touch building; sleep 2'")
+    app.configure(build="artifact = 'dist'\ncommand = 'touch building; until test -e built; do sleep 0.05; done'")
     client = app.start("push", "--json")
     wait_until(lambda: (app.root / "building").exists(), what="the build runs")
-    attached = app.run("attach", "--json", check=0)
-    assert attached.event("push.finished")["status"] == "done"
+    attaching = app.start("attach", "--json")
+    wait_until(lambda: has_asked(app, attaching.pid), what="it has asked")
+    (app.root / "built").touch()
+    assert result_of(attaching).event("push.finished")["status"] == "done"
     assert result_of(client).code == 0
 
 

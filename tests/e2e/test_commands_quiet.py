@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from app import App, Result, wait_until
+from app import App, Result, heard, wait_until
 from evidence import faults, running, signals, untouched
 
 
@@ -64,11 +64,12 @@ def test_quiet_that_fails_is_a_warning_and_the_push_goes_on(app: App) -> None:
 def test_runner_killed_after_the_app_was_asked_to_be_quiet_goes_on_and_does_not_leave_it_so(app: App) -> None:
     app.configure(args=["--quiet-signal", "SIGTSTP"], drain="quiet = 'SIGTSTP'\nwait_idle = '10s'")
     app.push()
-    task = app.task(2)
+    task = app.task(100)
     app.release("v2")
     client = app.start("push", "--json")
     wait_until(lambda: signals(app) == ["SIGTSTP"], what="the app was asked to be quiet")
     os.kill(json.loads((app.host / ".deployer" / "lock").read_text())["pid"], signal.SIGKILL)
+    app.finish()
     result = result_of(client)
     assert (result.code, result.event("push.finished")["status"]) == (0, "done"), result.err
     assert signals(app).count("SIGTERM") == 1
@@ -79,9 +80,13 @@ def test_runner_killed_after_the_app_was_asked_to_be_quiet_goes_on_and_does_not_
 def test_idle_moment_is_waited_for_before_the_signal(app: App) -> None:
     app.push()
     app.release("v2")
-    app.configure(drain="wait_idle = '10s'")
-    task = app.task(2)
-    result = app.push()
+    app.configure(drain="wait_idle = '60s'")
+    task = app.task(100)
+    client = app.start("push", "--json")
+    heard(client, "drain.waiting")
+    app.finish()
+    result = result_of(client)
+    assert result.code == 0, result.err
     done = app.lines("WORK_FILE")[0]
     assert float(app.lines("SIGNALS_FILE")[0][3]) > float(done[3])
     assert result.event("drain.finished")["waited_s"] < 5
@@ -93,7 +98,7 @@ def test_no_idle_moment_within_the_limit_is_a_warning_and_the_drain_begins(app: 
     app.push()
     app.release("v2")
     app.configure(drain="wait_idle = '500ms'")
-    task = app.task(2)
+    task = app.task(after=0.5)
     result = app.push()
     assert "no idle moment" in result.event("warning")["text"]
     assert float(app.lines("SIGNALS_FILE")[0][3]) < float(app.lines("WORK_FILE")[0][3])

@@ -12,14 +12,14 @@ from victims import keeper, kill
 
 
 def test_extended_drain_lets_work_end_that_would_have_been_killed(app: App) -> None:
-    app.configure(drain='ceiling = "3s"')
+    app.configure(drain='ceiling = "6s"')
     app.push()
-    client = app.task(5.0)
+    client = app.task(after=7.0)
     app.release("v2")
     pushing = start_push(app, "replace")
     wait_until(lambda: draining(app), what="it drains")
     moved = app.run("drain", "--extend", "20s", "--json", check=0).event("drain")["hosts"][0]["drains"]
-    assert [round(one["ceiling_s"]) for one in moved] == [23]
+    assert [round(one["ceiling_s"]) for one in moved] == [26]
     pushed = end(pushing)
     assert pushed.code == 0, pushed.err
     assert '"done"' in client.communicate(timeout=60)[0]
@@ -29,9 +29,9 @@ def test_extended_drain_lets_work_end_that_would_have_been_killed(app: App) -> N
 
 
 def test_extension_outlives_the_keeper(app: App) -> None:
-    app.configure(drain='ceiling = "3s"')
+    app.configure(drain='ceiling = "6s"')
     app.push()
-    client = app.task(5.0)
+    client = app.task(after=7.0)
     app.release("v2")
     pushing = start_push(app, "replace")
     wait_until(lambda: draining(app), what="it drains")
@@ -94,12 +94,13 @@ def test_nothing_to_move_is_said(app: App) -> None:
     assert "nothing drains" in app.run("drain", "--now", check=0).out
     app.push()
     assert app.run("drain", "--extend", "5m", "--json", check=0).event("drain")["hosts"][0]["drains"] == []
-    app.configure(install='command = "touch begun; sleep 3"')
+    app.configure(install='command = "until test -e ' + f'{app.root}/installed; do sleep 0.05; done"')
     app.release("v2")
     pushing = start_push(app, "install")
     early = app.run("drain", "--now", check=1)
     assert "no drain" in early.err
     assert "install" in early.err
+    (app.root / "installed").touch()
     assert end(pushing).code == 0
 
 

@@ -116,7 +116,8 @@ def test_main_process_that_stays_decides_for_its_children(app: App) -> None:
 
 def test_signal_to_tree_reaches_every_process_once_while_main_lives(app: App) -> None:
     app.configure(
-        args=["--spawn", "child:1.5,setsid:1.5,grandchild:1.5", "--wait-children"], drain='signal_to = "tree"'
+        args=["--spawn", "child:0.7:after,setsid:0.7:after,grandchild:0.7:after", "--wait-children"],
+        drain='signal_to = "tree"',
     )
     app.push()
     wait_until(lambda: len(app.lines("STARTS_FILE")) == 5, what="every child runs")
@@ -165,9 +166,10 @@ def test_extend_timeout_lengthens_the_drain_and_nothing_else_does(app: App, aske
 
 
 def test_progress_tells_time_work_and_processes(app: App) -> None:
-    app.configure(args=["--spawn", "child:4", "--wait-children"])
+    app.configure(args=["--spawn", "child:0.2:after"])
     app.push()
-    client = app.task(3.5)
+    wait_until(lambda: len(app.lines("STARTS_FILE")) == 2, what="its child runs")
+    client = app.task(after=2.5)
     app.release("v2")
     result = app.push()
     client.communicate(timeout=60)
@@ -186,7 +188,7 @@ AT_ONCE = 2.5
 
 def test_next_step_follows_the_exit_at_once(app: App) -> None:
     app.push()
-    client = app.task(1.5)
+    client = app.task(after=1.0)
     app.release("v2")
     result = app.push()
     client.communicate(timeout=60)

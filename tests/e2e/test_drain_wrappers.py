@@ -57,7 +57,7 @@ def test_work_below_a_wrapper_is_finished_and_its_worker_asked_once(app: App, wr
     app.configure(run=f"command = {wrapped(app, wrapper)}")
     app.push()
     old = app.get()["pid"]
-    client = app.task(1.2)
+    client = app.task(after=0.6)
     app.release("v2")
     result = app.push()
     answer, _ = client.communicate(timeout=60)
@@ -71,7 +71,7 @@ def test_work_below_a_wrapper_is_finished_and_its_worker_asked_once(app: App, wr
 
 
 def test_everyone_who_outlives_the_main_process_is_asked_once_and_finishes(app: App) -> None:
-    app.configure(args=["--spawn", "child:2,setsid:2,daemon:2,grandchild:2"])
+    app.configure(args=["--spawn", "child:0.7:after,setsid:0.7:after,daemon:0.7:after,grandchild:0.7:after"])
     app.push()
     wait_until(lambda: len(starts(app)) == 6, what="every child runs")
     old = starts(app)
@@ -86,7 +86,7 @@ def test_everyone_who_outlives_the_main_process_is_asked_once_and_finishes(app: 
 
 
 def test_new_release_starts_only_when_the_last_escapee_has_finished(app: App) -> None:
-    app.configure(args=["--spawn", "daemon:2"])
+    app.configure(args=["--spawn", "daemon:1:after"])
     app.push()
     app.release("v2")
     app.configure(args=[])
@@ -98,12 +98,13 @@ def test_new_release_starts_only_when_the_last_escapee_has_finished(app: App) ->
 @pytest.mark.parametrize("kind", ["child", "setsid", "daemon"])
 def test_process_started_during_the_drain_is_drained_too(app: App, kind: str) -> None:
     app.push()
-    client = app.task(3)
+    client = app.task(100)
     app.release("v2")
     push = app.start("push", "--json")
     wait_until(lambda: app.lines("SIGNALS_FILE"), what="the drain has begun")
-    asked = urllib.request.Request(f"{app.url}/spawn?kind={kind}&seconds=3", method="POST")
-    urllib.request.urlopen(asked, timeout=5).close()
+    asked = urllib.request.Request(f"{app.url}/spawn?kind={kind}&seconds=1:after", method="POST")
+    urllib.request.urlopen(asked, timeout=30).close()
+    app.finish()
     out, err = push.communicate(timeout=60)
     client.communicate(timeout=60)
     assert push.returncode == 0, out + err
@@ -114,7 +115,7 @@ def test_process_started_during_the_drain_is_drained_too(app: App, kind: str) ->
 def test_daemon_without_environment_and_session_is_not_lost(app: App) -> None:
     names = ("WORK_FILE", "SIGNALS_FILE", "STARTS_FILE")
     kept = " ".join(f"{name}=${name}" for name in names)
-    escape = f"env -i {kept} setsid sh -c '{sys.executable} -S service.py --work escaped:3 &'"
+    escape = f"env -i {kept} setsid sh -c '{sys.executable} -S service.py --work escaped:1:after &'"
     app.configure(run=f"command = {json.dumps(f'({escape} &); exec {service(app)}')}")
     app.push()
     pid = int(wait_until(lambda: [line for line in app.lines("STARTS_FILE") if line[1] == "escaped"])[0][2])

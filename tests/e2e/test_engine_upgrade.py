@@ -19,7 +19,7 @@ def newer(app: App) -> dict[str, str]:
 def test_newer_engine_takes_over_the_keeper_and_its_record_unharmed(app: App) -> None:
     app.push()
     keeper = app.status()["keeper"]["pid"]
-    client = app.task(1)
+    client = app.task(after=0.7)
     app.release("v2")
     result = app.push(env=newer(app))
     client.communicate(timeout=60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from app import App, Result, wait_until
+from app import App, Result, heard, wait_until
 from evidence import faults, signals
 from victims import kill, rows, runners
 
@@ -23,8 +23,8 @@ def entries(told: dict[str, Any], what: str) -> list[dict[str, Any]]:
 
 
 def pushed(app: App, version: str, seconds: float, name: str = "callClaude", **more: Any) -> Result:
-    """Push *version* over a task of *seconds*."""
-    task = app.task(seconds, name)
+    """Push *version* over a task that goes on for *seconds* once the app was asked to stop."""
+    task = app.task(name=name, after=seconds)
     app.release(version)
     result = app.push(**more)
     task.communicate(timeout=60)
@@ -34,7 +34,7 @@ def pushed(app: App, version: str, seconds: float, name: str = "callClaude", **m
 def test_explain_names_the_task_that_was_waited_for_and_keeps_both_logs(app: App) -> None:
     app.push()
     old = app.get()["pid"]
-    result = pushed(app, "v2", 4)
+    result = pushed(app, "v2", 2.5)
     told = explained(app)
     assert told["deploy"]["deploy"] == result.event("push.finished")["deploy"]
     (drain,) = entries(told, "drain")
@@ -80,7 +80,7 @@ def test_explain_of_a_failed_gate_says_what_it_printed(app: App) -> None:
 
 def test_explain_works_while_the_deploy_is_under_way_and_after_its_runner_died(app: App) -> None:
     app.push()
-    task = app.task(5, "summarize")
+    task = app.task(100, "summarize")
     app.release("v2")
     client = app.start("push", "--json")
     wait_until(lambda: signals(app), what="the drain has begun")
@@ -89,6 +89,7 @@ def test_explain_works_while_the_deploy_is_under_way_and_after_its_runner_died(a
     assert drain["so_far"] and "summarize" in drain["waited_for"] and " so far" in now["waits"]["summary"]
     assert any("SIGTERM received" in line for line in now["logs"]["old"])
     kill(runners(app)[0])
+    app.finish()
     client.communicate(timeout=60)
     task.communicate(timeout=60)
     wait_until(lambda: explained(app)["deploy"]["ended_at"], what="another runner ended it")
@@ -114,15 +115,19 @@ def test_explain_of_what_is_not_there_says_where_to_look(app: App) -> None:
 
 def test_wait_for_the_lock_is_told_with_its_holder(app: App) -> None:
     app.push()
-    task = app.task(5)
+    task = app.task(100)
     holder = app.start("restart", "--json")
     wait_until(lambda: signals(app), what="the drain has begun")
     app.release("v2")
-    app.push("--wait-lock", "20s")
+    waiting = app.start("push", "--json", "--wait-lock", "60s")
+    heard(waiting, "lock.waiting")
+    app.finish()
+    waiting.communicate(timeout=60)
+    assert waiting.returncode == 0
     holder.communicate(timeout=60)
     task.communicate(timeout=60)
     (waited,) = entries(explained(app), "lock")
-    assert waited["waited_for"].startswith("the lock: restart ") and waited["took_s"] > 0.5
+    assert waited["waited_for"].startswith("the lock: restart ") and waited["took_s"] > 0
 
 
 def test_plan_and_push_say_what_the_drains_before_took(app: App) -> None:

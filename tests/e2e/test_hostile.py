@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,19 @@ HOSTILE = {
 }
 WORST = ("quote", "dollar", "semicolon", "newline", "option", "escape")
 """For the keys that are many."""
+PLACES: dict[str, Callable[[str], dict[str, str]]] = {
+    "env": lambda value: {"run": f"env = {{ ODD = {toml(value)} }}"},
+    "env_file": lambda value: {"run": f"env_file = {toml(value)}"},
+    "linked": lambda value: {"run": f'env_file = "app.env"\nlinked = [{toml(value)}]'},
+    "url": lambda value: {"health": f"url = {toml('http://127.0.0.1:1/' + value)}"},
+    "signal": lambda value: {"drain": f"signal = {toml(value)}"},
+    "quiet": lambda value: {"drain": f"quiet = {toml(value)}"},
+    "pidfile": lambda value: {"adopt": f"pidfile = {toml('/nonexistent/' + value)}"},
+    "match": lambda value: {"adopt": f"match = {toml(value)}"},
+    "unit": lambda value: {"adopt": f"unit = {toml(value)}"},
+    "become": lambda value: {"become": f"become = {toml(value)}"},
+    "client": lambda value: {"ssh": f"client = {toml(value)}"},
+}
 ECHO = (
     "import json, os, sys; from pathlib import Path; told = {k: v for k, v in os.environ.items() if k.startswith('ODD')}; "
     "Path(os.path.expanduser('~/' + sys.argv[1])).write_text(json.dumps([sys.argv[2:], told]))"
@@ -88,28 +102,17 @@ def test_environment_and_secrets_reach_the_app_verbatim_and_nobody_else(fleet: F
     assert [value for value in secret.values() if value in result.out + result.err] == []
 
 
-@worst
-@pytest.mark.parametrize(
-    "place",
-    [
-        lambda value: {"run": f"env = {{ ODD = {toml(value)} }}"},
-        lambda value: {"run": f"env_file = {toml(value)}"},
-        lambda value: {"run": f'env_file = "app.env"\nlinked = [{toml(value)}]'},
-        lambda value: {"health": f"url = {toml('http://127.0.0.1:1/' + value)}"},
-        lambda value: {"drain": f"signal = {toml(value)}"},
-        lambda value: {"drain": f"quiet = {toml(value)}"},
-        lambda value: {"adopt": f"pidfile = {toml('/nonexistent/' + value)}"},
-        lambda value: {"adopt": f"match = {toml(value)}"},
-        lambda value: {"adopt": f"unit = {toml(value)}"},
-        lambda value: {"become": f"become = {toml(value)}"},
-        lambda value: {"ssh": f"client = {toml(value)}"},
-    ],
-    ids=["env", "env_file", "linked", "url", "signal", "quiet", "pidfile", "match", "unit", "become", "client"],
-)
-def test_other_keys_are_taken_as_they_are_or_refused(
-    fleet: Fleet, value: str, place: Callable[[str], dict[str, str]]
-) -> None:
-    fleet.configure(**place(value))  # type: ignore[arg-type]
+def pairs() -> Iterator[Any]:
+    """Every key with every value; all but two of each key are for --full, and each value is among those two of some keys."""
+    for number, place in enumerate(PLACES):
+        for rank, value in enumerate(WORST):
+            marks = [] if (rank - number) % len(WORST) < 2 else [pytest.mark.full]
+            yield pytest.param(place, HOSTILE[value], id=f"{place}-{value}", marks=marks)
+
+
+@pytest.mark.parametrize(("place", "value"), pairs())
+def test_other_keys_are_taken_as_they_are_or_refused(fleet: Fleet, place: str, value: str) -> None:
+    fleet.configure(**PLACES[place](value))  # type: ignore[arg-type]
     result = fleet.run("plan", "--json")
     assert "Traceback" not in result.err
     assert "\x1b" not in result.err
@@ -126,7 +129,13 @@ def test_path_of_the_host_is_one_directory(fleet: Fleet, value: str) -> None:
         assert status.events[0]["hosts"][0]["facts"]["path"] == str(fleet.hosts[0].home / "odd" / value)
 
 
-@worst
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(HOSTILE[name], id=name, marks=[] if name in ("dollar", "option") else pytest.mark.full)
+        for name in WORST
+    ],
+)
 def test_names_of_releases_and_hosts_on_the_command_line(fleet: Fleet, value: str) -> None:
     fleet.configure()
     for words in (["push", f"--release={value}"], ["rollback", "fleet", value], ["push", f"--host={value}"],

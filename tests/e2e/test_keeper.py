@@ -85,7 +85,7 @@ def test_keeper_goes_on_as_the_engine_of_a_newer_client_and_lets_go_of_nothing(a
     with open(newer / "deployer" / "host" / "clock.py", "a") as file:
         file.write("# newer\n")
     before = Path(f"/proc/{same}/cmdline").read_bytes()
-    client = app.task(2)
+    client = app.task(after=1)
     app.release("v2")
     result = app.push(env={"PYTHONPATH": str(newer)})
     assert json.loads(client.communicate(timeout=60)[0])["result"] == "done"

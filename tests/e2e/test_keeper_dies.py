@@ -29,7 +29,7 @@ def test_app_outlives_its_killed_keeper_and_the_next_one_adopts_it(app: App) -> 
     assert app.get()["pid"] == pid
     status = app.status()
     assert status["instance"]["pid"] == pid and status["keeper"]["pid"] == keeper(app)
-    client = app.task(2)
+    client = app.task(after=1)
     app.release("v2")
     result = app.push()
     assert json.loads(client.communicate(timeout=60)[0])["result"] == "done"
@@ -72,11 +72,12 @@ def test_push_while_app_and_keeper_are_dead_starts_the_new_release(app: App) -> 
 def test_keeper_killed_after_the_signal_sends_no_second_one_and_the_new_release_starts(app: App) -> None:
     app.push()
     pid = app.get()["pid"]
-    client = app.task(2.5)
+    client = app.task(100)
     app.release("v2")
     pushing = app.start("push", "--json")
     wait_until(lambda: app.lines("SIGNALS_FILE"), what="the signal")
     kill(keeper(app))
+    app.finish()
     out, err = pushing.communicate(timeout=60)
     assert pushing.returncode == 0, out + err
     assert json.loads(client.communicate(timeout=60)[0])["result"] == "done"

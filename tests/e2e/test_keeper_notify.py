@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app import App, make_app, wait_until
+from app import App, Result, heard, make_app, wait_until
 from victims import environment_of, keeper, kill, signals_to_mains
 
 TALKATIVE = """
@@ -59,11 +59,15 @@ def test_whole_job_works_below_a_very_long_path(deep: App) -> None:
     pid = app.get()["pid"]
     assert environment_of(pid)["NOTIFY_SOCKET"].startswith("@")
     assert app.status()["instance"]["status"] == "still on page 7"
-    client = app.task(4)
+    client = app.task(100)
     app.release("v2")
     pushing = app.start("push", "--json")
     wait_until(lambda: app.lines("SIGNALS_FILE"), what="the signal")
-    attached = app.run("attach", "--json", check=0)
+    attaching = app.start("attach", "--json")
+    said = heard(attaching, "drain.started")
+    app.finish()
+    attached = Result(0, said + attaching.communicate(timeout=60)[0], "", 0)
+    assert attaching.returncode == 0
     out, err = pushing.communicate(timeout=60)
     assert pushing.returncode == 0, out + err
     assert attached.event("host.finished")["status"] == "done"

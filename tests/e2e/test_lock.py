@@ -6,15 +6,20 @@ import json
 import os
 import signal
 
-from app import App, Result, alive, read, wait_until
+from app import App, Result, alive, heard, read, wait_until
 from evidence import faults, running, signals, untouched
 
-SLOW_BUILD = "artifact = 'dist'\ncommand = 'touch building; sleep 3'"
+SLOW_BUILD = "artifact = 'dist'\ncommand = 'touch building; until test -e built; do sleep 0.05; done'"
 
 
 def building(app: App) -> bool:
     """Whether the build of a push with SLOW_BUILD has begun."""
     return (app.root / "building").exists()
+
+
+def let_it_end(app: App) -> None:
+    """The build has done its work."""
+    (app.root / "built").touch()
 
 
 def agent_of(client: int) -> int:
@@ -34,6 +39,7 @@ def test_second_push_is_refused_and_told_who_holds_the_lock_since_when(app: App)
     first = app.start("push", "--json")
     wait_until(lambda: building(app), what="the first push builds")
     second = app.push(check=3)
+    let_it_end(app)
     assert faults(second) == []
     assert second.event("push.finished")["status"] == "failed"
     assert "another deploy is under way" in second.err
@@ -52,8 +58,13 @@ def test_second_push_waits_with_wait_lock_and_finds_nothing_left_to_do(app: App)
     app.configure(build=SLOW_BUILD)
     first = app.start("push", "--json")
     wait_until(lambda: building(app), what="the first push builds")
-    second = app.push("--wait-lock", "30s", "--no-build")
+    waiting = app.start("push", "--json", "--wait-lock", "60s", "--no-build")
+    said = heard(waiting, "lock.waiting")
+    let_it_end(app)
     assert first.wait(60) == 0
+    out, err = waiting.communicate(timeout=60)
+    second = Result(waiting.returncode, said + out, err, 0)
+    assert second.code == 0, err
     assert second.event("push.finished")["status"] == "unchanged"
     assert faults(second) == []
     behind = second.event("lock.waiting")["behind"]
@@ -69,14 +80,15 @@ def test_newer_push_supersedes_one_that_waits_and_never_the_one_under_way(app: A
     first = app.start("push", "--json")
     wait_until(lambda: building(app), what="the first push builds")
     app.release("v3")
-    older = app.start("push", "--json", "--no-build", "--wait-lock", "30s")
-    rolling = app.start("rollback", "--json", "--wait-lock", "30s")
+    older = app.start("push", "--json", "--no-build", "--wait-lock", "60s")
+    rolling = app.start("rollback", "--json", "--wait-lock", "60s")
     waits = wait_until(lambda: len(found := app.status()["waiting"]) == 2 and found, what="two wait")
     assert {one["kind"] for one in waits} == {"push", "rollback"}
     app.release("v4")
-    newest = app.start("push", "--json", "--no-build", "--wait-lock", "30s", "--supersede")
+    newest = app.start("push", "--json", "--no-build", "--wait-lock", "60s", "--supersede")
     out, err = older.communicate(timeout=60)
     assert first.poll() is None, "the older one gave way only when the lock was free"
+    let_it_end(app)
     assert older.returncode == 3
     deploy = json.loads(newest.stdout.readline())["deploy"] if newest.stdout else "?"
     assert f"superseded by {deploy}" in err
@@ -95,7 +107,7 @@ def test_one_that_waits_and_is_killed_leaves_no_place_behind(app: App) -> None:
     app.release("v2")
     first = app.start("push", "--json")
     wait_until(lambda: building(app), what="the first push builds")
-    other = app.start("push", "--json", "--no-build", "--wait-lock", "30s")
+    other = app.start("push", "--json", "--no-build", "--wait-lock", "60s")
     wait_until(lambda: app.status()["waiting"], what="it waits")
     agent = agent_of(other.pid)
     for pid in (other.pid, agent):
@@ -103,6 +115,7 @@ def test_one_that_waits_and_is_killed_leaves_no_place_behind(app: App) -> None:
     other.communicate()
     assert app.status()["waiting"] == []
     assert os.listdir(app.host / ".deployer/run/waiting") == []
+    let_it_end(app)
     first.communicate(timeout=60)
 
 
@@ -116,6 +129,7 @@ def test_wait_lock_ends_with_exit_3_when_the_holder_goes_on(app: App) -> None:
     wait_until(lambda: building(app), what="the first push builds")
     second = app.push("--wait-lock", "500ms", check=3)
     assert "waited 0.5s for it" in second.err
+    let_it_end(app)
     assert first.wait(60) == 0
     first.communicate()
 
@@ -130,6 +144,7 @@ def test_client_that_stops_waiting_leaves_nobody_in_the_queue(app: App) -> None:
     second.kill()
     wait_until(lambda: not alive(engine), within=10, what="the engine goes with its client")
     assert first.poll() is None
+    let_it_end(app)
     assert first.wait(60) == 0
     for process in (first, second):
         process.communicate()
@@ -143,6 +158,7 @@ def killed_before_commit(app: App, victim: str) -> None:
     client = app.start("push", "--json")
     wait_until(lambda: building(app), what="the push builds")
     os.kill(client.pid if victim == "client" else agent_of(client.pid), signal.SIGKILL)
+    let_it_end(app)
     out, err = client.communicate(timeout=60)
     untouched(app, before)
     assert app.status()["under_way"] is None
@@ -166,13 +182,14 @@ def test_killed_engine_leaves_no_lock_and_nothing_changed(app: App) -> None:
 
 def test_killed_runner_leaves_no_lock_and_its_deploy_is_brought_to_its_end(app: App) -> None:
     app.push()
-    task = app.task(3)
+    task = app.task(100)
     app.release("v2")
     client = app.start("push", "--json")
     wait_until(lambda: signals(app), what="the drain has begun")
     holder = json.loads((app.host / ".deployer" / "lock").read_text())
     assert holder["kind"] == "push"
     os.kill(holder["pid"], signal.SIGKILL)
+    app.finish()
     out, err = client.communicate(timeout=60)
     assert client.returncode == 0, out + err + app.engine_log()
     assert json.loads(task.communicate(timeout=60)[0])["result"] == "done"
@@ -183,11 +200,12 @@ def test_killed_runner_leaves_no_lock_and_its_deploy_is_brought_to_its_end(app: 
 
 def test_killed_engine_after_the_commit_costs_the_client_nothing(app: App) -> None:
     app.push()
-    task = app.task(3)
+    task = app.task(100)
     app.release("v2")
     client = app.start("push", "--json")
     wait_until(lambda: signals(app), what="the drain has begun")
     os.kill(agent_of(client.pid), signal.SIGKILL)
+    app.finish()
     out, err = client.communicate(timeout=60)
     result = Result(client.returncode, out, err, 0)
     assert (result.code, err) == (0, "")

@@ -32,8 +32,12 @@ def test_new_release_serves_before_the_old_one_is_asked_to_stop(app: App) -> Non
     app.push()
     old = app.get()["pid"]
     client = app.task(3)
+    left = [app.host / ".deployer/run" / name for name in ("runner-gone.sock", "drain-gone.lock")]
+    for path in left:  # by runners that were killed
+        path.touch()
     app.release("v2")
     result = app.push()
+    assert not any(path.exists() for path in left)
     assert json.loads(client.communicate(timeout=10)[0])["result"] == "done"
     names = result.names()
     assert names.index("ready") < names.index("switched") < names.index("drain.started") < names.index("drain.finished")
@@ -42,13 +46,18 @@ def test_new_release_serves_before_the_old_one_is_asked_to_stop(app: App) -> Non
     assert app.get()["release"] == app.current() == result.event("push.finished")["hosts"][0]["release"]
     assert [line[0] for line in app.lines("SIGNALS_FILE") if line[2] == str(old)] == ["SIGTERM"]
     assert not alive(old)
+    told = app.run("explain", check=0).out
+    assert "launch" in told and "retire" in told
 
 
 def test_broken_release_takes_no_request_and_the_old_one_is_never_asked(app: App) -> None:
     app.push()
     old = app.get()["pid"]
-    app.configure(run=SOCKET.format(port=app.port) + "\nrehearse = false", args=["--health", "error"],
-                  health='url = "http://127.0.0.1:{port}/health"\ninterval = "50ms"\nready_within = "2s"')
+    app.configure(
+        run=SOCKET.format(port=app.port) + "\nrehearse = false",
+        args=["--health", "error"],
+        health='url = "http://127.0.0.1:{port}/health"\ninterval = "50ms"\nready_within = "2s"',
+    )
     path = app.root / "deploy.toml"
     path.write_text('strategy = "overlap"\n' + path.read_text())
     app.release("v2")
@@ -103,7 +112,42 @@ def test_crash_of_the_new_release_is_mended_while_the_old_one_still_drains(app: 
     app.push("--detach")
     new = app.status()["instance"]["pid"]
     os.kill(new, signal.SIGKILL)
-    wait_until(lambda: (app.status()["instance"] or {}).get("pid") not in (None, new), within=15, what="the new release is back")
+    wait_until(
+        lambda: (app.status()["instance"] or {}).get("pid") not in (None, new),
+        within=15,
+        what="the new release is back",
+    )
     assert len(app.status()["draining"]) == 1
     hold.unlink()
     wait_until(lambda: not app.status()["draining"], what="the old one has drained")
+
+
+def building(app: App) -> Path:
+    """A file for as long as which the next push builds."""
+    path = app.root / "builds"
+    path.touch()
+    overlap(
+        app, run="rehearse = false", build=f'artifact = "dist"\ncommand = "while [ -e {path} ]; do sleep 0.05; done"'
+    )
+    return path
+
+
+def test_abort_means_the_push_that_is_prepared_while_an_older_one_drains(app: App) -> None:
+    held_open(app)
+    app.push()
+    hold = held(app, app.status()["instance"]["pid"])
+    app.release("v2")
+    app.push("--detach")
+    serving = app.status()["instance"]["release"]
+    builds = building(app)
+    app.release("v3")
+    third = app.start("push", "--json")
+    wait_until(lambda: (app.status()["under_way"] or {}).get("step") == "prepare", what="the third push builds")
+    assert app.run("drain", "--extend", "5m").code == 0
+    assert app.run("abort", "--json").code == 0
+    builds.unlink()
+    third.communicate(timeout=30)
+    assert third.returncode == 1 and app.status()["instance"]["release"] == serving
+    assert len(app.status()["draining"]) == 1
+    hold.unlink()
+    wait_until(lambda: app.status()["under_way"] is None, what="the second push has ended")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app import make_app
 from load import Load
 from overlapping import overlapping
 from parts import need
@@ -67,3 +68,24 @@ def test_restart_with_a_held_socket_refuses_nobody_and_its_stall_is_told(tmp_pat
         assert figures.lost == 0, figures.losses
         gap = result.event("host.finished")["gap_ms"]
         assert gap > 400 and abs(figures.longest_stall_ms - gap) < 0.5 * gap + 500
+
+
+def test_quiet_first_makes_the_gap_of_a_restart_a_boot_and_not_a_drain(tmp_path: Path) -> None:
+    """Asked to take no new work, the old process still answers; only once it is idle is it asked to stop."""
+    with make_app(tmp_path) as app:
+        health = f'url = "{app.url}/health"\ninterval = "50ms"\nready_within = "10s"'
+        app.configure(
+            run=f'socket = "127.0.0.1:{app.port}"', args=["--quiet-signal", "SIGUSR1"], health=health,
+            drain='quiet = "SIGUSR1"\nwait_idle = "30s"',
+        )  # fmt: skip
+        app.push()
+        client = app.task(5)
+        app.release("v2")
+        with Load(f"{app.url}/", rate=50, kept=0, fresh_share=1) as load:
+            result = app.push()
+            figures = load.stop()
+        assert "done" in client.communicate(timeout=10)[0]
+        assert figures.lost == 0, figures.losses
+        drained = result.event("drain.finished")["waited_s"]
+        assert result.event("host.finished")["gap_ms"] < 4000 and drained < 4
+        assert figures.longest_stall_ms < 4000

@@ -43,7 +43,7 @@ def test_whole_push_runs_on_this_python(app: App, version: str, monkeypatch: pyt
     monkeypatch.setattr(harness, "command", lambda *args: [sys.executable, "-c", CLIENT, python, *args])
     app.push()
     assert app.status()["python"].startswith(f"{version}.")
-    client = app.task(3)
+    client = app.task(after=1)
     app.release("v2")
     result = app.push()
     assert json.loads(client.communicate(timeout=60)[0])["result"] == "done"

@@ -75,7 +75,7 @@ def test_release_that_is_starting_is_waited_for(app: App) -> None:
 def test_busy_is_read_where_the_pointer_says(app: App) -> None:
     app.configure(args=["--busy-key", "claudeBusy"], health=health(app, 'busy = "/claudeBusy"'))
     app.push()
-    client = app.task(4)
+    client = app.task(after=2.5)
     assert app.status()["health"]["busy"] == 1
     app.release("v2")
     told = app.push().event("drain.progress")

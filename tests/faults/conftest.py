@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from points import instrumented
 from scenario import prepare
+from sharing import make_sharing
 
 from app import App
 
@@ -22,3 +23,11 @@ def served(app: App, engine: Path) -> Iterator[App]:
     """An app whose first release serves."""
     prepare(app, engine)
     yield app
+
+
+@pytest.fixture
+def shared(tmp_path: Path, engine: Path) -> Iterator[App]:
+    """An app that overlaps, whose first release serves."""
+    with make_sharing(tmp_path / "shared") as app:
+        prepare(app, engine)
+        yield app

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from points import Point
+from sharing import Sharing
 
 from app import App, alive, wait_until
 from victims import agents, keepers, kill, opened, parent, power_cut, rows, signals_to_mains, unfinished
@@ -52,6 +53,7 @@ class Run:
     problems: list[str] = field(default_factory=list)
     service_lost: bool = False
     tasks_lost: int = 0
+    requests_lost: int = 0
     second_signals: int = 0
     dead: list[int] = field(default_factory=list)
     aborted: int | None = None
@@ -66,7 +68,21 @@ def prepare(app: App, engine: Path) -> None:
 
 
 def run(app: App, victims: str, write: int | str, broken: bool, task: float = 1.0) -> Run:
-    """Push another release and kill *victims* after that *write* of the first of them."""
+    """
+    Push another release and kill *victims* after that *write* of the first of them.
+
+    An app that overlaps is asked all the while: at no point is nobody listening, unless it dies itself.
+    """
+    if not isinstance(app, Sharing) or victims == "power":
+        return _run(app, victims, write, broken, task)
+    with app.under_load() as lost:
+        made = _run(app, victims, write, broken, task)
+    made.problems += lost
+    made.requests_lost = len(lost)
+    return made
+
+
+def _run(app: App, victims: str, write: int | str, broken: bool, task: float) -> Run:
     made, started = Run(victims, broken, write), time.monotonic()
     before = app.get()
     known = len(app.lines("STARTS_FILE"))

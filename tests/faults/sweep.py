@@ -4,6 +4,7 @@
 For each victim, for a good and for a broken release: the first run kills it after its first write to state.db, the next one
 after its second, until the push is over first. Each push finds a task in flight.
 
+With `overlap` among the victims: of pushes that overlap, under a small constant load that must lose nothing either.
 With --chaos N: tell N random stories instead, of people and of faults.
 With --disk: let every fsync and every rename of every part fail with EIO instead, one a push (strace injects it).
 """
@@ -14,17 +15,21 @@ import argparse
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import traced
 from chaos import Story, chaos
 from points import instrumented
 from scenario import VICTIMS, Run, describe, prepare, run
+from sharing import make_sharing
 
-from app import make_app
+from app import App, make_app
 
+OVERLAP = "overlap"
+Make = Callable[[Path], AbstractContextManager[App]]
 lock = threading.Lock()
 
 
@@ -36,9 +41,11 @@ def main() -> int:
             return disk(Path(place), engine, options)
         if options.chaos:
             return told(chaos(options.chaos, options.seed, options.jobs))
-        jobs = [(victims, broken) for victims in options.victims for broken in (False, True)]
+        make = make_sharing if OVERLAP in options.victims else make_app
+        chosen = [victims for victims in options.victims if victims != OVERLAP] or VICTIMS
+        jobs = [(victims, broken) for victims in chosen for broken in (False, True)]
         with ThreadPoolExecutor(options.jobs) as pool:
-            found = list(pool.map(lambda job: list(sweep(Path(place), engine, *job, every=options.every)), jobs))
+            found = list(pool.map(lambda job: list(sweep(make, Path(place), engine, *job, every=options.every)), jobs))
     runs = [one for some in found for one in some]
     print(table(jobs, found))
     print(total(runs))
@@ -92,9 +99,9 @@ def disk_table(jobs: list[tuple[str, str]], found: list[list[traced.Made]]) -> s
     return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], ("---",) * len(lines[0]), *lines[1:]))
 
 
-def sweep(place: Path, engine: Path, victims: str, broken: bool, every: int) -> Iterator[Run]:
+def sweep(make: Make, place: Path, engine: Path, victims: str, broken: bool, every: int) -> Iterator[Run]:
     """Runs, each killed a little later, until one is not killed any more."""
-    with make_app(place / f"{victims}-{'broken' if broken else 'good'}".replace("+", "-")) as app:
+    with make(place / f"{victims}-{'broken' if broken else 'good'}".replace("+", "-")) as app:
         prepare(app, engine)
         write = 1
         while True:
@@ -108,13 +115,24 @@ def sweep(place: Path, engine: Path, victims: str, broken: bool, every: int) -> 
 
 
 def table(jobs: list[tuple[str, bool]], found: list[list[Run]]) -> str:
-    head = ("who dies", "release", "runs", "ended on", "services lost", "tasks lost", "second signals", "problems")
+    head = (
+        "who dies",
+        "release",
+        "runs",
+        "ended on",
+        "services lost",
+        "tasks lost",
+        "requests lost",
+        "second signals",
+        "problems",
+    )
     lines = [head]
     for (victims, broken), runs in zip(jobs, found, strict=True):
         ends = ", ".join(f"{name} {count}" for name in ("old", "new") if (count := sum(r.serves == name for r in runs)))
         counts = (
             sum(one.service_lost for one in runs), sum(one.tasks_lost for one in runs),
-            sum(one.second_signals for one in runs), sum(bool(one.problems) for one in runs),
+            sum(one.requests_lost for one in runs), sum(one.second_signals for one in runs),
+            sum(bool(one.problems) for one in runs),
         )  # fmt: skip
         lines.append((victims, "broken" if broken else "good", str(len(runs)), ends, *map(str, counts)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -124,8 +142,8 @@ def table(jobs: list[tuple[str, bool]], found: list[list[Run]]) -> str:
 def total(runs: list[Run]) -> str:
     return (
         f"\n{len(runs)} runs: {sum(one.service_lost for one in runs)} services lost, {sum(one.tasks_lost for one in runs)} "
-        f"tasks lost, {sum(one.second_signals for one in runs)} second signals, "
-        f"{sum(bool(one.problems) for one in runs)} with a problem"
+        f"tasks lost, {sum(one.requests_lost for one in runs)} with requests lost, "
+        f"{sum(one.second_signals for one in runs)} second signals, {sum(bool(one.problems) for one in runs)} with a problem"
     )
 
 
@@ -136,7 +154,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--disk", action="store_true", help="let fsyncs and renames fail, instead of killing anybody")
     made.add_argument("--chaos", type=int, default=0, metavar="N", help="N random stories instead (chaos.py)")
     made.add_argument("--seed", type=int, default=1, help="the first story's seed (1)")
-    made.add_argument("victims", nargs="*", default=VICTIMS, help=f"who dies: {', '.join(VICTIMS)}")
+    made.add_argument(
+        "victims", nargs="*", default=VICTIMS, help=f"who dies: {', '.join(VICTIMS)}; {OVERLAP}: in an overlap"
+    )
     return made
 
 

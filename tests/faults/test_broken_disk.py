@@ -46,7 +46,7 @@ def test_service_that_cannot_be_started_again_for_its_disk_is_told_to_be_down_an
 ) -> None:
     with app_on_ext4(tmp_path) as (app, disk):
         served(app, engine)
-        task = app.task(2)
+        task = app.task(after=2)
         result = push(app, disk, "drain")
         assert '"done"' in task.communicate(timeout=60)[0]
         assert (result.code, result.event("push.finished")["status"]) == (8, "down"), result.out + result.err

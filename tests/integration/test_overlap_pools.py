@@ -78,7 +78,7 @@ def test_pushes_in_a_row_lose_nothing(tmp_path: Path, kind: str) -> None:
 
 
 def test_restart_leaves_the_pool_before_the_signal_and_joins_it_after_the_proof(tmp_path: Path) -> None:
-    with app_behind("haproxy", tmp_path, strategy="restart") as (app, url):
+    with app_behind("haproxy", tmp_path, strategy="restart") as (app, _):
         app.push()
         app.release("v2")
         result = app.push()
@@ -115,3 +115,17 @@ def test_pool_that_refuses_is_an_error_before_anything_is_stopped(tmp_path: Path
         app.push()
         said = (tmp_path / "said").read_text().splitlines()
         assert said[-2:] == [f"join 127.0.0.1:{ports[1]}", f"leave 127.0.0.1:{ports[0]}"]
+
+
+def test_doctor_says_whether_the_pool_can_be_told(tmp_path: Path) -> None:
+    script = tmp_path / "pool.sh"
+    script.write_text(
+        "#!/bin/sh\n[ ! -e refuses ] || { echo out of order >&2; exit 1; }\n".replace("refuses", f"{tmp_path}/refuses")
+    )
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    with overlapping(tmp_path / "app") as app:
+        table = f'[target.local.pool]\nkind = "command"\ncommand = ["{script}"]'
+        app.write(run=f"ports = [{app.port}, {free_port()}]", more=table)
+        assert "command can be told where to send traffic" in app.run("doctor", check=0).out
+        (tmp_path / "refuses").touch()
+        assert "out of order" in app.run("doctor", check=6).out

@@ -53,7 +53,7 @@ def test_a_push_lets_the_task_in_flight_finish(fleet: Fleet, client: str, reques
     fleet.configure(args=[], ssh=f'client = "{client}"', become=become)
     fleet.push()
     before = host.get()
-    task = host.task(3)
+    task = host.task(after=1)
     fleet.release("v2")
     result = fleet.push()
     assert json.loads(task.communicate(timeout=60)[0])["result"] == "done"
@@ -79,7 +79,7 @@ def test_the_link_is_cut_while_the_old_process_drains(bed: Bed, tmp_path: Path) 
     give(host.home, None)
     fleet.configure(args=[])
     fleet.push()
-    task = host.task(5)
+    task = host.task(100)
     fleet.release("v2")
     push = fleet.start("push", "--json")
     assert push.stdout is not None
@@ -87,6 +87,7 @@ def test_the_link_is_cut_while_the_old_process_drains(bed: Bed, tmp_path: Path) 
         if json.loads(line)["event"] == "drain.started":
             break
     host.kill_sessions()
+    host.finish()
     out, err = push.communicate(timeout=60)
     events = [json.loads(line)["event"] for line in out.splitlines()]
     assert push.returncode == 0, err

@@ -20,11 +20,13 @@ Ending
   --at-start CMD       run the shell command CMD before listening        --at-stop CMD   the same in an orderly stop
 Work
   POST /task?seconds=S&name=N   answers when the task is done       --task S   one is in flight from the start
+  POST /task?after=S            the same, done S seconds after it was asked to be quiet or to stop
   POST /finish         every task in flight is done now
   --spawn KIND:S       (a comma-separated list) start a process that works for S seconds, whatever signals come:
                        child; setsid: a session of its own; daemon: double fork, its parent is init;
                        grandchild: the child of a child that waits for it
-                       KIND:S:ignore works on and on; KIND:S:obey dies of SIGTERM
+                       KIND:S:ignore works on and on; KIND:S:obey dies of SIGTERM;
+                       KIND:S:after works until S seconds after SIGTERM
                        also POST /spawn?kind=setsid&seconds=5
   --wait-children      an orderly stop waits for them (else they outlive us)
 /health
@@ -154,12 +156,14 @@ def work(request):
     if manner == "obey":
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     else:
-        watch_signals(kind, [signal.SIGTERM])
+        asked = watch_signals(kind, [signal.SIGTERM])
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     if kind == "grandchild":
         pid = spawn(f"leaf:{seconds}:{manner}")
         os.waitpid(pid, 0)
     else:
+        if manner == "after":
+            asked.next()
         until = time.monotonic() + (1e6 if manner == "ignore" else float(seconds))
         while time.monotonic() < until:
             time.sleep(max(0.0, min(1.0, until - time.monotonic())))
@@ -184,8 +188,12 @@ class Service:
         self.children = []
         self.warm_at = time.monotonic() + float(options["warmup"])
 
-    def run_task(self, name, seconds):
-        """Work for *seconds*; returns the task's id, or None when new work is refused."""
+    def run_task(self, name, seconds, after=None):
+        """
+        Work for *seconds*, or until *after* seconds after the end was asked for.
+
+        Returns the task's id, or None when new work is refused.
+        """
         with self.lock:
             if self.stopping or self.quiet:
                 return None
@@ -194,7 +202,9 @@ class Service:
             enough = self.enough
             started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             self.tasks[key] = {"id": key, "name": name, "started_at": started}
-        enough.wait(seconds)
+        while after is not None and not (self.stopping or self.quiet or enough.wait(0.02)):
+            pass
+        enough.wait(seconds if after is None else after)
         note("WORK_FILE", f"done main {os.getpid()} {time.time():.3f} {name}")
         with self.lock:
             del self.tasks[key]
@@ -293,7 +303,8 @@ def answer(service, connection, method, target):
         with service.lock:
             service.answering += 1
         try:
-            key = service.run_task(values.get("name", "callClaude"), float(values.get("seconds", "1")))
+            after = float(values["after"]) if "after" in values else None
+            key = service.run_task(values.get("name", "callClaude"), float(values.get("seconds", "1")), after)
             body = {"task": key, "result": "done"} if key else {"error": "shutting down"}
             connection.sendall(http(200 if key else 503, {**body, **service.identity()}))
         finally:

@@ -133,7 +133,9 @@ class Host:
             world.drain_locks[deploy] = life
         else:
             world.engine = life
-        row = self._record.row("SELECT settings FROM releases WHERE id=(SELECT release FROM deploys WHERE id=?)", deploy)
+        row = self._record.row(
+            "SELECT settings FROM releases WHERE id=(SELECT release FROM deploys WHERE id=?)", deploy
+        )
         overlaps = alone or row is None or '"strategy": "overlap"' in str(row["settings"])
         self._as(life, partial(self._take_up, life, deploy, alone), overlaps)
 
@@ -212,6 +214,8 @@ class Host:
         if request.release and (request.kind != "push" or journal.has("stage", "done")):
             journal.common["release"] = request.release
         releases = SimReleases(world.disk, partial(world.effect, life))
+        if any(name == request.deploy for name, _ in world.controls.values()):
+            world.crowded.append(f"{life.name} begins {request.deploy}, which has a runner")
         control = Control()
         world.controls[life] = (request.deploy, control)
         supervisor = SimSupervisor(world, life, control, request.deploy)

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
-from deployer.host import drain, revert, runner, supervise
+from sim_host import HOW
+
+from deployer.host import drain, overlap, revert, runner, supervise
 from deployer.host.drain import Drain
 from deployer.host.instance import Instance, from_row
 from deployer.host.journal import Journal
@@ -246,6 +248,86 @@ def _ended_before_it_is_asked() -> AbstractContextManager[Any]:
     return mock.patch.object(Drain, "_unasked", lambda self, members: False)
 
 
+def _retired_before_the_proof() -> AbstractContextManager[Any]:
+    return mock.patch.dict(HOW, ready=overlap.retire)
+
+
+def _asked_before_the_proof() -> AbstractContextManager[Any]:
+    """The old one is asked to stop as soon as the new one has been started."""
+    original = Core.launch
+
+    def launch(self: Core, deploy: str, new: Spec) -> None:
+        original(self, deploy, new)
+        for instance in [one for one in self.instances.values() if one.id not in self.drains]:
+            how = DrainOrder(ceiling=660.0)
+            drain.order(self._state, self._clock, instance, deploy, "me", how)
+            self._drain([instance], deploy, "me", how)
+
+    return mock.patch.object(Core, "launch", launch)
+
+
+def _retire_forgets_the_wish() -> AbstractContextManager[Any]:
+    original = Core.retire
+
+    def retire(self: Core, deploy: str, who: str, keep: str, how: DrainOrder) -> None:
+        wished = self._state.meta("desired")
+        original(self, deploy, who, keep, how)
+        self._state.set_meta("desired", wished)
+
+    return mock.patch.object(Core, "retire", retire)
+
+
+def _dismisses_the_wrong_one() -> AbstractContextManager[Any]:
+    original = Core.dismiss
+
+    def dismiss(self: Core, deploy: str, who: str, instance_id: str, how: DrainOrder) -> None:
+        others = [one for one in self.instances.values() if one.id not in (instance_id, *self.drains)]
+        for other in others:
+            drain.order(self._state, self._clock, other, deploy, who, how)
+        self._drain(others, deploy, who, how)
+        original(self, deploy, who, instance_id, how)
+
+    return mock.patch.object(Core, "dismiss", dismiss)
+
+
+def _resumed_launches_another() -> AbstractContextManager[Any]:
+    """Asked again for what it has on record, the keeper starts one more."""
+    original = Core.launch
+
+    def launch(self: Core, deploy: str, new: Spec) -> None:
+        if self._state.row("SELECT 1 FROM instances WHERE id=?", new.id):
+            new = replace(new, id=supervise.new_instance_id())
+        original(self, deploy, new)
+
+    return mock.patch.object(Core, "launch", launch)
+
+
+def _drains_without_a_lock() -> AbstractContextManager[Any]:
+    return mock.patch.object(overlap, "sign_in", lambda deploy: None)
+
+
+def _crash_waits_for_the_drain() -> AbstractContextManager[Any]:
+    return mock.patch.object(Core, "_in_the_way", lambda self, spec: bool(self.instances))
+
+
+def _crash_of_the_new_one_is_told() -> AbstractContextManager[Any]:
+    return mock.patch.object(overlap, "CRASH", "nobody")
+
+
+def _newborn_is_an_orphan() -> AbstractContextManager[Any]:
+    """Every unmarked child of the keeper is the old instance's, for as long as it was alone."""
+
+    def share(self: Core) -> None:
+        for instance in self.instances.values():
+            instance.tree.reaper = self._processes.own_pid()
+
+    return mock.patch.object(Core, "_share_orphans", share)
+
+
+def _announced_is_forgotten() -> AbstractContextManager[Any]:
+    return mock.patch.object(Core, "_settle_announced", lambda self: None)
+
+
 MUTATIONS = (
     Mutation("signal recorded only after it was sent", 501, "one SIGTERM", _sent_before_it_is_recorded),
     Mutation("signal not recorded at all", 39, "one SIGTERM", _never_recorded),
@@ -268,4 +350,17 @@ MUTATIONS = (
     Mutation("an abort is known only to the runner that was asked", 970, "abort", _abort_not_written_down),
     Mutation("an extension is known only to the keeper that was asked", 1456, "force", _extension_only_in_memory),
     Mutation("a drain ended as it begins kills without asking", 24, "asked first", _ended_before_it_is_asked),
+    Mutation("overlap: retired before it was proven", 500002, "somebody listens", _retired_before_the_proof),
+    Mutation("overlap: asked to stop at the launch", 500000, "somebody listens", _asked_before_the_proof),
+    Mutation("overlap: `retire` forgets the wish", 500000, "it runs", _retire_forgets_the_wish),
+    Mutation("overlap: `dismiss` takes the wrong one along", 500001, "somebody listens", _dismisses_the_wrong_one),
+    Mutation("overlap: a resumed runner launches a second one", 500087, "it runs", _resumed_launches_another),
+    Mutation("overlap: the drain step without its lock", 500000, "one runner", _drains_without_a_lock),
+    Mutation("overlap: a crash waits for the drain", 500042, "it runs", _crash_waits_for_the_drain),
+    Mutation("overlap: take_back leaves `current` on the failed release", 500162, "it runs", _current_not_flipped_back),
+    Mutation(
+        "overlap: a crash of the new one is a drain of its deploy", 500452, "overlap", _crash_of_the_new_one_is_told
+    ),
+    Mutation("overlap: what was just launched is an orphan", 500335, "force after the ceiling", _newborn_is_an_orphan),
+    Mutation("overlap: what was announced is forgotten", 2007141, "it runs", _announced_is_forgotten),
 )

@@ -146,7 +146,7 @@ class SimProcesses(Processes):
             return False
         others = [instance for instance in self._world.living() if instance != spec.id]
         unasked = [instance for instance in others if instance not in self._world.asked]
-        if others and not spec.beside or len(unasked) > 1:
+        if (others and not spec.beside) or len(unasked) > 1:
             self._world.born_broken.append(f"{spec.id} was started beside {others}")
         self._prompt(spec)
         if self._world.living().get(spec.id):

@@ -30,6 +30,7 @@ def broken(world: World, story: Story) -> list[str]:
         *(f"record: {text}" for text in _record(world)),
         *(f"asked first: {text}" for text in _asked(world)),
         *(f"abort: {text}" for text in _aborted(world)),
+        *(f"one runner: {text}" for text in world.crowded),
         *(f"somebody listens: {text}" for text in world.unheard),
         *(f"overlap: {text}" for text in _overlap(world)),
     ]

@@ -144,6 +144,8 @@ class _DrainLock:
         assert who["deploy"] == self._deploy and self._world.acting is not None
         if self._world.is_waited_for(self._deploy):
             raise LockedError("another runner waits for these drains")
+        if self._deploy not in self._world.drain_locks and not self._world.disk.write():
+            raise OSError(28, "No space left on device")
         self._world.drain_locks[self._deploy] = self._world.acting
 
 

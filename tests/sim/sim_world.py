@@ -93,6 +93,10 @@ class World:
         self.born_broken: list[str] = []
         self.told_to_stop: dict[str, float] = {}
         """Instance → when the first signal that ends it went out."""
+        self.resumes: Callable[[], bool] = lambda: False
+        """Starts a runner for a deploy that only waits for its drains and has lost its own; whether there was one."""
+        self.crowded: list[str] = []
+        """Runners that began a deploy beside another one."""
         self.unheard: list[str] = []
         """Moments in which somebody who serves was asked to stop, and should not have been."""
         self.ids = 0
@@ -280,9 +284,6 @@ class World:
             fault.strike(self, None)
 
     writing: Life | None = None
-    resumes: Callable[[], bool] = staticmethod(lambda: False)
-    """Starts a runner for a deploy that only waits for its drains and has lost its own; whether there was one."""
-
     # What the kernel tells -------------------------------------------------------------------------------------------
 
     def _on_exit(self, process: Process) -> None:
@@ -312,8 +313,12 @@ class World:
             return
         if instance == request["instance"]:
             return
-        if not self.disk.rows("SELECT 1 FROM journal WHERE deploy=? AND step='ready' AND phase='done'", ordered[0]["id"]):
-            self.unheard.append(f"{instance} was asked to stop by {ordered[0]['id']} before the new one had proven itself")
+        if not self.disk.rows(
+            "SELECT 1 FROM journal WHERE deploy=? AND step='ready' AND phase='done'", ordered[0]["id"]
+        ):
+            self.unheard.append(
+                f"{instance} was asked to stop by {ordered[0]['id']} before the new one had proven itself"
+            )
         wished = self.disk.rows("SELECT id, spec FROM instances WHERE id=(SELECT value FROM meta WHERE key='desired')")
         if not wished or not json.loads(wished[0]["spec"]).get("beside"):
             return  # a stop, or a release that cannot share, has come after it

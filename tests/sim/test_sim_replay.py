@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from sim_schedule import SYSTEMATIC, play
+from sim_schedule import BESIDE, SYSTEMATIC, play
 
 REPLAY = Path(__file__).with_name("replay.py")
 
 
-@pytest.mark.parametrize("seed", [0, 3, 77, SYSTEMATIC + 1234])
+@pytest.mark.parametrize("seed", [0, 3, 77, SYSTEMATIC + 1234, BESIDE + 17])
 def test_same_seed_is_the_same_story_to_the_byte(seed: int) -> None:
     first, second = play(seed), play(seed)
     assert first.trace == second.trace and len(first.trace) > 1000

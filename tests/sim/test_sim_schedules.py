@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from sim_schedule import SYSTEMATIC, play, systematic
+from sim_schedule import BESIDE, SYSTEMATIC, SYSTEMATIC_BESIDE, play, systematic
+from sim_stories import OVERLAPS, STORIES
 
 CHUNKS = 12
 DRAWN = 4800
 """Schedules with one to four faults, drawn."""
+DRAWN_BESIDE = 1000
+"""The same, of the stories of overlap."""
 EVERY = 3
 """Of the walk through every effect with every kind of fault, each how-manieth is taken (all of it: replay.py)."""
+EVERY_BESIDE = 19
+"""The same, of the stories of overlap: a number that goes round all kinds of fault."""
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
@@ -19,8 +24,15 @@ def test_promises_hold_whatever_is_drawn(chunk: int) -> None:
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_promises_hold_whatever_strikes_before_any_effect(chunk: int) -> None:
-    assert len(systematic()) // EVERY + DRAWN >= 10_000
-    _all_hold(range(SYSTEMATIC + chunk * EVERY, SYSTEMATIC + len(systematic()), CHUNKS * EVERY))
+    assert len(systematic(STORIES)) // EVERY + DRAWN >= 10_000
+    _all_hold(range(SYSTEMATIC + chunk * EVERY, SYSTEMATIC + len(systematic(STORIES)), CHUNKS * EVERY))
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_promises_of_an_overlap_hold_whatever_happens(chunk: int) -> None:
+    _all_hold(range(BESIDE + chunk, BESIDE + DRAWN_BESIDE, CHUNKS))
+    walk = len(systematic(OVERLAPS))
+    _all_hold(range(SYSTEMATIC_BESIDE + chunk * EVERY_BESIDE, SYSTEMATIC_BESIDE + walk, CHUNKS * EVERY_BESIDE))
 
 
 def _all_hold(seeds: range) -> None:

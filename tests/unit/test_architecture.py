@@ -55,12 +55,14 @@ def pythons() -> list[str]:
     return [place for place in places if place and run(place, "-c", at_least).returncode == 0]
 
 
+@pytest.mark.full  # scripts/test asks it of scripts/lint
 def test_imports_point_down() -> None:
     done = run(tool("lint-imports"), "--no-cache")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"Contracts: {len(contracts())} kept, 0 broken" in done.stdout
 
 
+@pytest.mark.full  # scripts/test asks it of scripts/lint
 def test_the_host_engine_needs_nothing_newer_than_its_floor() -> None:
     done = run(tool("vermin"), f"-t={FLOOR}-", "--no-tips", "--violations", *engine_paths())
     assert done.returncode == 0, done.stdout + done.stderr

@@ -17,6 +17,8 @@ from deployer.rollout.showing import NO_TIMELINE
 
 SCHEMA = json.loads(files("deployer.cli").joinpath("events.schema.json").read_text("utf-8"))
 HOSTS: list[dict[str, Any]] = [{"host": "local", "status": "done", "release": None}]
+PROBES = {"probes": 40, "failed": 2, "skipped": 1, "kinds": {"refused": 2}, "longest_gap_ms": 210.0, "slowest_ms": None}
+WITNESS = {**PROBES, "url": "http://127.0.0.1:1/", "rate": 10, "phases": {"drain": PROBES}}
 REFUSED = LinkError("web-1 could not be reached", cause="refused").to_json()
 
 SAMPLES = [
@@ -26,6 +28,8 @@ SAMPLES = [
     progress(3.0),
     event("install.finished", took_s=1.0, release="r"),
     event("warning", text="careful"),
+    {**clean_push()[-1], "witness": WITNESS},
+    event("restart.finished", status="done", exit_code=0, hosts=HOSTS, witness=WITNESS),
     event("upload.progress", bytes_sent=1_000_000, bytes_total=4_000_000, rate_bps=2_000_000),
     event("upload.finished", bytes_sent=4096, took_s=0.1),
     event("start.finished", status="done", exit_code=0, hosts=HOSTS),
@@ -122,6 +126,8 @@ def test_event_without_a_promised_field_is_refused(name: str, field: str) -> Non
     "wrong",
     [
         event("moon.phase"),
+        {**clean_push()[-1], "witness": {**WITNESS, "failed": "2"}},
+        {**clean_push()[-1], "witness": {**WITNESS, "phases": {"drain": {"probes": 1}}}},
         {**clean_push()[-1], "status": "great"},
         {**clean_push()[-1], "hosts": [{"host": "local"}]},
         {**clean_push()[0], "v": 2},

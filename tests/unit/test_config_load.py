@@ -211,7 +211,6 @@ def test_ceiling_that_is_no_duration_is_refused(config, seconds):
     [
         (SMALL + "[target.p]\nsupervisor = 'systemd'", "target.p.supervisor"),
         (SMALL + "[target.p.pool]\nkind = 'registry'", "target.p.pool"),
-        (SMALL + "[target.p.verify]\nurl = 'http://a/'", "target.p.verify"),
         (SMALL + "[services.a]\ncommand = 'x'", "services"),
         ('app = "j"\n[job]\ncommand = "x"', "run.command"),
     ],

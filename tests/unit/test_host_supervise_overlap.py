@@ -108,7 +108,10 @@ def test_held_socket_is_let_go_once_nobody_needs_it(host: Host) -> None:  # noqa
     core = host.keeper()
     core.replace("d1", "me", host.spec("old", STAY, overlap=True, socket=first), DrainOrder(), confirmed=True)
     core.advance()
-    core.launch("d2", host.spec("new", STAY, overlap=True, socket=[["http", second], ["admin", f"unix:{host.paths.run}/a.sock"]]))
+    core.launch(
+        "d2",
+        host.spec("new", STAY, overlap=True, socket=[["http", second], ["admin", f"unix:{host.paths.run}/a.sock"]]),
+    )
     core.advance()
     assert len(core.held.items()) == 3
     wait_until(lambda: host.log().count("up") == 2, what="both have their handlers")
@@ -124,7 +127,8 @@ def test_held_socket_is_let_go_once_nobody_needs_it(host: Host) -> None:  # noqa
 
 def test_socket_of_a_process_that_listens_by_itself_is_taken_over(host: Host) -> None:  # noqa: F811
     address = f"127.0.0.1:{free_port()}"
-    code = f"import socket, time; s = socket.create_server({tuple([address.split(':')[0], int(address.split(':')[1])])!r}); time.sleep(60)"
+    host_name, _, number = address.rpartition(":")
+    code = f"import socket, time; s = socket.create_server(({host_name!r}, {number})); time.sleep(60)"
     core = host.start("old", code)
     port = int(address.rpartition(":")[2])
     wait_until(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None, what="the old one listens")

@@ -50,6 +50,21 @@ def test_failure_before_any_host_is_told_without_one() -> None:
     assert result("failed", [], code=7) == ["fail   push failed"]
 
 
+def test_what_the_witness_saw_stands_in_the_first_line_and_each_bad_phase_below_it() -> None:
+    good = {"probes": 1200, "failed": 0, "skipped": 0, "kinds": {}, "longest_gap_ms": 101.0, "slowest_ms": 4.0}
+    bad = {**good, "probes": 4, "failed": 3, "kinds": {"refused": 2, "reset": 1}, "longest_gap_ms": 410.0}
+    seen = {**good, "probes": 1204, "phases": {"prepare": good, "start": bad}}
+    event = {"event": "push.finished", "time": "2026-11-21T20:00:02Z", "status": "done", "exit_code": 0, "kind": "push"}
+    event["hosts"] = [{"host": "a", "status": "done", "release": "r2"}]
+    course = Course("production", "push", STARTED, gaps=[83.0])
+    first, *more = result_lines({**event, "witness": {**seen, "phases": {}}}, course, Layout())
+    assert first == "done   a on r2 in 2s · gap 83 ms · 0 of 1,204 probes failed"
+    assert more == ["next   deployer rollback production"]
+    first, start, _ = result_lines({**event, "witness": {**seen, "failed": 3}}, course, Layout())
+    assert first.endswith("· 3 of 1,204 probes failed")
+    assert start == "seen   start: 3 of 4 probes failed (2 refused, 1 reset) · longest gap 410 ms"
+
+
 def test_start_as_a_step_is_no_result() -> None:
     assert not is_result({"event": "start.finished", "pid": 9120})
     assert is_result({"event": "start.finished", "status": "done", "exit_code": 0, "hosts": []})

@@ -45,6 +45,12 @@ def sockets(value: object) -> str | list[list[str]] | None:
     return found
 
 
+def tcp_ports(checked: str | list[list[str]] | None) -> list[int]:
+    """The ports among the addresses of `run.socket`, as `sockets` has returned it."""
+    found = [checked] if isinstance(checked, str) else [address for _, address in checked or []]
+    return [int(address.rpartition(":")[2]) for address in found if not address.startswith("unix:")]
+
+
 def socket(value: object) -> str:
     """A listening address: `host:port`, IPv6 in brackets; or `unix:path`, below shared/ if relative."""
     if isinstance(value, str) and value.startswith("unix:"):

@@ -23,12 +23,6 @@ _NOT_YET: tuple[tuple[Callable[[Config], bool], str, str, str], ...] = (
         "the node registry as a pool",
         'write another kind in [target.{t}.pool]: "command" calls any script',
     ),
-    (
-        lambda c: bool(c.target_table["verify"]),
-        "target.{t}.verify",
-        "the outside witness",
-        "remove [target.{t}.verify]",
-    ),
 )
 
 

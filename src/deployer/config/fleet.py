@@ -58,6 +58,8 @@ class Pool(Table):
 
 class Verify(Table):
     url: Annotated[str, BeforeValidator(addresses.url)]
+    rate: Annotated[int, BeforeValidator(scalars.count(1, 50))] = 10
+    timeout: Duration = 5.0
 
 
 FLEET: dict[str, type[Table]] = {"ssh": Ssh, "rollout": Rollout, "pool": Pool, "verify": Verify}

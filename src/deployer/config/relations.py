@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from deployer import durations
-from deployer.config import ladder
+from deployer.config import addresses, ladder
 from deployer.config.explain import Place, Problem, show, spell
 from deployer.config.ladder import Rung
 from deployer.config.schema import Adopt, Drain, Run, Target
@@ -69,8 +69,7 @@ def _port_is_known(tables: Tables, where: Where) -> Iterator[Problem]:
 
 
 def _has_port(run: Run) -> bool:
-    addresses = [run.socket] if isinstance(run.socket, str) else [address for _, address in run.socket or []]
-    return bool(run.ports) or any(not address.startswith("unix:") for address in addresses)
+    return bool(run.ports) or bool(addresses.tcp_ports(run.socket))
 
 
 def _rehearsal_has_room(tables: Tables, where: Where) -> Iterator[Problem]:

@@ -49,14 +49,15 @@ def _unitless(value: object) -> Rejected:
     return Rejected("not a duration", _with_unit(""))
 
 
-def count(least: int) -> Callable[[object], int]:
-    """A validator for whole numbers from *least* up."""
+def count(least: int, most: int = _LARGEST_COUNT) -> Callable[[object], int]:
+    """A validator for whole numbers from *least* up to *most*."""
 
     def whole(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise Rejected("not a whole number", f"write {{key}} = {max(least, 1)}, without quotes")
-        if not least <= value <= _LARGEST_COUNT:
-            raise Rejected(f"out of range; {least} or more, up to {_LARGEST_COUNT}", f"write {{key}} = {max(least, 1)}")
+        if not least <= value <= most:
+            near = most if value > most < _LARGEST_COUNT else max(least, 1)
+            raise Rejected(f"out of range; {least} or more, up to {most}", f"write {{key}} = {near}")
         return value
 
     return whole

@@ -5,15 +5,39 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from typing import Any, Iterable, Iterator, Optional, Tuple
+from typing import Any, Iterable, Iterator, List, Optional, Set, Tuple
 
+from deployer.host import health
+from deployer.host.health import Answer
 from deployer.host.ports import sockets_of
 
 LOOK_FIRST, LOOK_LATER = 0.001, 0.02
 """Seconds between two looks at the kernel's table: it tells nobody when a connection is accepted."""
 
+TRIES = 20
+"""Connections that one question makes at most until the process that is meant accepts one."""
 _ESTABLISHED = "01"
 Address = Tuple[str, int]
+
+
+def ask_one_of(pids: Set[int], url: str, timeout: float, busy: Optional[str]) -> Tuple[Answer, bool]:
+    """
+    As `health.ask`, of a socket on which others listen, too: the answer, and whether it is certain that one of *pids* gave it.
+
+    The kernel chooses who gets a connection; one that goes to somebody else is closed unused. health.ELSEWHERE when all do.
+    """
+    seen: List[Optional[bool]] = [None]
+
+    def accepted(connection: socket.socket, within: float) -> bool:
+        seen[0] = accepted_by(connection, pids, within)
+        return seen[0] is not False
+
+    answer = health.ELSEWHERE
+    for _ in range(TRIES):
+        answer = health.ask(url, timeout, busy, accepted=accepted)
+        if answer is not health.ELSEWHERE:
+            break
+    return answer, seen[0] is True
 
 
 def accepted_by(connection: socket.socket, pids: Iterable[int], within: float) -> Optional[bool]:

@@ -169,6 +169,8 @@ class Agent:
         if trouble is not None:
             problems = [trouble, *problems]
         facts["problems"] = [problem.to_json() for problem in problems]
+        if params.get("pool"):
+            facts["pool"] = _pool_says(params["target"], params["settings"])
         return facts
 
     def _look(self, target: Params, settings: Params) -> tuple[Params, List[DeployerError]]:
@@ -424,6 +426,17 @@ def main(argv: List[str]) -> int:
         sys.stderr.write(f"agent: {error}\n")
         return 1
     return 0
+
+
+def _pool_says(target: Params, settings: Params) -> Optional[Params]:
+    """The kind of the target's pool, and why it could not be used; None without one."""
+    if not target.get("pool"):
+        return None
+    try:
+        traffic.check(target, settings)
+    except DeployerError as error:
+        return {"kind": target["pool"]["kind"], "error": error.to_json()}
+    return {"kind": target["pool"]["kind"], "error": None}
 
 
 def _os_error(error: OSError) -> DeployerError:

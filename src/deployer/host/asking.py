@@ -6,7 +6,7 @@ import json
 import signal
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 from deployer.errors import DeployerError, FailedError
 from deployer.host import disk, lock, unix
@@ -51,7 +51,7 @@ def control(paths: HostPaths, asked: Request) -> Facts:
     stopped = False
     while time.monotonic() < deadline:
         holder = {} if lock.free(paths.lock) else lock.holder(paths.lock)
-        committed = _unfinished(paths)
+        committed, asked = _committed(paths, asked, holder)
         under_way = committed or holder.get("deploy")
         asked = asked if asked.deploy else replace(asked, deploy=under_way)
         if asked.deploy is None:
@@ -62,7 +62,7 @@ def control(paths: HostPaths, asked: Request) -> Facts:
             answer = _ask_runner(paths, asked)
             if answer is not None:
                 return {"deploy": committed, **answer}
-            if not holder and time.monotonic() >= resume_at:
+            if holder.get("deploy") != committed and time.monotonic() >= resume_at:
                 resume_at = time.monotonic() + RESUME_EVERY
                 builtin.resume(paths, committed)
         elif asked.what != ABORT:
@@ -88,10 +88,23 @@ def stopped_by(paths: HostPaths, deploy: str) -> str:
     return str(said.get("who")) if said.get("deploy") == deploy else "a signal"
 
 
-def _unfinished(paths: HostPaths) -> Optional[str]:
+def _committed(paths: HostPaths, asked: Request, holder: Facts) -> Tuple[Optional[str], Request]:
+    """
+    The deploy of this host that is meant, None while that is being prepared; and what is asked of it.
+
+    Where nobody is named: the one with the lock, else the newest of those that wait for their drains. What is being prepared
+    drains nothing: whoever wants to move a drain then means those.
+    """
     with opened(paths.state) as state:
-        row = unfinished(state) or next(iter(reversed(in_drain(state))), None)
-    return str(row["id"]) if row else None
+        row, drains = unfinished(state), [str(row["id"]) for row in in_drain(state)]
+    if asked.deploy in drains:
+        return asked.deploy, asked
+    if row is not None:
+        return str(row["id"]), asked
+    prepared = holder.get("deploy")
+    if prepared and drains and asked.what != ABORT and asked.deploy in (None, prepared):
+        return drains[-1], replace(asked, deploy=drains[-1])
+    return (None if prepared or not drains else drains[-1]), asked
 
 
 def _is_recorded(paths: HostPaths, deploy: str) -> bool:

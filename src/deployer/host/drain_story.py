@@ -86,8 +86,10 @@ def _without_ages(seen: Optional[Dict[str, Any]]) -> Any:
 
 def _ended_by(deploy: Deploy, old: str) -> Optional[str]:
     """Who has ended the drain of *old* before its ceiling; None when nobody has."""
-    moved = deploy.journal.data("drain", "moved") or {}
-    return moved.get("who") if moved.get("now") and moved.get("instance") == old else None
+    # In the journal of any deploy: whoever is asked moves the drains of the others as well.
+    rows = deploy.state.rows("SELECT data FROM journal WHERE step='drain' AND phase='moved' ORDER BY at, rowid")
+    moved = [data for data in (json.loads(row["data"]) for row in rows) if data.get("instance") == old]
+    return moved[-1].get("who") if moved and moved[-1].get("now") else None
 
 
 def told(deploy: Deploy, name: str, pid: int) -> bool:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from deployer.errors import DeployerError, PreflightError
-from deployer.host import adopt, drain_history, health, lock, ports, sockets, spawn, waiting
+from deployer.host import acceptor, adopt, drain_history, health, lock, ports, sockets, spawn, waiting
 from deployer.host.deploy import DRAIN, in_drain, settings_of, unfinished
 from deployer.host.health import Answer
 from deployer.host.instance import Instance, alive_rows, from_row
 from deployer.host.journal import timestamp
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes, Stat
-from deployer.host.ready import url_port
+from deployer.host.ready import is_here, url_port
 from deployer.host.state import State
 from deployer.host.supervisors import builtin
 from deployer.host.tree import Tree
@@ -178,6 +178,10 @@ class Observer:
         if private is None and (not table["url"] or (asked is None and not self._target.get("adopt"))):
             return health.NO_URL
         url = filled_url(settings, asked.spec.port if asked is not None else None)
+        others = [one for one in self._instances if one is not asked and self._members[one.id]]
+        if private is None and asked is not None and others and is_here(url):
+            own = {stat.pid for stat in self._members[asked.id]}
+            return acceptor.ask_one_of(own, url, table["timeout"], table["busy"])[0]
         return health.ask(url, table["timeout"], table["busy"], private)
 
     def _redacted(self, asked: Optional[Instance], said: Dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Optional
 from deployer.errors import DeployerError, FailedError
 from deployer.host import drain_story, logs, ports, program, revert, traffic
 from deployer.host.deploy import Deploy
+from deployer.host.disk import disk_errors
 from deployer.host.drain import CRASH
 from deployer.host.handover import follow, watch_of
 from deployer.host.heed import Attentive, aborted_by
@@ -46,6 +47,9 @@ class Launched:
 
 def launch(deploy: Deploy) -> None:
     """Start the new instance beside the old one. Raises GateError or NotReady; the old one has not noticed."""
+    sign_in(
+        deploy
+    )  # already here, where a disk that refuses costs nothing: without it nobody could wait for the drains
     new = str(deploy.request.instance)
     program.require(deploy.spec(new))
     _await_room(deploy)
@@ -82,7 +86,9 @@ def retire(deploy: Deploy) -> None:
 def sign_in(deploy: Deploy) -> None:
     """Be the one runner that waits for the drains of *deploy*: before the record says that nobody needs the deploy lock for it."""
     if not deploy.alone:
-        DeployLock(deploy.paths.drain_lock(deploy.request.deploy)).acquire({"deploy": deploy.request.deploy}, 0)
+        path = deploy.paths.drain_lock(deploy.request.deploy)
+        with disk_errors("take the lock of its drains", str(path)):
+            DeployLock(path).acquire({"deploy": deploy.request.deploy}, 0)
         deploy.alone = True
 
 
@@ -183,14 +189,16 @@ def _await_start(deploy: Deploy, instance: str) -> Dict[str, Any]:
         deploy.clock.now() + float(deploy.request.settings["health"]["ready_within"]),
     )
     keeper = Attentive(deploy, launched)
-    while deploy.clock.now() < deadline:
+    while True:
+        late = deploy.clock.now() >= deadline  # before the look: whoever was held up looks once more
         record = deploy.supervisor.record(instance) or {}
         if record.get("error"):
             raise NotReady(f"it could not be started: {record['error']}", exited=True)
         if record.get("pid") and record.get("state") != "promised":
             return record
+        if late:
+            raise NotReady("the keeper did not start it in time")
         keeper.wait(min(deadline, deploy.clock.now() + LOOK_EVERY))
-    raise NotReady("the keeper did not start it in time")
 
 
 def _await_gone(deploy: Deploy, instance: str, within: float) -> None:

@@ -43,6 +43,7 @@ def prune(deploy: Deploy) -> None:
         deploy.paths.secrets_of(release).unlink(missing_ok=True)
     prune_records(deploy.state)
     _prune_private(deploy)
+    _prune_ends(deploy)
     store = Store(deploy.paths.store)
     store.forget_partial()
     if removed:
@@ -108,6 +109,15 @@ def _prune_private(deploy: Deploy) -> None:
     engines = sorted(deploy.paths.engines.glob("[!.]*"), key=lambda path: path.stat().st_mtime)
     for old in engines[:-ENGINES_KEPT] + [path for path in deploy.paths.engines.glob(".*") if _is_left_over(path)]:
         disk.remove_tree(str(old))
+
+
+def _prune_ends(deploy: Deploy) -> None:
+    """What runners of ended deploys that were killed have left behind: the sockets and locks of those who live stay."""
+    living = {row["id"] for row in deploy.state.rows("SELECT id FROM deploys WHERE ended_at IS NULL")}
+    for pattern in ("runner-*.sock", "drain-*.lock"):
+        for path in deploy.paths.run.glob(pattern):
+            if path.stem.partition("-")[2] not in living:
+                path.unlink(missing_ok=True)
 
 
 def _is_left_over(path: Path) -> bool:

@@ -6,20 +6,16 @@ An open port, a timer, or an answer of somebody else on the same port prove noth
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-from deployer.host import health, ports
-from deployer.host.acceptor import accepted_by
+from deployer.host import acceptor, health, ports
 from deployer.host.clock import Clock
 from deployer.host.health import Answer
 from deployer.host.process import Processes
 from deployer.host.supervisors.base import Watched
 
-TRIES = 20
-"""Connections that one probe makes at most until the new process accepts one, on a socket that it shares."""
 FIRST_DELAY = 0.01
 """Seconds between the first probes of a start; they slow down to `health.interval`."""
 
@@ -125,7 +121,7 @@ class Prover:
         if self._private is not None:
             answer, own = health.ask(url, *self._how(), via=self._private), True
         elif self._beside and is_here(url):
-            answer, own = self._ask_among_others(url, pids)
+            answer, own = acceptor.ask_one_of(pids, url, *self._how())
         else:
             answer, own = health.ask(url, *self._how()), False
         if answer.good:
@@ -137,21 +133,6 @@ class Prover:
 
     def _how(self) -> Tuple[float, Optional[str]]:
         return self._settings["timeout"], self._settings["busy"]
-
-    def _ask_among_others(self, url: str, pids: Set[int]) -> Tuple[Answer, bool]:
-        """The answer, and whether one of *pids* gave it: on a shared socket the kernel chooses, so we may have to try again."""
-        seen: List[Optional[bool]] = [None]
-
-        def accepted(connection: socket.socket, within: float) -> bool:
-            seen[0] = accepted_by(connection, pids, within)
-            return seen[0] is not False
-
-        answer = health.ELSEWHERE
-        for _ in range(TRIES):
-            answer = health.ask(url, *self._how(), accepted=accepted)
-            if answer is not health.ELSEWHERE:
-                break
-        return answer, seen[0] is True
 
     def _alive_long_enough(self, pids: Set[int], elapsed: float) -> bool:
         if self._port is not None and not ports.holders(ports.listening(self._port), pids):

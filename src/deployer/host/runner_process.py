@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from deployer.durations import LONGEST
 from deployer.errors import DeployerError, FailedError, LockedError
@@ -60,22 +60,36 @@ def main(argv: List[str]) -> int:
     """`resume PATH DEPLOY`: finish or undo a deploy whose runner died. Quietly nothing when somebody is at it."""
     paths = HostPaths(Path(argv[0]))
     state = State(paths.state)
-    row = _unfinished(state, argv[1])
-    held = _take_lock(paths, row) if row is not None else None
-    if held is None:
+    found = _found(paths, state, argv[1])
+    if found is None:
         return 0
-    _quiet_signals()
-    row = _unfinished(state, argv[1])  # again: its runner may have ended it before it let go of the lock
-    if row is not None:
-        log_tails.sign_in(row["id"], "resumes")
-        alone = row["step"] == DRAIN  # then what we hold is not the deploy lock
-        let_go = (lambda: None) if alone else held.release
-        deploy = _build(paths, Request.from_json(json.loads(row["request"])), None, let_go)
-        deploy.alone = alone
-        if not take_up(deploy):
-            return 1
-        _serve(deploy, unix.listen(paths.runner_socket(row["id"])), resumed=True)
+    row, held = found
+    log_tails.sign_in(row["id"], "resumes")
+    alone = row["step"] == DRAIN  # then what we hold is not the deploy lock
+    let_go = (lambda: None) if alone else held.release
+    deploy = _build(paths, Request.from_json(json.loads(row["request"])), None, let_go)
+    deploy.alone = alone
+    if not take_up(deploy):
+        return 1
+    _serve(deploy, unix.listen(paths.runner_socket(row["id"])), resumed=True)
     return 0
+
+
+def _found(paths: HostPaths, state: State, deploy: str) -> Optional[Tuple[Dict[str, Any], DeployLock]]:
+    """The row of *deploy* with the lock that its step needs, held; None when it has ended or somebody is at it."""
+    row = _unfinished(state, deploy)
+    while row is not None:
+        held = _take_lock(paths, row)
+        if held is None:
+            return None
+        _quiet_signals()
+        # Again: its runner may have ended it before it let go of the lock, or let go because only the drains were left.
+        again = _unfinished(state, deploy)
+        if again is not None and (again["step"] == DRAIN) == (row["step"] == DRAIN):
+            return again, held
+        held.release()
+        row = again
+    return None
 
 
 def _unfinished(state: State, deploy: str) -> Optional[Dict[str, Any]]:

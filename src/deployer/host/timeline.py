@@ -13,7 +13,7 @@ from deployer.host.state import Row
 
 Entry = Dict[str, Any]
 
-_INSIDE = ("replace", "revert", "log", "last_call")
+_INSIDE = ("replace", "drain", "revert", "log", "last_call")
 """Steps that are told by what they consist of: drains, starts, events."""
 _NAMED = 3
 """Tasks that a wait names; the others are counted."""
@@ -97,7 +97,7 @@ class _Line:
         for name, (begun, done) in self._begun().items():
             text, waited_for = self._step(name, plan.get(name, ""), done)
             end = done or self._broke_off(begun)
-            part = {"ready": "start"}.get(name, name)
+            part = {"ready": "start", "launch": "start", "leave": "pool", "join": "pool"}.get(name, name)
             yield self._entry(begun, name, text, end=end, waited_for=waited_for, part=part)
 
     def drains(self) -> Iterator[Entry]:

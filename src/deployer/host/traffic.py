@@ -114,7 +114,9 @@ def _await_nothing_in_flight(deploy: Deploy, pool: Pool, leaving: List[str]) -> 
     within = float(deploy.request.target["pool"]["drain_within"])
     deadline = deploy.clock.now() + within
     keeper = Attentive(deploy, deploy.supervisor)
-    while any(pool.in_flight(address) for address in leaving):
+    # Twice: between the pool's choice of a server and its count lies a moment.
+    seen = 0
+    while (seen := 0 if any(pool.in_flight(address) for address in leaving) else seen + 1) < 2 and leaving:
         if deploy.clock.now() >= deadline:
             text = f"the pool still has requests at {', '.join(leaving)} after {show(within)}; the signal is sent all the same"
             deploy.journal.event("warning", text=text)

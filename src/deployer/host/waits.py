@@ -20,6 +20,7 @@ WORDS = {
     "wait_idle": "looking for an idle moment",
     "drain": "waiting for the old process's work",
     "start": "starting",
+    "pool": "waiting for the pool",
     "revert": "going back to the old release",
     "prune": "pruning",
 }
@@ -47,7 +48,9 @@ def _summary(parts: List[Dict[str, Any]], total: float, so_far: bool) -> str:
 
 def _words(entries: List[Entry], name: str) -> str:
     # Who had no work was only waited for to go.
-    idle = name == "drain" and not any("finish" in entry["waited_for"] for entry in entries if entry["part"] == name)
+    idle = name == "drain" and not any(
+        "finish" in str(entry["waited_for"]) for entry in entries if entry["part"] == name
+    )
     return "waiting for the old process to exit" if idle else WORDS[name]
 
 

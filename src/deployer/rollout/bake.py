@@ -16,7 +16,8 @@ LOOK_EVERY = 5.0
 def bake(fleet: Fleet, hosts: Sequence[str]) -> str | None:
     """Watch *hosts* for `bake` seconds: why to stop, None where all of them served all the time."""
     seconds = fleet.policy.bake
-    deploys = [deploy for host in hosts if (deploy := fleet.deploys[host]).result.status == "done"]
+    there = [fleet.deploys[host] for host in hosts]
+    deploys = [deploy for deploy in there if deploy.result.status == "done" or deploy in fleet.draining]
     if not seconds or not deploys:
         return None
     fleet.stream.event("bake.started", seconds=seconds, hosts=[deploy.host for deploy in deploys])

@@ -9,6 +9,7 @@ from deployer.rollout.fleet import Fleet
 from deployer.rollout.hosts import chosen, deploy_id, who
 from deployer.rollout.order import Order, PushOptions, policy
 from deployer.rollout.rollout import Rollout
+from deployer.rollout.witness import witness_of
 
 
 def rollback(config: Config, release: str | None, options: PushOptions, emit: Emit) -> int:
@@ -24,11 +25,12 @@ def lifecycle(config: Config, kind: str, options: PushOptions, emit: Emit) -> in
 def _act(config: Config, kind: str, options: PushOptions, emit: Emit, release: str | None = None) -> int:
     require_available(config)
     hosts = chosen(config, options.hosts)
-    stream = Stream(deploy_id(kind), emit)
+    witness = witness_of(config, kind)
+    stream = Stream(deploy_id(kind), witness.noting(emit))
     name = "push" if kind == "rollback" else kind
     stream.event(f"{name}.started", app=config.app, target=config.target_name, release=release, kind=kind, who=who())
     rollout = Rollout(Fleet(Order(config, kind, options, release=release), stream, hosts, policy(config)))
-    with rollout.interruptible():
+    with witness, rollout.interruptible():
         if rollout.claim():
             rollout.roll()
-    return rollout.finish()
+    return rollout.finish(witness=witness)

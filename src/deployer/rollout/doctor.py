@@ -51,7 +51,7 @@ def _look_at(config: Config) -> list[Report | DeployerError]:
                 report.note("reach", True, took)
             if config.target_table["become"]:
                 report.note("become", True, f"{config.target_table['become']} works without a password")
-            _host(report, config, session.call("observe", **look(config, host)))
+            _host(report, config, session.call("observe", pool=True, **look(config, host)))
             return report
 
     return on_each(hosts(config), one)
@@ -98,12 +98,27 @@ def _host(report: Report, config: Config, facts: dict[str, Any]) -> None:
     if not facts["problems"]:
         report.note("ports", True, "no stranger on the service's ports")
     _env_file(report, config, facts)
+    _socket(report, facts)
+    _pool(report, facts.get("pool"))
     _process(report, config, facts)
     _drains(report, facts["drains"])
     _health(report, config, facts)
     if facts["under_way"]:
         under_way = facts["under_way"]
         report.note("deploy", None, f"{under_way['kind']} {under_way['deploy']} is under way", "deployer attach")
+
+
+def _socket(report: Report, facts: dict[str, Any]) -> None:
+    if facts["gap"]:
+        detail = f"the next push has a gap: {facts['gap']}"
+        report.note("socket", None, detail, "from that push on the socket is held, and there is none")
+
+
+def _pool(report: Report, pool: dict[str, Any] | None) -> None:
+    if pool and pool["error"]:
+        report.error("pool", DeployerError.from_json(pool["error"]))
+    elif pool:
+        report.note("pool", True, f"{pool['kind']} can be told where to send traffic")
 
 
 def _artifact(report: Report, config: Config) -> None:

@@ -39,6 +39,11 @@ class Fleet:
         return [deploy for deploy in self.deploys.values() if deploy.finished is None]
 
     @property
+    def draining(self) -> list[HostDeploy]:
+        """Those on which the new release serves while the old one still drains."""
+        return [deploy for deploy in self.standing if deploy.committed and deploy.brought]
+
+    @property
     def results(self) -> list[HostResult]:
         return [deploy.result for deploy in self.deploys.values()]
 

@@ -24,6 +24,7 @@ class Part:
         self.committed = False  # from here on the host goes on without us
         self.finished: Event | None = None
         self.aborted = False  # somebody wanted this to end
+        self.brought: str | None = None  # the new release, once it serves
 
     def event(self, name: str, **fields: Any) -> None:
         """An event of ours about this host."""
@@ -36,6 +37,8 @@ class Part:
             return  # a host speaks for itself only
         self.seen = max(self.seen, int(event.get("seq") or 0))
         self.aborted = self.aborted or event["event"] == "abort.asked"
+        if event["event"] == "switched":
+            self.brought = event.get("release")
         if event["event"] == "host.finished":
             self.finished = event = {**event, "exit_code": _code(event)}
         self.stream.passed(event)
@@ -60,7 +63,8 @@ class Part:
         """How it ended; detached where it goes on without us, untouched where it was never begun."""
         last = self.finished
         if last is None:
-            return HostResult(self.host, "detached" if self.committed else "untouched", self.serving, 0)
+            serves = self.brought or self.serving
+            return HostResult(self.host, "detached" if self.committed else "untouched", serves, 0)
         return HostResult(self.host, str(last["status"]), last["release"], int(last["exit_code"]))
 
 

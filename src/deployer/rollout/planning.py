@@ -57,7 +57,7 @@ def _offer(config: Config, options: PushOptions) -> Offer:
 def _plan(
     session: Session, asked: dict[str, Any], config: Config, options: PushOptions, offer: Offer
 ) -> dict[str, Any]:
-    facts = session.call("observe", **asked)
+    facts = session.call("observe", pool=True, **asked)
     known = {found["id"] for found in facts["releases"]}
     found = session.call(
         "plan",
@@ -81,7 +81,9 @@ def _plan(
 def _warnings(facts: dict[str, Any], acts: bool) -> list[str]:
     drains = facts["drains"]
     close = drains["warning"] if drains and facts["instance"] and acts else None
-    return [*(DeployerError.from_json(problem).title for problem in facts["problems"]), *([close] if close else [])]
+    problems = [*facts["problems"], *([facts["pool"]["error"]] if (facts.get("pool") or {}).get("error") else [])]
+    gap = f"this push has a gap: {facts['gap']}" if facts["gap"] and acts else None
+    return [*(DeployerError.from_json(problem).title for problem in problems), *filter(None, (gap, close))]
 
 
 def _build_steps(config: Config, options: PushOptions) -> list[dict[str, str]]:

@@ -18,6 +18,7 @@ from deployer.rollout.fleet import Fleet
 from deployer.rollout.hosts import chosen, deploy_id, who
 from deployer.rollout.order import Order, PushOptions, policy
 from deployer.rollout.rollout import Rollout
+from deployer.rollout.witness import witness_of
 from deployer.wire.redaction import Redactor
 
 __all__ = ["PushOptions", "push"]
@@ -33,15 +34,16 @@ def push(config: Config, options: PushOptions, emit: Emit) -> int:
     hosts = chosen(config, options.hosts)
     values = secrets.values(config.settings()["run"]["secrets"], os.environ)
     _require_something_to_push(config, options)
-    stream = Stream(deploy_id("push"), emit)
+    witness = witness_of(config, "push")
+    stream = Stream(deploy_id("push"), witness.noting(emit))
     stream.event(
         "push.started", app=config.app, target=config.target_name, release=options.release, kind="push", who=who()
     )
     rollout = Rollout(Fleet(Order(config, "push", options, values), stream, hosts, policy(config)))
-    with rollout.interruptible():
+    with witness, rollout.interruptible():
         if rollout.claim():
             _push(rollout, stream)
-    return rollout.finish()
+    return rollout.finish(witness=witness)
 
 
 def _push(rollout: Rollout, stream: Stream) -> None:

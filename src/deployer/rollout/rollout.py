@@ -20,6 +20,7 @@ from deployer.rollout.hostdeploy import HostDeploy
 from deployer.rollout.order import Order
 from deployer.rollout.told import interrupted
 from deployer.rollout.undo import take_back
+from deployer.rollout.witness import Witness
 
 CANARY_KINDS = ("push",)
 """What comes back (a rollback, a restart) has proven itself: it needs batches, and no canary."""
@@ -86,14 +87,19 @@ class Rollout:
             if reason is None and number < len(stages):
                 reason = bake(self.fleet, hosts) if self.kind in CANARY_KINDS else None
             if reason is not None and not self.fleet.alone:
-                return self._stop(reason)
+                self._stop(reason)
+                break
+        if not self.order.options.detach:
+            # With overlap nobody waited for the drains of a batch: the new release serves there.
+            self.fleet.each(self.fleet.draining, self._to_the_end)
 
-    def finish(self, kind: str | None = None) -> int:
-        """The last event, of a command of *kind* (None: that which was ordered); the exit code."""
+    def finish(self, kind: str | None = None, witness: Witness | None = None) -> int:
+        """The last event, of a command of *kind* (None: that which was ordered), with what *witness* saw; the exit code."""
         fleet = self.fleet
         fleet.leave_alone()
         fleet.close()
-        return fleet.stream.finish(kind or self.kind, fleet.results, fleet.policy.max_unreachable)
+        seen = witness.seen(fleet.deploys.values(), fleet.stream) if witness else {}
+        return fleet.stream.finish(kind or self.kind, fleet.results, fleet.policy.max_unreachable, **seen)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -162,12 +168,15 @@ class Rollout:
         if not self.fleet.alone:
             deploy.event("host.started")
         deploy.hand_over(content)
+        self._to_the_end(deploy, detach or (self.order.config.strategy == "overlap" and not self.fleet.alone))
+
+    def _to_the_end(self, deploy: HostDeploy, detach: bool = False) -> None:
         deploy.follow(detach)
         deploy.close()
 
     def _stop(self, reason: str) -> None:
         fleet = self.fleet
-        changed = [deploy for deploy in fleet.deploys.values() if deploy.result.status == "done"]
+        changed = [deploy for deploy in fleet.deploys.values() if deploy.result.status == "done"] + fleet.draining
         going_back = self.kind == "push" and fleet.policy.on_failure == "revert"
         fleet.stream.event(
             "rollout.stopped", reason=reason, failed=fleet.failed, missing=fleet.missing,

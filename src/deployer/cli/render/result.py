@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deployer.cli.render import text
+from deployer.cli.render import text, witness
 from deployer.cli.render.course import Course
 from deployer.cli.render.lines import Layout
 from deployer.cli.render.standing import GOOD, good, standing
@@ -32,11 +32,18 @@ _ABORTED = {
 
 
 def result_lines(event: Mapping[str, Any], course: Course, layout: Layout) -> list[str]:
-    """The result, and the next command where one is likely."""
+    """The result, what the witness saw, and the next command where one is likely."""
+    first, *more = _result(event, course, layout)
+    return [text.joined(first, witness.in_short(event)), *witness.lines(event, layout), *more]
+
+
+def _result(event: Mapping[str, Any], course: Course, layout: Layout) -> list[str]:
     status, hosts = str(event.get("status")), event["hosts"]
     if status == "detached":
         rest = "the old process finishes its work"
-        words = f"{_names(hosts)} serves; {rest}" if course.switched else f"{_names(hosts)} goes on by itself: {rest} first"
+        words = (
+            f"{_names(hosts)} serves; {rest}" if course.switched else f"{_names(hosts)} goes on by itself: {rest} first"
+        )
         return [layout.headed("done", words), layout.headed("next", f"deployer attach {course.target}".rstrip())]
     killed = "a process had to be killed" if course.killed else None
     if len(hosts) > _IN_A_LINE and good(hosts) < len(hosts) and event.get("kind") != "abort":

@@ -35,7 +35,9 @@ class Steps:
             "drain.cut_short": lambda event, host: Line(host, "drain", "now", "", _moved(event, "is ended now")),
             "room.waiting": lambda event, host: Line(host, "wait", "...", "", str(event.get("text") or "")),
             "pool.joined": lambda event, host: Line(host, "pool", "ok", "", _pool(event)),
-            "pool.left": lambda event, host: Line(host, "pool", "ok", "", f"no traffic for {_listed(event, 'addresses')}"),
+            "pool.left": lambda event, host: Line(
+                host, "pool", "ok", "", f"no traffic for {_listed(event, 'addresses')}"
+            ),
             "lock.waiting": lambda event, host: Line(host, "lock", "...", "", _behind(event)),
             "abort.asked": lambda event, host: Line(host, "abort", "...", "", f"asked by {event.get('who')}"),
             "resumed": lambda event, host: Line(host, "resume", "ok", "", str(event.get("text"))),
