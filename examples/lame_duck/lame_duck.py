@@ -10,13 +10,17 @@ With uvicorn (the socket of deployer is descriptor 3):
     config = uvicorn.Config(duck.asgi(app), fd=3, loop="asyncio")
     duck.uvicorn(uvicorn.Server(config)).run()
 
+With hypercorn: `serve(duck.asgi(app), config, shutdown_trigger=duck.trigger)`, with `config.bind = ["fd://3"]`.
+
 With asyncio streams, see `run` and `begins`. With `strategy = "restart"` the linger is part of the gap: use LameDuck(linger=0).
-Python 3.9 or newer. WebSockets and event streams of your own: look at `leaving` and end them.
+Python 3.9 or newer. WebSockets and event streams of your own: wait for `told()` and end them.
 """
 
 import asyncio
+import os
 import signal
 
+FIRST_FD = 3
 TURN = 0.05
 """Seconds. What the kernel has handed over becomes a connection within some turns of the loop (cpython#109564)."""
 
@@ -33,11 +37,15 @@ class LameDuck:
         self._left = None  # an Event of the loop that serves; before 3.10 it must be made there
         self._open = 0
 
+    async def told(self):
+        """Return once we go. For what would last for ever otherwise: WebSockets, event streams, long polls."""
+        await self._event().wait()
+
     # --- asyncio streams ---------------------------------------------------------------------------------------------
 
     async def run(self, *servers):
         """Serve until SIGTERM, then go; returns when the last connection has ended."""
-        self._left, told = asyncio.Event(), asyncio.Event()
+        told = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
         await told.wait()
         await self.leave(*servers)
@@ -58,7 +66,7 @@ class LameDuck:
         Ask between two requests, within `connection()`; *used* is whether there was one before on this connection.
         """
         read = asyncio.ensure_future(reader.read(65536))
-        left = asyncio.ensure_future(self._left.wait())
+        left = asyncio.ensure_future(self.told())
         await asyncio.wait({read, left}, return_when=asyncio.FIRST_COMPLETED)
         left.cancel()
         waits = self._linger if used else self._unread
@@ -108,6 +116,18 @@ class LameDuck:
         server.shutdown = leave_then_shutdown
         return server
 
+    # --- ASGI, hypercorn ---------------------------------------------------------------------------------------------
+
+    async def trigger(self):
+        """Return when the server may stop: after SIGTERM, and a linger in which it accepts nobody."""
+        loop, told = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, told.set)
+        await told.wait()
+        for number in range(int(os.environ.get("LISTEN_FDS", "0"))):
+            loop.remove_reader(FIRST_FD + number)
+        self._leaves()
+        await asyncio.sleep(self._linger)
+
     # --- both --------------------------------------------------------------------------------------------------------
 
     def _stop_accepting(self, servers):
@@ -116,9 +136,16 @@ class LameDuck:
             # Neither shutdown() nor setblocking(): both would reach the other process that has this socket.
             for listener in server.sockets:
                 loop.remove_reader(listener.fileno())
+        self._leaves()
+
+    def _leaves(self):
         self.leaving = True
-        if self._left is not None:
-            self._left.set()
+        self._event().set()
+
+    def _event(self):
+        if self._left is None:
+            self._left = asyncio.Event()
+        return self._left
 
 
 class _Counted:

@@ -1,0 +1,43 @@
+"""The pages of docs/guides, followed to the letter: three pushes under load, and nobody is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from guide import Guide, guide
+from servers import servers
+
+from load import Load
+from parts import need
+
+LOAD = {"rate": 60, "kept": 8, "slow_rate": 2, "slow_seconds": 1.5}
+PUSHES = 3
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def nobody_is_lost(app: Guide, **load: float) -> None:
+    """Push again and again under load; each old release ends well."""
+    app.push()
+    with Load(app.url, **{**LOAD, **load}) as clients:
+        for number in range(PUSHES):
+            app.release(f"v{number + 2}")
+            result = app.push()
+            assert result.event("drain.finished")["verdict"] == "clean"
+            assert result.event("host.finished")["gap_ms"] == 0
+        seen = clients.stop()
+    assert seen.losses == {}, seen.examples
+    assert len(seen.releases) == PUSHES + 1 and seen.raw["kinds"]["slow"]["sent"] > PUSHES
+
+
+@pytest.mark.parametrize("page", ["gunicorn.md", "uvicorn.md", "hypercorn.md"])
+def test_python_server_loses_nobody(tmp_path: Path, page: str) -> None:
+    with guide(tmp_path, page, servers()) as app:
+        nobody_is_lost(app)
+
+
+def test_node_loses_nobody(tmp_path: Path) -> None:
+    need("node")
+    with guide(tmp_path, "node.md") as app:
+        nobody_is_lost(app)
