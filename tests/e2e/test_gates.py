@@ -183,3 +183,14 @@ def test_install_that_writes_into_shared_files_is_refused_and_named(app: App) ->
     assert app.get()["pid"] == before
     app.configure(install='command = "cp version.txt v && echo x >> v && mv v version.txt"')
     app.push(check=0)
+
+
+def test_app_that_opens_its_own_port_is_told_of_the_socket_that_it_inherits(app: App) -> None:
+    command = json.dumps([sys.executable, "-m", "http.server", str(app.port), "--bind", "127.0.0.1"])
+    app.configure(
+        run=f'command = {command}\nsocket = "127.0.0.1:{app.port}"\nrehearse = true',
+        health='url = "http://127.0.0.1:{port}/"\ninterval = "50ms"\ntimeout = "300ms"\nready_within = "2s"',
+    )
+    said = app.run("push", check=7).err
+    assert f"it listens on port {app.port} as well" in said
+    assert "inherits as fd 3" in said

@@ -172,12 +172,10 @@ class Prover:
         expected = (
             url_port(self._settings["url"].replace("{port}", str(self._port))) if self._settings["url"] else self._port
         )
-        others: List[int] = sorted(ports.ports_of(pids) - {expected})
-        return (
-            f"; it listens on port {', '.join(map(str, others))}"
-            if others and expected not in ports.ports_of(pids)
-            else ""
-        )
+        found = ports.ports_of(pids)
+        others = ", ".join(map(str, sorted(found - {expected})))
+        # A socket that it inherits counts as its own, also where it does not look at it and listens somewhere else.
+        return f"; it listens on port {others}{' as well' if expected in found else ''}" if others else ""
 
 
 def is_here(url: str) -> bool:

@@ -75,6 +75,15 @@ def rehearse(deploy: Deploy) -> None:
         _rehearse(deploy, Rehearsal(deploy, spec, listeners, output), spec, _port_of(spec, listeners), private)
 
 
+def _take_the_socket(deploy: Deploy, error: NotReady) -> str:
+    if error.exited or not deploy.request.settings["run"]["socket"]:
+        return "fix the release; "
+    return (
+        "fix the release: it has to answer on the socket that it inherits as fd 3 (LISTEN_FDS), "
+        "and must not open a port of its own for that; "
+    )
+
+
 def _rehearse(deploy: Deploy, rehearsal: Rehearsal, spec: Spec, port: Optional[int], private: Optional[Path]) -> None:
     started, output = deploy.clock.now(), deploy.paths.output(deploy.request.deploy, "rehearse")
     watched, health = Attentive(deploy, rehearsal), _private_health(deploy.request.settings)
@@ -85,7 +94,7 @@ def _rehearse(deploy: Deploy, rehearsal: Rehearsal, spec: Spec, port: Optional[i
             "the rehearsal failed: the new release did not become ready",
             cause="\n".join([str(error), *(f"  {line}" for line in logs.tail(output, 20))]),
             state=gates.OLD_SERVES,
-            hint="fix the release; if it cannot run beside the old one, set run.rehearse = false",
+            hint=_take_the_socket(deploy, error) + "if it cannot run beside the old one, set run.rehearse = false",
         ) from error
     finally:
         rehearsal.end()
