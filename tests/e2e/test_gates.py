@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app import App, Result, alive, wait_until
+from app import App, Result, alive, free_port, wait_until
 from evidence import faults, files_with, running, untouched
 
 
@@ -183,3 +183,27 @@ def test_install_that_writes_into_shared_files_is_refused_and_named(app: App) ->
     assert app.get()["pid"] == before
     app.configure(install='command = "cp version.txt v && echo x >> v && mv v version.txt"')
     app.push(check=0)
+
+
+def test_app_that_opens_its_own_port_is_told_of_the_socket_that_it_inherits(app: App) -> None:
+    command = json.dumps([sys.executable, "-m", "http.server", str(app.port), "--bind", "127.0.0.1"])
+    app.configure(
+        run=f'command = {command}\nsocket = "127.0.0.1:{app.port}"\nrehearse = true',
+        health='url = "http://127.0.0.1:{port}/"\ninterval = "50ms"\ntimeout = "300ms"\nready_within = "2s"',
+    )
+    said = app.run("push", check=7).err
+    assert f"it listens on port {app.port} as well" in said
+    assert "inherits as fd 3" in said
+
+
+def test_app_without_a_health_url_that_leaves_its_socket_alone_does_not_replace_one_that_serves(app: App) -> None:
+    socket = f'socket = "127.0.0.1:{app.port}"\nrehearse = true'
+    app.configure(run=socket, health='ready_within = "3s"\nalive_for = "100ms"\ntimeout = "300ms"')
+    app.push()
+    served = app.get()["pid"]
+    command = json.dumps([sys.executable, "-m", "http.server", str(free_port()), "--bind", "127.0.0.1"])
+    app.configure(
+        run=f"command = {command}\n{socket}", health='ready_within = "3s"\nalive_for = "100ms"\ntimeout = "300ms"'
+    )
+    assert "nobody accepts on the socket that it inherits" in app.run("push", check=7).err
+    assert app.get()["pid"] == served

@@ -32,7 +32,7 @@ def test_go_loses_nobody(tmp_path: Path) -> None:
 def test_puma_loses_nobody(tmp_path: Path) -> None:
     need("puma")
     with guide(tmp_path, "puma.md") as app:
-        nobody_is_lost(app, kept=0, fresh_share=1)  # it closes idle connections without a word, as the page says
+        nobody_is_lost(app)
 
 
 def test_express_loses_nobody(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ An open port, a timer, or an answer of somebody else on the same port prove noth
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Set, Tuple
@@ -39,7 +40,7 @@ class Proof:
 class Prover:
     """
     Proves one started instance. *settings* is its release's `health` table; *port* the one it should listen on; *private* where
-    it alone answers, if anywhere.
+    it alone answers, if anywhere; *listener* a TCP socket that it inherits and nobody else accepts on.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Prover:
         clock: Clock,
         processes: Processes,
         private: Optional[Path] = None,
+        listener: Optional[socket.socket] = None,
     ) -> None:
         self._supervisor = supervisor
+        self._listener = listener
         self._private = private
         self._settings = settings
         self._port = port
@@ -147,7 +150,19 @@ class Prover:
             self._last = f"it does not listen on port {self._port}{self._instead(pids)}"
             return False
         self._last = f"it has not been alive for {self._settings['alive_for']:g} s"
-        return bool(elapsed >= self._settings["alive_for"])
+        return bool(elapsed >= self._settings["alive_for"]) and self._accepts(pids)
+
+    def _accepts(self, pids: Set[int]) -> bool:
+        # Whoever inherits a socket holds it, and need not look at it: only a connection tells.
+        if self._listener is None:
+            return True
+        self._last = "nobody accepts on the socket that it inherits"
+        try:
+            with socket.create_connection(self._listener.getsockname()[:2], self._settings["timeout"]) as asked:
+                return bool(acceptor.accepted_by(asked, pids, self._settings["timeout"]))
+        except OSError as error:
+            self._last += f" ({error})"
+            return False
 
     def _is_its_own(self, answer: Answer, url: str, pids: Set[int]) -> bool:
         if answer.pid in pids:
@@ -180,12 +195,10 @@ class Prover:
         expected = (
             url_port(self._settings["url"].replace("{port}", str(self._port))) if self._settings["url"] else self._port
         )
-        others: List[int] = sorted(ports.ports_of(pids) - {expected})
-        return (
-            f"; it listens on port {', '.join(map(str, others))}"
-            if others and expected not in ports.ports_of(pids)
-            else ""
-        )
+        found = ports.ports_of(pids)
+        others = ", ".join(map(str, sorted(found - {expected})))
+        # A socket that it inherits counts as its own, also where it does not look at it and listens somewhere else.
+        return f"; it listens on port {others}{' as well' if expected in found else ''}" if others else ""
 
 
 def is_here(url: str) -> bool:

@@ -72,20 +72,32 @@ def rehearse(deploy: Deploy) -> None:
         if private is not None:
             opened.callback(partial(private.unlink, missing_ok=True))
             listeners["health"] = opened.enter_context(unix.listen(private))
-        _rehearse(deploy, Rehearsal(deploy, spec, listeners, output), spec, _port_of(spec, listeners), private)
+        _rehearse(deploy, Rehearsal(deploy, spec, listeners, output), spec, _public(listeners), private)
 
 
-def _rehearse(deploy: Deploy, rehearsal: Rehearsal, spec: Spec, port: Optional[int], private: Optional[Path]) -> None:
+def _take_the_socket(deploy: Deploy, error: NotReady) -> str:
+    if error.exited or not deploy.request.settings["run"]["socket"]:
+        return "fix the release; "
+    return (
+        "fix the release: it has to answer on the socket that it inherits as fd 3 (LISTEN_FDS), "
+        "and must not open a port of its own for that; "
+    )
+
+
+def _rehearse(
+    deploy: Deploy, rehearsal: Rehearsal, spec: Spec, listener: Optional[socket.socket], private: Optional[Path]
+) -> None:
+    port = spec.port if listener is None else int(listener.getsockname()[1])
     started, output = deploy.clock.now(), deploy.paths.output(deploy.request.deploy, "rehearse")
     watched, health = Attentive(deploy, rehearsal), _private_health(deploy.request.settings)
     try:
-        proof = Prover(watched, health, port, deploy.clock, deploy.processes, private).prove(spec.id)
+        proof = Prover(watched, health, port, deploy.clock, deploy.processes, private, listener).prove(spec.id)
     except NotReady as error:
         raise GateError(
             "the rehearsal failed: the new release did not become ready",
             cause="\n".join([str(error), *(f"  {line}" for line in logs.tail(output, 20))]),
             state=gates.OLD_SERVES,
-            hint="fix the release; if it cannot run beside the old one, set run.rehearse = false",
+            hint=_take_the_socket(deploy, error) + "if it cannot run beside the old one, set run.rehearse = false",
         ) from error
     finally:
         rehearsal.end()
@@ -143,10 +155,9 @@ def _private_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _port_of(spec: Spec, listeners: Mapping[str, socket.socket]) -> Optional[int]:
-    """Where the rehearsed instance answers; None where it has no port."""
-    names = (one.getsockname() for name, one in listeners.items() if name != "health" and one.family != socket.AF_UNIX)
-    return next((int(name[1]) for name in names), spec.port)
+def _public(listeners: Mapping[str, socket.socket]) -> Optional[socket.socket]:
+    """The TCP socket on which the rehearsed instance serves; None where it inherits none."""
+    return next((one for name, one in listeners.items() if name != "health" and one.family != socket.AF_UNIX), None)
 
 
 def _private_health(settings: Dict[str, Any]) -> Dict[str, Any]:
