@@ -16,7 +16,8 @@ STALL = 2.0
 
 def compared(title: str, all_seen: Sequence[Seen]) -> list[Grid | Table]:
     """Who lost what, who stalled for how long; then what deployer is held to."""
-    head = "|replaced|requests|lost|longest stall|p99.9|steady p99.9|steady stall|took|load".split("|")
+    calm = ["steady p99.9", "steady stall"]
+    head = ["", "replaced", "requests", "lost", "longest stall", "p99.9", *calm, "took", "load"]
     rows = [
         [
             WAYS[one.name].title, f"{len(one.told)} x", f"{one.swap['sent']:,}", losses(one.swap), ms(stall(one.swap)),

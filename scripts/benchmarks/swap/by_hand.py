@@ -114,5 +114,8 @@ def nginx_by_hand(root: Path, wait: float = 0.0) -> Iterator[NginxByHand]:
     with ExitStack() as stack:
         proxy = stack.enter_context(nginx_by_upstream(root / "nginx", ports[0]))
         way = NginxByHand(root, proxy, ports, wait)
-        stack.callback(lambda: [app.end() for app in way.apps])
-        yield way
+        try:
+            yield way
+        finally:
+            for app in way.apps:
+                app.end()

@@ -20,7 +20,7 @@ WARM_UP = SLOW + 1.0
 STEADY = 10.0
 SETTLE = 1.5
 """Seconds after each replacement that still belong to it."""
-AFTERMATH = 3.0
+AFTERMATH = 8.0
 """Seconds after a tool has told of a broken release, in which it may still bring the old one back."""
 
 
@@ -68,7 +68,8 @@ def broken(name: str, scratch: Path, how: str, rate: float) -> Seen:
         way.begin("r0")
         good = who_answers(way.url)
         with traffic(way.url, rate) as load:
-            steady(load)
+            time.sleep(WARM_UP)
+            load.mark("swap")
             told = way.replace("broken", BROKEN[how])
             time.sleep(AFTERMATH)
             now = who_answers(way.url)

@@ -50,7 +50,7 @@ class Pm2:
         """Daemon and apps have ended; by their pids where PM2 left them."""
         left = self._pids() | self._daemon()
         self._run("kill", check=False)
-        if not await_gone(left, 5):
+        if not await_gone(left, 10):
             progress(f"swap: `pm2 kill` left {sorted(filter(alive, left))}")
             for pid in filter(alive, left):
                 os.kill(pid, signal.SIGKILL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,14 +13,14 @@ from pathlib import Path
 from benchmarks.processes import progress
 from benchmarks.swap.way import Missing
 
-PM2 = "pm2@6"
-GUNICORN = "gunicorn==23.*"
+PM2 = "pm2@7"
+GUNICORN = "gunicorn==27.*"
 INSTALL_WITHIN = 180.0
 
 
 def pm2() -> list[str]:
     """The command. Raises Missing."""
-    home = _home() / "pm2"
+    home = _home(PM2)
     program = home / "node_modules" / "pm2" / "bin" / "pm2"
     if not program.exists():
         if not shutil.which("npm"):
@@ -31,7 +32,7 @@ def pm2() -> list[str]:
 
 def gunicorn() -> list[str]:
     """The command. Raises Missing."""
-    home = _home() / "gunicorn"
+    home = _home(GUNICORN)
     program = home / "bin" / "gunicorn"
     if not program.exists():
         _install([sys.executable, "-m", "venv", "--clear", str(home)])
@@ -39,8 +40,10 @@ def gunicorn() -> list[str]:
     return [str(program)]
 
 
-def _home() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deployer-bench"
+def _home(wanted: str) -> Path:
+    """A directory for each version: another one that is wanted is another directory."""
+    name = re.sub(r"[^a-z0-9]+", "-", wanted).strip("-")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deployer-bench" / name
 
 
 def _install(command: Sequence[str]) -> None:
