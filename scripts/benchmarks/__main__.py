@@ -33,6 +33,7 @@ ASKED_FOR = ("fleet", "swap")
 
 def main() -> int:
     asked = _arguments()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts `bench &` with SIGINT ignored
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         tables = [table for name in asked.names or _usual() for table in _run(name, asked)]

@@ -15,14 +15,18 @@ STALL = 2.0
 
 
 def compared(title: str, all_seen: Sequence[Seen]) -> list[Grid | Table]:
-    """Who lost what, who stalled for how long; then what deployer is held to."""
+    """
+    Who lost what, who stalled for how long; then what deployer is held to.
+
+    `late`: the longest time that the load itself was kept from sending; `busy`: the load average. Both are the machine's.
+    """
     calm = ["steady p99.9", "steady stall"]
-    head = ["", "replaced", "requests", "lost", "longest stall", "p99.9", *calm, "took", "load"]
+    head = ["", "replaced", "requests", "lost", "longest stall", "p99.9", *calm, "took", "late", "busy"]
     rows = [
         [
             WAYS[one.name].title, f"{len(one.told)} x", f"{one.swap['sent']:,}", losses(one.swap), ms(stall(one.swap)),
             ms(p999(one.swap)), ms(p999(one.steady)), ms(stall(one.steady)),
-            f"{statistics.median(told.seconds for told in one.told):.1f} s", f"{one.busy:.1f}",
+            f"{statistics.median(told.seconds for told in one.told):.1f} s", ms(one.load["late_ms"]), f"{one.busy:.1f}",
         ]
         for one in all_seen
     ]  # fmt: skip
@@ -35,7 +39,7 @@ def compared(title: str, all_seen: Sequence[Seen]) -> list[Grid | Table]:
 
 def broken(all_seen: Sequence[Seen]) -> list[Grid | Table]:
     """What a broken release did to the service, and what its tool said of it."""
-    head = ["", "the new release", "exit code", "requests", "lost", "longest stall", "afterwards", "load"]
+    head = ["", "the new release", "exit code", "requests", "lost", "longest stall", "afterwards", "busy"]
     rows = [
         [
             WAYS[one.name].title, one.how, str(one.told[0].exit_code), f"{one.swap['sent']:,}", losses(one.swap),
