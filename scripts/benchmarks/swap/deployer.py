@@ -84,8 +84,8 @@ class Deployer:
         self._made, self._strategy, self._listens, self._more = made, strategy, listens, more
         program = copy_app(language, made.dist)
         self._command = [sys.executable, "-S", program] if language == "python" else ["node", program]
-        # With restart the linger is part of the gap, and no other process would take who comes meanwhile.
-        self._env = {"BOOT": str(BOOT), **({"LINGER": "0"} if strategy == "restart" else {})}
+        # With restart the linger may be part of the gap; with none at all, a request on a kept connection may meet a closed door.
+        self._env = {"BOOT": str(BOOT), **({"LINGER": "0.3"} if strategy == "restart" else {})}
 
     def begin(self, release: str) -> None:
         told = self.replace(release, {})
