@@ -25,7 +25,7 @@ def room(listener: socket.socket) -> int:
 def test_clients_of_a_restart_have_room_to_wait_though_the_app_asked_for_less() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        address = "127.0.0.1:{}".format(probe.getsockname()[1])
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
     held = Held(lambda line: None)
     spec = Spec(id="i", release="r", app="a", argv=("true",), cwd="/", socket=address)
     held.prepare(spec, [])

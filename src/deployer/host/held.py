@@ -36,8 +36,8 @@ class Held:
         Hold the sockets of *spec* now, so that a client who comes while nobody accepts waits instead of being refused.
 
         One that an instance of *running* listens on by itself is taken over; where that cannot be, it is ours once it has gone.
-        As many as we ask for may wait: an app's own listen() has made them fewer (asyncio: 100). Raises PreflightError when somebody
-        else has it.
+        As many may wait as we asked for: an app's own listen() has made them fewer (asyncio: 100).
+        Raises PreflightError when somebody else has it.
         """
         instances = list(running)
         for address in sockets.named(spec.socket).values():
