@@ -41,7 +41,7 @@ class Push:
     """`deployer push --json` under way."""
 
     def __init__(self, root: Path) -> None:
-        self._began = time.monotonic()
+        self._began = self._ended = time.monotonic()
         self._events: list[dict[str, Any]] = []
         self._retires = threading.Event()
         self._process = subprocess.Popen(
@@ -65,7 +65,7 @@ class Push:
         if code:
             print(said, file=sys.stderr)
         witness = next((event["witness"] for event in self._events if "witness" in event), None)
-        return Told(time.monotonic() - self._began, code, witness)
+        return Told(self._ended - self._began, code, witness)
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -73,6 +73,7 @@ class Push:
             self._events.append(json.loads(line))
             if self._events[-1]["event"] == "drain.started":
                 self._retires.set()
+        self._ended = time.monotonic()
         self._retires.set()
 
 

@@ -18,6 +18,8 @@ from benchmarks.swap.ways import WAYS, opened
 WARM_UP = SLOW + 1.0
 """Seconds until as many slow requests are in flight as there will be."""
 STEADY = 10.0
+STEADY_FOR_A_ROW = 60.0
+"""Seconds of the service at rest, next to some 40, and next to minutes of pushes: of more time the worst is worse."""
 SETTLE = 1.5
 """Seconds after each replacement that still belong to it."""
 AFTERMATH = 8.0
@@ -84,7 +86,7 @@ def in_a_row(name: str, scratch: Path, times: int, rate: float, seconds: float |
         assert isinstance(way, Deployer)
         way.begin("r0")
         with traffic(way.url, rate) as load:
-            steady(load)
+            steady(load, STEADY_FOR_A_ROW)
             pushes: list[Push] = []
             until = time.monotonic() + (seconds or float("inf"))
             while len(pushes) < times and time.monotonic() < until:
@@ -98,11 +100,11 @@ def in_a_row(name: str, scratch: Path, times: int, rate: float, seconds: float |
             return seen(name, way, load, told, releases=len(pushes) + 1)
 
 
-def steady(load: Traffic) -> None:
+def steady(load: Traffic, seconds: float = STEADY) -> None:
     """The service at rest, measured; what follows is `swap`."""
     time.sleep(WARM_UP)
     load.mark("steady")
-    time.sleep(STEADY)
+    time.sleep(seconds)
     load.mark("swap")
 
 
