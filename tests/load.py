@@ -90,7 +90,7 @@ class Load:
         return self._process.pid
 
     def mark(self, name: str) -> None:
-        """From now on it is phase *name*; the first one is `start`. A name is given once."""
+        """From now on it is phase *name*; the first one is `start`. Given again, a name goes on: its times are one phase."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"mark {name}\n")
         self._process.stdin.flush()

@@ -9,10 +9,13 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import cli, exits, fleet, idle, stage, upload
-from benchmarks.figures import Table
+from benchmarks.figures import Grid, Table
+from benchmarks.swap import run as swap
+from benchmarks.swap.ways import IN_A_ROW, WAYS
 
 BENCHMARKS = {
     "idle": idle.run,
@@ -21,17 +24,19 @@ BENCHMARKS = {
     "stage": stage.run,
     "upload": upload.run,
     "fleet": fleet.run,
+    "swap": swap.compare,
 }
-ROUNDS = {"idle": 15, "exit": 20, "cli": 15, "stage": 5, "upload": 5, "fleet": 3}
-ASKED_FOR = ("fleet",)
-"""Takes as long as all others together: run when it is named."""
+ROUNDS = {"idle": 15, "exit": 20, "cli": 15, "stage": 5, "upload": 5, "fleet": 3, "swap": 3}
+ASKED_FOR = ("fleet", "swap")
+"""Each takes as long as all others together, or longer: run when it is named."""
 
 
 def main() -> int:
     asked = _arguments()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts `bench &` with SIGINT ignored
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        tables = [table for name in asked.names or _usual() for table in _run(name, asked.rounds)]
+        tables = [table for name in asked.names or _usual() for table in _run(name, asked)]
     except KeyboardInterrupt:
         print("bench  interrupted; everything that was started has been ended", file=sys.stderr)
         return 130
@@ -48,7 +53,22 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=usual)
     parser.add_argument("--json", action="store_true", help="one JSON document instead of tables, with every sample")
     parser.add_argument("--rounds", type=int, help="how often each variant is measured")
+    swaps = parser.add_argument_group("swap", f"scripts/bench swap [WHO...]; WHO: {', '.join(WAYS)}")
+    swaps.add_argument(
+        "--pushes", type=int, metavar="N", help=f"push {', '.join(IN_A_ROW)} in a row instead: N times, or N/5"
+    )
+    swaps.add_argument(
+        "--seconds", type=float, metavar="S", help="with --pushes: begin no push of one way after S seconds"
+    )
+    swaps.add_argument(
+        "--rate", type=float, default=swap.RATE, help=f"short requests per second (default: {swap.RATE:g})"
+    )
     asked = parser.parse_args()
+    asked.who = asked.names[1:] if asked.names[:1] == ["swap"] else []
+    asked.names = asked.names[:1] if asked.who else asked.names
+    strangers = [name for name in asked.who if name not in WAYS]
+    if strangers:
+        parser.error(f"swap knows no {strangers[0]}; there are {', '.join(WAYS)}")
     unknown = [name for name in asked.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"no benchmark {unknown[0]}; there are {', '.join(BENCHMARKS)}")
@@ -59,10 +79,15 @@ def _usual() -> list[str]:
     return [name for name in BENCHMARKS if name not in ASKED_FOR]
 
 
-def _run(name: str, rounds: int | None) -> list[Table]:
+def _run(name: str, asked: argparse.Namespace) -> Sequence[Table | Grid]:
     scratch = Path(tempfile.mkdtemp(prefix=f"deployer-bench-{name}-"))
     try:
-        return BENCHMARKS[name](scratch, rounds or ROUNDS[name])
+        rounds = asked.rounds or ROUNDS[name]
+        if name != "swap":
+            return BENCHMARKS[name](scratch, rounds)
+        if asked.pushes:
+            return swap.pushes(scratch, asked.pushes, asked.who, asked.rate, asked.seconds)
+        return swap.compare(scratch, rounds, asked.who, asked.rate)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -70,7 +70,26 @@ class Table:
         return {"title": self.title, "figures": [figure.to_json() for figure in self.figures]}
 
 
-def _line(row: list[str], widths: list[int]) -> str:
+@dataclass
+class Grid:
+    """Cells that are no samples: what happened, in a row for each. `raw` is what --json gives instead."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    raw: Sequence[Any]
+    figures: Sequence[Figure] = ()
+
+    def __str__(self) -> str:
+        rows = [self.head, *self.rows]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(self.head))]
+        return "\n".join([self.title, *(_line(row, widths) for row in rows)])
+
+    def to_json(self) -> dict[str, Any]:
+        return {"title": self.title, "rows": list(self.raw)}
+
+
+def _line(row: Sequence[str], widths: list[int]) -> str:
     name, *cells = row
     numbers = [cell.rjust(width) for cell, width in zip(cells[:-1], widths[1:-1], strict=True)]
     return "  ".join([" ", name.ljust(widths[0]), *numbers, cells[-1]]).rstrip()

@@ -144,12 +144,12 @@ class Load:
     def result(self) -> dict[str, Any]:
         """What is printed: the figures of the whole, of each phase, and of this process itself."""
         times = os.times()
-        whole = figures(self.records, self.began, self.ended)
+        whole = figures(self.records, [(self.began, self.ended)])
         edges = [(self.began, "start"), *self.marks, (self.ended, "")]
-        phases = {
-            name: figures(self.records, at, until)
-            for (at, name), (until, _) in pairwise(edges)
-        }  # fmt: skip
+        windows: dict[str, list[tuple[float, float]]] = {}
+        for (at, name), (until, _) in pairwise(edges):
+            windows.setdefault(name, []).append((at, until))
+        phases = {name: figures(self.records, times) for name, times in windows.items()}
         own = {
             "connections": self.counts,
             "late_ms": round(self.late * 1000, 1),
@@ -182,7 +182,9 @@ def main() -> None:
         "--timeout", type=float, default=10.0, help="seconds for an answer, beyond what a slow one takes"
     )
     parser.add_argument("--for", type=float, dest="seconds", metavar="S", help="end by itself")
-    parser.add_argument("--mark", action="store_true", help='read "mark NAME" from stdin: a phase begins; EOF ends it')
+    parser.add_argument(
+        "--mark", action="store_true", help='read "mark NAME" from stdin: a phase begins, or goes on; EOF ends it'
+    )
     load = Load(parser.parse_args())
     asyncio.run(load.run())
     print(json.dumps(load.result()), flush=True)

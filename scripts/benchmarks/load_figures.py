@@ -40,20 +40,21 @@ class Record:
             self.release = None
 
 
-def figures(records: Sequence[Record], since: float, until: float) -> dict[str, Any]:
-    """Of what was due from *since* to *until*. A stall is time without a good quick answer, as far as it lies in there."""
-    chosen = [record for record in records if since <= record.due < until]
+def figures(records: Sequence[Record], windows: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Of what was due within *windows*. A stall is time without a good quick answer, as far as it lies in one of them."""
+    since = windows[0][0]
+    chosen = [record for record in records if any(begin <= record.due < end for begin, end in windows)]
     quick = [record for record in chosen if record.kind != "slow"]
     good = sorted(record.done - record.due for record in quick if record.loss is None)
     lost = [record for record in chosen if record.loss is not None]
     return {
-        "seconds": round(until - since, 3),
+        "seconds": round(sum(end - begin for begin, end in windows), 3),
         "sent": len(chosen),
         "lost": len(lost),
         "kinds": _kinds(chosen),
         "losses": {name: _loss([record for record in lost if record.loss == name], since) for name in CLASSES},
         "latency_ms": {name: _share(good, share) for name, share in _SHARES.items()},
-        "longest_stall_ms": round(1000 * _stall(records, since, until), 1),
+        "longest_stall_ms": round(1000 * max(_stall(records, begin, end) for begin, end in windows), 1),
         "releases": dict(Counter(record.release for record in chosen if record.release is not None)),
     }
 

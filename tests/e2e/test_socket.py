@@ -225,7 +225,7 @@ def test_stop_closes_the_socket_and_start_opens_it_again(held: App) -> None:
 def test_client_that_came_in_the_gap_is_answered_by_the_new_release(held: App) -> None:
     held.push()
     old = held.get()["release"]
-    task = held.task(1.5)
+    task = held.task(20)  # longer than a push takes here: it ends with the process
     held.release("v2")
     pushing = held.start("push", "--json")
     wait_until(lambda: held.lines("SIGNALS_FILE"), what="the old one is told to stop")

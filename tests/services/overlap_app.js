@@ -1,4 +1,5 @@
 // The Node twin of overlap_app.py: the same paths, the same variables, the same ways to be broken. No packages.
+// STOP_SIGNAL=SIGINT and the message "ready" are for PM2, whose words these are.
 "use strict";
 const fs = require("fs");
 const http = require("http");
@@ -9,7 +10,7 @@ const beside = path.join(__dirname, "lame_duck.js");
 const helper = fs.existsSync(beside) ? beside : path.join(__dirname, "../../examples/lame_duck/lame_duck.js");
 const { lameDuck } = require(helper);
 
-const { BROKEN = "", BOOT = "0", LINGER = "1", GENERATION } = process.env;
+const { BROKEN = "", BOOT = "0", LINGER = "1", GENERATION, STOP_SIGNAL = "SIGTERM" } = process.env;
 const STREAM_EVERY = 100;
 let working = 0;
 
@@ -61,13 +62,13 @@ const server = http.createServer((request, response) => {
 
 if (process.env.LAME_DUCK === "0") {
   // What most servers do with SIGTERM, for comparison: idle connections are ended at once.
-  process.on("SIGTERM", () => {
+  process.on(STOP_SIGNAL, () => {
     server.leaving = true;
     server.close(() => process.exit(0));
     server.closeIdleConnections();
   });
 } else {
-  lameDuck(server, { linger: Number(LINGER) * 1000 });
+  lameDuck(server, { linger: Number(LINGER) * 1000, signal: STOP_SIGNAL });
 }
 
 if (BROKEN === "exit") {
@@ -76,6 +77,7 @@ if (BROKEN === "exit") {
 }
 if (BROKEN.startsWith("crash-after-")) setTimeout(() => process.exit(3), Number(BROKEN.slice(12)) * 1000);
 
+server.on("listening", () => process.send && process.send("ready"));
 setTimeout(() => {
   if (process.env.LISTEN_PID === String(process.pid)) server.listen({ fd: 3 });
   else server.listen({ port: Number(process.env.PORT), host: "127.0.0.1", backlog: 1024 });

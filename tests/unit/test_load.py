@@ -161,6 +161,19 @@ def test_closed_port_is_refused_and_the_stall_is_as_long_as_it_was_closed(server
     assert seen.longest_stall_ms - 100 < closed <= seen.longest_stall_ms
 
 
+def test_phase_that_is_marked_again_goes_on(server: Server) -> None:
+    with Load(server.url, rate=200, fresh_share=1) as load:
+        for name in ("calm", "storm", "calm", "storm"):
+            load.mark(name)
+            asked = server.asked
+            wait_until(lambda least=asked + 40: server.asked > least, what="it is asked")
+        seen = load.stop()
+    assert list(seen.phases) == ["start", "calm", "storm"]
+    assert sum(phase.sent for phase in seen.phases.values()) == seen.sent
+    seconds = [phase.raw["seconds"] for phase in seen.phases.values()]
+    assert abs(sum(seconds) - seen.raw["seconds"]) < 0.01  # all of both times, and none of what lies between
+
+
 def test_orderly_close_of_a_kept_connection_is_no_loss(server: Server) -> None:
     def told(client: socket.socket, number: int) -> None:
         client.sendall(CLOSING)

@@ -37,12 +37,15 @@ class Held:
         Hold the sockets of *spec* now, so that a client who comes while nobody accepts waits instead of being refused.
 
         One that an instance of *running* listens on by itself is taken over; where that cannot be, it is ours once it has gone.
+        As many may wait as we asked for: an app's own listen() has made them fewer (asyncio: 100).
         Raises PreflightError when somebody else has it.
         """
         instances = list(running)
         for address in sockets.named(spec.socket).values():
             lasting = not address.startswith(sockets.UNIX)  # a name that somebody else may remove is no use
-            if address not in self._sockets and not (lasting and self._take(address, instances)):
+            if address in self._sockets:
+                _widen(self._sockets[address])
+            elif not (lasting and self._take(address, instances)):
                 self._bind(address, early=bool(instances))
 
     def of(self, spec: Spec) -> List[Tuple[str, int]]:
@@ -80,10 +83,14 @@ class Held:
                 found = found or sockets.take(handle, address)
         if found is None:
             return False
-        try:
-            found.listen(sockets.BACKLOG)  # a second call only sets how many may wait
-        except OSError:
-            pass
+        _widen(found)
         self._sockets[address] = found
         self._say(f"took the listening socket {address} over from a process that has it")
         return True
+
+
+def _widen(listener: socket.socket) -> None:
+    try:
+        listener.listen(sockets.BACKLOG)  # a second call only sets how many may wait
+    except OSError:
+        pass
