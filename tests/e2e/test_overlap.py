@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
+from test_engine_upgrade import newer
 
 from app import App, alive, make_app, wait_until
+from victims import rows, signals_to_mains
 
 SOCKET = 'socket = "127.0.0.1:{port}"'
 
@@ -151,3 +154,55 @@ def test_abort_means_the_push_that_is_prepared_while_an_older_one_drains(app: Ap
     assert len(app.status()["draining"]) == 1
     hold.unlink()
     wait_until(lambda: app.status()["under_way"] is None, what="the second push has ended")
+
+
+def test_newer_engine_keeps_every_generation_and_every_socket(app: App) -> None:
+    run = f'socket = {{ http = "127.0.0.1:{app.port}", admin = "unix:admin.sock" }}'
+    held_open(app)
+    path = app.root / "deploy.toml"
+    path.write_text(path.read_text().replace(SOCKET.format(port=app.port), run))
+    app.push()
+    pids = [app.get()["pid"]]
+    holds = [held(app, pids[0])]
+    app.release("v2")
+    app.push("--detach")
+    pids.append(app.status()["instance"]["pid"])
+    holds.append(held(app, pids[1]))
+    keeps = app.status()["keeper"]["pid"]
+    before = Path(f"/proc/{keeps}/cmdline").read_bytes()
+    app.release("v3")
+    app.push("--detach", env=newer(app))
+    assert app.status()["keeper"]["pid"] == keeps and Path(f"/proc/{keeps}/cmdline").read_bytes() != before
+    assert [one["pid"] for one in app.status()["draining"]] == pids
+    with socket.socket(socket.AF_UNIX) as admin:
+        admin.connect(str(app.host / "shared" / "admin.sock"))
+    for hold in holds:
+        hold.unlink()
+    wait_until(lambda: app.status()["under_way"] is None, what="all have drained")
+    assert signals_to_mains(app) == {str(pid): 1 for pid in pids}
+    verdicts = [json.loads(row["verdict"]) for row in rows(app, "SELECT verdict FROM drains")]
+    assert [(one["verdict"], one["exit_code"]) for one in verdicts] == [("clean", 0)] * 2
+    assert [row["status"] for row in rows(app, "SELECT status FROM deploys")] == ["done"] * 3
+
+
+def test_drain_that_is_ended_through_a_later_deploy_has_its_last_call(app: App) -> None:
+    called = app.root / "called"
+    drain = f'ceiling = "5m"\nlast_call = "touch {called}"\nlast_call_before = "4s"'
+    stop = f"while [ -e {app.root}/hold-$PPID ]; do sleep 0.05; done"
+    overlap(app, run="rehearse = false\nmax_draining = 1", args=["--at-stop", stop], drain=drain)
+    app.push()
+    old = app.get()["pid"]
+    held(app, old)
+    app.release("v2")
+    app.push("--detach")
+    app.release("v3")
+    third = app.start("push", "--json", "--detach")
+    wait_until(lambda: (app.status()["under_way"] or {}).get("step") == "launch", what="the third push waits")
+    assert app.run("drain", "--now").code == 0
+    wait_until(lambda: not alive(old), what="the old one has been ended")
+    assert called.exists()
+    third.communicate(timeout=60)
+    assert third.returncode == 0
+    wait_until(lambda: app.status()["under_way"] is None, what="all have drained")
+    ended = rows(app, "SELECT event FROM events WHERE event LIKE '%drain.finished%' ORDER BY rowid")
+    assert json.loads(ended[0]["event"])["ended_by"]

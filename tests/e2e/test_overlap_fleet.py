@@ -92,3 +92,19 @@ def test_host_that_still_drains_is_taken_back_when_a_later_one_fails(fleet: Flee
         assert b" 200 " in b"".join(iter(lambda: client.recv(65536), b""))
     assert result.code in (1, 4, 7)
     assert {name: facts["instance"]["release"] for name, facts in fleet.status().items()} == served
+
+
+def test_rollback_to_a_release_that_runs_alone_waits_for_each_batch(fleet: Fleet) -> None:
+    """It is stopped, and then started: with all hosts at once nobody would serve."""
+    config = fleet.root / "deploy.toml"
+    overlap = config.read_text()
+    config.write_text(overlap.replace('strategy = "overlap"', 'strategy = "restart"'))
+    fleet.push()
+    config.write_text(overlap)
+    fleet.release("v2")
+    fleet.push()
+    result = fleet.run("rollback", "--json", check=0, timeout=90)
+    first, second = (host.written for host in fleet.hosts)
+    told = [(event["event"], event.get("host")) for event in result.events]
+    assert told.index(("switched", first)) < told.index(("drain.started", second))
+    assert [event["status"] for event in result.events if event["event"] == "host.finished"] == ["done", "done"]

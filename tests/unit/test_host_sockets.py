@@ -75,11 +75,10 @@ def test_dead_unix_socket_is_replaced_and_a_living_one_or_a_file_is_not(tmp_path
     assert path.read_text() == "somebody's"
 
 
-@pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0"])
-def test_socket_of_another_process_is_taken_and_outlives_it(bound: str) -> None:
+def test_socket_of_another_process_is_taken_and_outlives_it() -> None:
     port = free_port()
     address = f"127.0.0.1:{port}"
-    with listener("tcp", f"{bound}:{port}") as handle:
+    with listener("tcp", address) as handle:
         assert sockets.listens([handle], address) and sockets.takeable([handle], address)
         assert sockets.take(handle, f"127.0.0.1:{free_port()}") is None
         taken = sockets.take(handle, address)
@@ -89,9 +88,20 @@ def test_socket_of_another_process_is_taken_and_outlives_it(bound: str) -> None:
         connection.close()
 
 
+def test_socket_for_all_addresses_is_in_the_way_and_not_the_one_that_is_wanted() -> None:
+    port = free_port()
+    with listener("tcp", f"0.0.0.0:{port}") as handle:
+        assert sockets.listens([handle], f"127.0.0.1:{port}")
+        assert not sockets.takeable([handle], f"127.0.0.1:{port}")
+        assert not sockets.listens([handle], f"127.0.0.1:{free_port()}")
+    assert sockets.collide("0.0.0.0:1", "127.0.0.1:1") and not sockets.collide("127.0.0.2:1", "127.0.0.1:1")
+
+
 def test_unix_socket_of_another_process_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     with listener("unix", str(path)) as handle:
+        assert sockets.take(handle, f"unix:{tmp_path}/other/a.sock") is None
+        assert sockets.listens([handle], f"unix:{path}") and not sockets.takeable([handle], f"unix:{path}")
         taken = sockets.take(handle, f"unix:{path}")
         assert taken is not None
     with taken, socket.socket(socket.AF_UNIX) as client:

@@ -100,7 +100,7 @@ def _config(file: Path, raw: Mapping[str, Any], name: str) -> Config:
         build=_build(tables.build),
         tables=tables,
         target_table=_target_table(target, directory),
-        warnings=tuple(relations.warnings(top.strategy, tables)),
+        warnings=tuple(relations.warnings(top.strategy, tables, bool(target.pool))),
     )
 
 

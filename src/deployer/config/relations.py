@@ -157,8 +157,10 @@ def _silence_is_longer_than_a_beat(name: str, written: dict[str, Any]) -> Iterat
         yield Problem(("target", name, "ssh", key), why, hint, f'"{durations.show(getattr(ssh, key))}"')
 
 
-def warnings(strategy: str, tables: Tables) -> Iterator[str]:
+def warnings(strategy: str, tables: Tables, pool: bool) -> Iterator[str]:
     """What is allowed, and yet not what its writer can have meant."""
+    if strategy == "overlap" and not tables.run.socket and not pool:
+        yield "with overlap every push moves the service to another of run.ports, and no pool is told: who finds it?"
     if strategy == "overlap":
         for place, asked in (("drain.quiet", tables.drain.quiet), ("drain.wait_idle", tables.drain.wait_idle)):
             if asked:

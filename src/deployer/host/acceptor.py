@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
-import struct
 import time
 from typing import Any, Iterable, Iterator, List, Optional, Set, Tuple
 
 from deployer.host import health
 from deployer.host.health import Answer
-from deployer.host.ports import sockets_of
+from deployer.host.ports import decoded, sockets_of
 
 LOOK_FIRST, LOOK_LATER = 0.001, 0.02
 """Seconds between two looks at the kernel's table: it tells nobody when a connection is accepted."""
@@ -44,7 +44,7 @@ def accepted_by(connection: socket.socket, pids: Iterable[int], within: float) -
     """
     Whether one of *pids* has accepted *connection*, to a server on this machine; waits for it *within* seconds.
 
-    None where that cannot be said: nobody has accepted it yet, or its other end is not here.
+    None where that cannot be said: nobody has accepted it yet, its other end is not here, or nobody may look into *pids*.
     """
     deadline, pause = time.monotonic() + within, LOOK_FIRST
     while True:
@@ -52,11 +52,24 @@ def accepted_by(connection: socket.socket, pids: Iterable[int], within: float) -
         if inode is None:
             return None
         if inode:
-            return any(inode in sockets_of(pid) for pid in pids)
+            if any(inode in sockets_of(pid) for pid in pids):
+                return True
+            return None if all(map(_is_closed_to_us, pids)) else False
         if time.monotonic() >= deadline:
             return None
         time.sleep(pause)
         pause = min(pause * 2, LOOK_LATER)
+
+
+def _is_closed_to_us(pid: int) -> bool:
+    """One with file capabilities, or of another user: its descriptors are not for us to see."""
+    try:
+        os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _inode_of_other_end(connection: socket.socket) -> Optional[int]:
@@ -80,15 +93,6 @@ def _connections() -> Iterator[Tuple[Address, Address, str, int]]:
                 for line in lines:
                     parts = line.split()
                     if parts[3] == _ESTABLISHED:
-                        yield _decoded(parts[1]), _decoded(parts[2]), parts[3], int(parts[9])
+                        yield _plain(decoded(parts[1])), _plain(decoded(parts[2])), parts[3], int(parts[9])
         except (OSError, StopIteration):
             continue
-
-
-def _decoded(text: str) -> Address:
-    """The kernel's "0100007F:0BB9" as an address and a port: words of 32 bits in the machine's own order."""
-    raw, _, port = text.partition(":")
-    words = [int(raw[at : at + 8], 16) for at in range(0, len(raw), 8)]
-    packed = b"".join(struct.pack("=I", word) for word in words)
-    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
-    return socket.inet_ntop(family, packed).replace("::ffff:", ""), int(port, 16)

@@ -49,6 +49,13 @@ def gone_back(deploy: Deploy, reason: str, came_back: bool) -> Outcome:
     told = by_a_person or refused
     title = reason if told else f"{deploy.request.host} did not become ready on {deploy.request.release}"
     cause = None if told else reason
+    left = deploy.journal.data("join", "refused")
+    if came_back and left:
+        state = "the old release runs, and the pool sends it no traffic"
+        unjoined = FailedError(
+            title, cause=str(left["why"]), state=state, hint="mend the pool, then call `deployer restart`"
+        )
+        return Outcome("partial", EXIT_PARTIAL, unjoined)
     if came_back:
         back = (deploy.request.previous or {}).get("spec", {}).get("release")
         hint = "fix the release and push again; [check] or run.rehearse can find it before the old one is stopped"

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Optional
 
 from deployer.durations import show
 from deployer.errors import DeployerError, FailedError
+from deployer.host import hooks
 from deployer.host.control import ABORT, EXTEND, NOW, Asked
 from deployer.host.deploy import Deploy
 from deployer.host.hooks import LastCall
@@ -106,7 +107,7 @@ def _move_drains(deploy: Deploy, asked: Asked, last_call: Optional[LastCall]) ->
 def _move(deploy: Deploy, asked: Asked, one: Dict[str, Any], last_call: Optional[LastCall]) -> Dict[str, Any]:
     now, left = deploy.clock.now(), float(one["drain"]["left_s"])
     # The app's last chance to save its work comes before force, also before a hurried one.
-    warning = last_call.warning() if last_call is not None and asked.what != EXTEND else 0.0
+    warning = _warning(deploy, one, last_call) if asked.what != EXTEND else 0.0
     deadline = now + (left + asked.seconds if asked.what == EXTEND else min(left, warning))
     if not deploy.supervisor.move_deadline(one["id"], deadline, asked.who):
         raise FailedError(
@@ -124,6 +125,14 @@ def _move(deploy: Deploy, asked: Asked, one: Dict[str, Any], last_call: Optional
     except DeployerError as error:
         say(f"{asked.what} by {asked.who}: not told: {error}")  # the keeper has it on record, so it counts
     return moved
+
+
+def _warning(deploy: Deploy, one: Dict[str, Any], last_call: Optional[LastCall]) -> float:
+    """Seconds for the last call of the deploy whose drain it is: an older one has a runner of its own, which makes it."""
+    owner = str(one["drain"]["deploy"])
+    if owner != deploy.request.deploy:
+        return hooks.warning_of(deploy.state, owner)
+    return last_call.warning() if last_call is not None else 0.0
 
 
 def _nothing_drains(deploy: Deploy, asked: Asked) -> FailedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import Callable, Dict, ItemsView, Iterable, List, Mapping, Optional, Set, Tuple
 
@@ -40,7 +41,8 @@ class Held:
         """
         instances = list(running)
         for address in sockets.named(spec.socket).values():
-            if address not in self._sockets and not self._take(address, instances):
+            lasting = not address.startswith(sockets.UNIX)  # a name that somebody else may remove is no use
+            if address not in self._sockets and not (lasting and self._take(address, instances)):
                 self._bind(address, early=bool(instances))
 
     def of(self, spec: Spec) -> List[Tuple[str, int]]:
@@ -66,7 +68,8 @@ class Held:
         try:
             self._sockets[address] = sockets.bind(address)
         except OSError as error:
-            if not early:
+            # What runs may still have it. Whatever else is wrong with the address is better known before anything is stopped.
+            if not early or error.errno != errno.EADDRINUSE:
                 raise PreflightError(f"cannot listen on {address}", cause=error.strerror or str(error)) from error
 
     def _take(self, address: str, instances: List[Instance]) -> bool:

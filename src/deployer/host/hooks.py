@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ from deployer.errors import DeployerError
 from deployer.host import gates, health, observe, spawn
 from deployer.host.deploy import Deploy
 from deployer.host.gates import Command, Interruption
+from deployer.host.state import State
 from deployer.host.supervise import new_instance_id
 from deployer.model import Identity
 
@@ -96,6 +98,14 @@ class LastCall:
             running = self._thread is not None and self._thread.is_alive()
             problem = "it had not ended when the drain did" if running else self._problem
             self._deploy.journal.event("last_call.finished", ok=problem is None, text=problem)
+
+
+def warning_of(state: State, deploy: str) -> float:
+    """`LastCall.warning` of *deploy*, which another runner carries out; 0 when it has ended."""
+    row = state.row("SELECT request FROM deploys WHERE id=? AND ended_at IS NULL", deploy)
+    made = state.row("SELECT 1 FROM journal WHERE deploy=? AND step='last_call'", deploy)
+    order = json.loads(row["request"])["drain"] if row and not made else {}
+    return float(order.get("last_call_before") or 0) if order.get("last_call") else 0.0
 
 
 def _signal(deploy: Deploy, hook: Hook) -> Optional[str]:

@@ -266,7 +266,11 @@ class Observer:
     def _gap_of(self, tree: Tree, own: Any = None) -> Optional[str]:
         """Why nobody would listen on one of the wanted sockets while the old process goes; None where somebody always will."""
         wanted = sockets.named(sockets.below(self._settings["run"]["socket"], self._paths.shared)).values()
-        for address in [address for address in wanted if address not in sockets.named(own).values()]:
+        held = sockets.named(own).values()
+        for address in [address for address in wanted if address not in held]:
+            other = next((one for one in held if sockets.collide(one, address)), None)
+            if other:
+                return f"{address} can only be listened on once {other} has been let go of"
             tree.refresh()
             if sockets.listens(tree.handles(), address) and not sockets.takeable(tree.handles(), address):
                 return f"pid {tree.main.pid} listens on {address} by itself, and its socket cannot be taken over"

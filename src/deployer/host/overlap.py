@@ -22,8 +22,9 @@ from deployer.host.hooks import LastCall
 from deployer.host.lock import DeployLock
 from deployer.host.proving import prove
 from deployer.host.ready import NotReady
+from deployer.host.say import say
 from deployer.host.swap import leave_unit, proven
-from deployer.model import Spec
+from deployer.model import DrainOrder, Spec
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at what is waited for, if nobody says that it changed."""
@@ -80,6 +81,7 @@ def retire(deploy: Deploy) -> None:
         raise NotReady("it proved itself, and then it exited", exited=True) from error
     if olds:
         deploy.gap_ms = 0  # it lived when the new one had proven itself
+        deploy.journal.note("retire", "gap", gap_ms=0)
     proven(deploy)
 
 
@@ -114,6 +116,35 @@ def retired(deploy: Deploy) -> bool:
     return row is not None and bool(row["confirmed"])
 
 
+def await_drained(deploy: Deploy) -> None:
+    """Until no older generation drains: what may not run beside others would wait for them while nothing serves."""
+    keeper, told = Attentive(deploy, deploy.supervisor), False
+    while True:
+        draining = [one for one in deploy.supervisor.status()["instances"] if one["drain"]]
+        if not draining:
+            return
+        if not told:
+            told = True
+            pids = ", ".join(str(one["pid"]) for one in draining)
+            text = f"pid {pids} must finish first: this release runs alone"
+            deploy.journal.event("room.waiting", draining=len(draining), most=0, text=text)
+        keeper.wait(deploy.clock.now() + LOOK_EVERY)
+
+
+def dismiss(deploy: Deploy) -> None:
+    """Let the new instance go, as far as the keeper can be asked."""
+    request = deploy.request
+    try:
+        deploy.supervisor.dismiss(request.deploy, request.who, str(request.instance), _order_of_revert(deploy))
+    except DeployerError as error:
+        say(f"{request.instance} was not dismissed: {error}")
+
+
+def _order_of_revert(deploy: Deploy) -> DrainOrder:
+    order = deploy.request.drain_order
+    return changed(order, ceiling=min(order.ceiling, float(deploy.request.drain["revert_ceiling"])))
+
+
 def take_back(deploy: Deploy, reason: str) -> bool:
     """The new instance goes; True where the old one serves, which has never noticed anything."""
     request, failed = deploy.request, str(deploy.request.instance)
@@ -129,9 +160,7 @@ def take_back(deploy: Deploy, reason: str) -> bool:
     if request.release and request.kind in ("push", "rollback"):
         deploy.state.execute("UPDATE releases SET state='failed' WHERE id=? AND state!='good'", request.release)
     traffic.back(deploy)
-    order = changed(
-        request.drain_order, ceiling=min(request.drain_order.ceiling, float(request.drain["revert_ceiling"]))
-    )
+    order = _order_of_revert(deploy)
     deploy.supervisor.dismiss(request.deploy, request.who, failed, order)
     _await_gone(deploy, failed, order.ceiling + TAKEN_BACK_WITHIN)
     serving = _serving(deploy)

@@ -94,7 +94,7 @@ def _swap(facts: Facts, want: Want) -> List[Step]:
         return steps + _overlap(facts, want)
     running = facts["instance"] or facts["adopt"]
     if running:
-        steps += _leave(want) + _quiet(want)
+        steps += _room(facts) + _leave(want) + _quiet(want)
     steps += _switch(want)
     steps.append(Step("replace", _replace_text(facts, want)))
     steps.append(Step("ready", _ready_text(want.settings["health"])))
@@ -126,6 +126,13 @@ def _overlap(facts: Facts, want: Want) -> List[Step]:
             Step("drain", f"wait for {whom} up to {show(want.drain['ceiling'])}{_expected(facts)}; the new one serves")
         )
     return steps
+
+
+def _room(facts: Facts) -> List[Step]:
+    if not facts["draining"]:
+        return []
+    pids = ", ".join(str(one["pid"]) for one in facts["draining"])
+    return [Step("room", f"wait for pid {pids}, which drains; the old one serves")]
 
 
 def _switch(want: Want) -> List[Step]:

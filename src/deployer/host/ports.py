@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Dict, Iterable, List, Set
+import socket
+import struct
+from typing import Dict, Iterable, List, Set, Tuple
 
 from deployer.host.process import Processes
 
@@ -12,13 +14,13 @@ _LISTEN = "0A"
 
 def listening(port: int) -> Set[int]:
     """The inodes of the TCP sockets that listen on *port*, on any address."""
-    return {inode for inode, its_port in _listeners().items() if its_port == port}
+    return {inode for inode, (_, its_port) in listeners().items() if its_port == port}
 
 
 def ports_of(processes: Iterable[int]) -> Set[int]:
     """The TCP ports that any of *processes* listens on."""
-    table = _listeners()
-    return {table[inode] for pid in processes for inode in sockets_of(pid) if inode in table}
+    table = listeners()
+    return {table[inode][1] for pid in processes for inode in sockets_of(pid) if inode in table}
 
 
 def holders(inodes: Set[int], pids: Iterable[int]) -> List[int]:
@@ -48,8 +50,8 @@ def sockets_of(pid: int) -> Dict[int, int]:
     return found
 
 
-def unix_listeners() -> Set[int]:
-    """The inodes of the Unix stream sockets on which somebody listens."""
+def unix_listeners(path: str = "") -> Set[int]:
+    """The inodes of the Unix stream sockets on which somebody listens, of those that were bound to *path* where one is given."""
     accepting = 0x10000  # __SO_ACCEPTCON
     found = set()
     try:
@@ -57,14 +59,15 @@ def unix_listeners() -> Set[int]:
             next(table)
             for line in table:
                 parts = line.split()
-                if int(parts[3], 16) & accepting:
+                if int(parts[3], 16) & accepting and (not path or parts[7:] == [path]):
                     found.add(int(parts[6]))
     except (OSError, StopIteration, ValueError, IndexError):
         pass
     return found
 
 
-def _listeners() -> Dict[int, int]:
+def listeners() -> Dict[int, Tuple[str, int]]:
+    """Inode → address and port of every TCP socket on which somebody listens."""
     found = {}
     for name in ("tcp", "tcp6"):
         try:
@@ -73,7 +76,15 @@ def _listeners() -> Dict[int, int]:
                 for line in table:
                     parts = line.split()
                     if parts[3] == _LISTEN:
-                        found[int(parts[9])] = int(parts[1].rsplit(":", 1)[1], 16)
+                        found[int(parts[9])] = decoded(parts[1])
         except (OSError, StopIteration):
             continue
     return found
+
+
+def decoded(text: str) -> Tuple[str, int]:
+    """The kernel's "0100007F:0BB9" as an address and a port: words of 32 bits in the machine's own order."""
+    raw, _, port = text.partition(":")
+    words = [int(raw[at : at + 8], 16) for at in range(0, len(raw), 8)]
+    packed = b"".join(struct.pack("=I", word) for word in words)
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed), int(port, 16)

@@ -61,7 +61,7 @@ class Prover:
         self._clock = clock
         self._processes = processes
         self._probes = 0
-        self._beside = False
+        self._beside: Set[int] = set()
         self._last = "it did not answer yet"
 
     def prove(self, instance: str) -> Proof:
@@ -96,7 +96,8 @@ class Prover:
 
     def _record(self, instance: str) -> Dict[str, Any]:
         status = self._supervisor.status()
-        self._beside = any(one["id"] != instance for one in status["instances"])
+        others = [one for one in status["instances"] if one["id"] != instance]
+        self._beside = {process["pid"] for one in others for process in one["processes"]}
         for running in status["instances"]:
             if running["id"] == instance:
                 return dict(running)
@@ -127,12 +128,19 @@ class Prover:
             answer, own = acceptor.ask_one_of(pids, url, *self._how())
         else:
             answer, own = health.ask(url, *self._how()), False
+        if answer.good and not own and self._is_shared(url):
+            self._last = f"{url} answers, and nothing says that it is the new process which does"
+            return answer.pid in pids
         if answer.good:
             return own or self._is_its_own(answer, url, pids)
         self._last = f"GET {url} answered {_describe(answer)}"
         if answer is health.ELSEWHERE:
             self._last = f"{url} was answered by another process that shares its socket, never by the new one"
         return False
+
+    def _is_shared(self, url: str) -> bool:
+        """Whether another instance listens where *url* leads."""
+        return bool(self._beside) and is_here(url) and bool(ports.holders(ports.listening(url_port(url)), self._beside))
 
     def _how(self) -> Tuple[float, Optional[str]]:
         return self._settings["timeout"], self._settings["busy"]

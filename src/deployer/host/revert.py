@@ -7,7 +7,7 @@ from dataclasses import replace as changed
 from typing import Optional
 
 from deployer.errors import DeployerError
-from deployer.host import logs
+from deployer.host import logs, traffic
 from deployer.host.deploy import Deploy, spec_of
 from deployer.host.handover import hand_over
 from deployer.host.heed import aborted_by
@@ -39,6 +39,8 @@ def revert(deploy: Deploy, reason: str) -> bool:
     spec = _previous_spec(deploy, instance) if previous else None
     hand_over(deploy, spec, _order_of_revert(deploy), None if started else LastCall(deploy))
     ok = spec is not None and _came_back(deploy, spec)
+    if ok:
+        traffic.back(deploy)
     deploy.journal.event("revert.finished", release=spec.release if spec else None, ok=ok, gap_ms=deploy.gap_ms)
     deploy.journal.done("revert", ok=ok)
     return ok
@@ -111,7 +113,8 @@ def _previous_spec(deploy: Deploy, instance: str) -> Spec:
         row = deploy.state.row("SELECT spec FROM instances WHERE id=?", previous["spec"]["id"])
         assert row is not None
         return Spec.from_json({**json.loads(row["spec"]), "id": instance})
-    return spec_of(deploy.paths, previous["spec"]["release"], settings, instance)
+    # The last resort opens its sockets by itself: nobody may come to tell it to.
+    return changed(spec_of(deploy.paths, previous["spec"]["release"], settings, instance), gate=False)
 
 
 def _log_offset(deploy: Deploy, instance: Optional[str]) -> int:

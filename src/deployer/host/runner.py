@@ -33,6 +33,7 @@ STEPS: Dict[str, StepFunction] = {
     "adopt": swap.adopt,
     "quiet": swap.ask_for_quiet,
     "wait_idle": swap.wait_idle,
+    "room": overlap.await_drained,
     "leave": traffic.leave,
     "launch": overlap.launch,
     "pool": traffic.switch_over,
@@ -140,11 +141,21 @@ class Runner:
                 overlap.sign_in(self._deploy)
             self._journal.begin(step["step"])
             try:
-                self._how[step["step"]](self._deploy)
+                self._do(step["step"])
             except NotReady as error:
                 return self._revert(error)
             self._journal.done(step["step"])
         return endings.done(self._deploy)
+
+    def _do(self, step: str) -> None:
+        try:
+            self._how[step](self._deploy)
+        except (DeployerError, OSError) as error:
+            if step != "prune" or not overlap.retired(self._deploy):
+                raise
+            # It serves, and the old one drains: what is not tidied up now is by the next push.
+            say_why()
+            self._journal.event("warning", text=f"old releases were not removed: {error}")
 
     def _aborted(self) -> Outcome:
         """Somebody wants the old release back: as soon as nothing is lost by it."""
@@ -184,6 +195,7 @@ class Runner:
         if self._journal.has("quiet", "begin") and deploy.request.previous:
             # It takes no new work any more: only a fresh start of the old release serves again.
             return self._revert(NotReady(error.title))
+        traffic.back(deploy)
         try:
             if self._journal.has("switch", "begin"):
                 revert.flip_back(deploy)
@@ -210,7 +222,8 @@ class Runner:
         return {
             "status": outcome.status,
             "exit_code": outcome.exit_code,
-            "release": running["release"] if running else None,
+            # While its drain was waited for, another deploy may have brought another release.
+            "release": deploy.request.release if overlap.retired(deploy) else running["release"] if running else None,
             "gap_ms": deploy.gap_ms,
             "verdict": deploy.verdicts[0]["verdict"] if deploy.verdicts else None,
             "waited_s": waited,
@@ -241,6 +254,8 @@ def take_up(deploy: Deploy) -> bool:
 
 def _give_up(deploy: Deploy) -> None:
     # It must not stand in the way of every later deploy for ever.
+    if deploy.request.overlaps and not overlap.retired(deploy):
+        overlap.dismiss(deploy)  # what is on trial must not stay beside the old one
     title = f"the deploy could not be finished: its runner died {RESUMES} times"
     error = FailedError(title, state="see `deployer status`", hint="see engine.log on the host, then push again")
     Runner(deploy)._finish(Outcome("failed", EXIT_FAILED, error))
@@ -248,6 +263,8 @@ def _give_up(deploy: Deploy) -> None:
 
 def _remember(deploy: Deploy) -> None:
     """What the runner that died knew and the result needs: how the drains ended that it has told."""
+    known = deploy.journal.data("retire", "gap")
+    deploy.gap_ms = known["gap_ms"] if known else deploy.gap_ms
     for event in deploy.journal.told("drain.finished"):
         deploy.verdicts.append({name: event[name] for name in ("verdict", "waited_s", "lost", "instance")})
         deploy.lost += event["lost"]

@@ -67,8 +67,7 @@ def main(argv: List[str]) -> int:
     log_tails.sign_in(row["id"], "resumes")
     alone = row["step"] == DRAIN  # then what we hold is not the deploy lock
     let_go = (lambda: None) if alone else held.release
-    deploy = _build(paths, Request.from_json(json.loads(row["request"])), None, let_go)
-    deploy.alone = alone
+    deploy = _build(paths, Request.from_json(json.loads(row["request"])), None, let_go, alone)
     if not take_up(deploy):
         return 1
     _serve(deploy, unix.listen(paths.runner_socket(row["id"])), resumed=True)
@@ -107,17 +106,20 @@ def _take_lock(paths: HostPaths, row: Dict[str, Any]) -> Optional[DeployLock]:
     return held
 
 
-def _build(paths: HostPaths, request: Request, manifest: Optional[Manifest], let_go: Callable[[], None]) -> Deploy:
+def _build(
+    paths: HostPaths, request: Request, manifest: Optional[Manifest], let_go: Callable[[], None], alone: bool = False
+) -> Deploy:
     state = State(paths.state)
     state.reserve()
     journal = Journal(state, request.deploy, request.host, Redactor(_secrets(paths, request)))
     if request.release and (request.kind != "push" or journal.has("stage", "done")):
         journal.common["release"] = request.release
     control = Control()
-    supervisor = Builtin(paths, request.deploy, control.fileno())
+    supervisor = Builtin(paths, request.deploy, control.fileno(), upgrades=not alone)
     releases = Releases(paths.root)
     deploy = Deploy(request, paths, state, journal, supervisor, Clock(), Processes(), releases, control, manifest)
     deploy.let_go = let_go
+    deploy.alone = alone
     return deploy
 
 

@@ -117,11 +117,12 @@ def close(address: str, listener: socket.socket) -> None:
 
 
 def take(handle: Handle, address: str) -> Optional[socket.socket]:
-    """A duplicate of the socket with which a process listens on *address* (pidfd_getfd, Linux 5.6), or None."""
+    """A duplicate of the very socket with which a process listens on *address* (pidfd_getfd, Linux 5.6), or None."""
     if not sys.platform.startswith("linux"):
         return None
+    inodes = _candidates(address)
     for inode, number in ports.sockets_of(handle.identity.pid).items():
-        if inode in _candidates(address):
+        if inode in inodes:
             found = _duplicate(handle, number)
             if found is not None and _listens_on(found, address):
                 return found
@@ -131,13 +132,15 @@ def take(handle: Handle, address: str) -> Optional[socket.socket]:
 
 
 def listens(handles: Sequence[Handle], address: str) -> bool:
-    """Whether one of the processes holds a socket that listens there, as far as we may look."""
-    inodes = _candidates(address)
+    """Whether one of the processes holds a socket that keeps us from listening on *address*, as far as we may look."""
+    inodes = _in_the_way(address)
     return bool(inodes) and any(inodes & set(ports.sockets_of(handle.identity.pid)) for handle in handles)
 
 
 def takeable(handles: Sequence[Handle], address: str) -> bool:
-    """Whether one of the processes listens on *address*, and lets us have its socket."""
+    """Whether one of the processes listens on *address*, and we can share its socket for as long as we like."""
+    if address.startswith(UNIX):
+        return False  # whoever bound it may remove its name at his end, and nobody would find it any more
     for handle in handles:
         found = take(handle, address)
         if found is not None:
@@ -146,8 +149,28 @@ def takeable(handles: Sequence[Handle], address: str) -> bool:
     return False
 
 
+def collide(one: str, other: str) -> bool:
+    """Whether two different addresses cannot be listened on at once: one port, and one of them for all addresses."""
+    if one.startswith(UNIX) or other.startswith(UNIX) or one == other:
+        return False
+    (host, port), (other_host, other_port) = split(one), split(other)
+    return port == other_port and any(name in _ALL for name in (host, other_host))
+
+
+_ALL = ("0.0.0.0", "::")
+
+
 def _candidates(address: str) -> Set[int]:
     return ports.unix_listeners() if address.startswith(UNIX) else ports.listening(split(address)[1])
+
+
+def _in_the_way(address: str) -> Set[int]:
+    if address.startswith(UNIX):
+        return ports.unix_listeners(address[len(UNIX) :])
+    host, port = split(address)
+    hosts = {host, *_resolved(host), *_ALL}
+    found = ports.listeners().items()
+    return {inode for inode, (its, number) in found if number == port and (its in hosts or host in _ALL)}
 
 
 def _duplicate(handle: Handle, number: int) -> Optional[socket.socket]:
@@ -162,17 +185,22 @@ def _duplicate(handle: Handle, number: int) -> Optional[socket.socket]:
 
 
 def _listens_on(listener: socket.socket, address: str) -> bool:
-    # A socket for all addresses takes what comes to ours, and nobody else could listen beside it.
     name = listener.getsockname()
     if address.startswith(UNIX):
-        return bool(name == address[len(UNIX) :]) or _same_file(name, address[len(UNIX) :])
+        return _is_at(name, address[len(UNIX) :])
     host, port = split(address)
-    return bool(name[1] == port and (name[0] in ("0.0.0.0", "::") or name[0] in _resolved(host)))
+    return bool(name[1] == port and name[0] in {host, *_resolved(host)})
 
 
-def _same_file(name: Any, path: str) -> bool:
-    # One that we bound was renamed since: only its directory and the end of its name stay.
-    return isinstance(name, str) and os.path.basename(name).startswith(f".{os.path.basename(path)}.")
+def _is_at(name: Any, path: str) -> bool:
+    """Whether a Unix socket bound as *name* is the one at *path*; one of ours was bound under another name, and renamed."""
+    if not isinstance(name, str):
+        return False
+    directory, last = os.path.split(name)
+    here = os.path.dirname(path) == directory or directory.startswith(
+        "/proc/self/fd/"
+    )  # too long a path to be bound by
+    return here and (last == os.path.basename(path) or last.startswith(f".{os.path.basename(path)}."))
 
 
 def _resolved(host: str) -> Set[str]:

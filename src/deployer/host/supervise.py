@@ -269,9 +269,9 @@ class Core:
         for instance in list(self.instances.values()):
             if instance.id not in self.drains:
                 self._look_after(instance)
+        self._release_sockets()  # first: what starts now may want to listen where another one did
         self._start_desired()
         self._start_beside()
-        self._release_sockets()
 
     def _share_orphans(self) -> None:
         # Orphans come to us; where there is one instance only, no doubt is left whose an unmarked one is.

@@ -87,7 +87,7 @@ def proven(deploy: Deploy) -> None:
     with deploy.state.transaction():
         deploy.state.update("releases", release, state="good")
         deploy.state.set_meta("last_good", release)
-    if deploy.request.kind in ("push", "rollback"):
+    if deploy.request.kind in ("push", "rollback") or deploy.request.overlaps:
         deploy.journal.event("switched", release=release)
 
 

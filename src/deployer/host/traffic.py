@@ -6,7 +6,7 @@ import json
 from typing import Any, Dict, List, Optional
 
 from deployer.durations import show
-from deployer.errors import DeployerError
+from deployer.errors import DeployerError, PreflightError
 from deployer.host import sockets
 from deployer.host.deploy import Deploy
 from deployer.host.heed import Attentive
@@ -21,8 +21,7 @@ LOOK_EVERY = 0.1
 def switch_over(deploy: Deploy) -> None:
     """New requests go to the new instance, and the pool has none left at the old one. Raises DeployerError when it refuses."""
     pool, new = _pool(deploy), _addresses(deploy, [str(deploy.request.instance)])
-    others = [one["id"] for one in deploy.supervisor.status()["instances"] if one["id"] != deploy.request.instance]
-    leaving = [address for address in _addresses(deploy, others) if address not in new]
+    leaving = [address for address in _all(deploy) if address not in new]
     pool.send_to(new, leaving)
     deploy.journal.event("pool.joined", addresses=new, left=leaving)
     _await_nothing_in_flight(deploy, pool, leaving)
@@ -30,9 +29,9 @@ def switch_over(deploy: Deploy) -> None:
 
 def leave(deploy: Deploy) -> None:
     """This host takes no new requests, and the pool has none left here. A stop goes on even where the pool refuses."""
-    serving = [one["id"] for one in deploy.supervisor.status()["instances"]]
+    leaving = _all(deploy)
     try:
-        pool, leaving = _pool(deploy), _addresses(deploy, serving)
+        pool = _pool(deploy)
         pool.send_to([], leaving)
     except DeployerError as error:
         if deploy.request.kind != "stop":
@@ -55,23 +54,36 @@ def join(deploy: Deploy) -> None:
 
 
 def back(deploy: Deploy) -> None:
-    """The old instance gets its traffic again, as far as the pool lets us: that it runs matters more."""
-    if not deploy.request.target.get("pool") or not any(
-        deploy.journal.has(step, "begin") for step in ("pool", "leave", "join")
-    ):
+    """
+    The instance that shall run gets its traffic again, where this deploy has changed that; what the pool has at the others is
+    waited for. As far as the pool lets us: that the service runs matters more, and the result says so.
+    """
+    begun = [step for step in ("pool", "leave", "join") if deploy.journal.has(step, "begin")]
+    if not deploy.request.target.get("pool") or not begun:
         return
     desired = deploy.supervisor.status()["desired"]
     old = _addresses(deploy, [str(desired["id"])] if desired else [])
+    others = [address for address in _all(deploy) if address not in old]
     try:
-        _pool(deploy).send_to(old, [address for address in _all(deploy) if address not in old])
-        deploy.journal.event("pool.joined", addresses=old, left=[])
+        pool = _pool(deploy)
+        pool.send_to(old, others)
     except DeployerError as error:
+        deploy.journal.note("join", "refused", why=_said(error))
         deploy.journal.event("warning", text=f"the pool still sends its traffic elsewhere: {_said(error)}")
+        return
+    deploy.journal.event("pool.joined", addresses=old, left=others)
+    _await_nothing_in_flight(deploy, pool, others)
 
 
 def check(target: Dict[str, Any], settings: Dict[str, Any]) -> None:
     """Raises PreflightError when the pool of *target* cannot be reached or does not know the service. Changes nothing."""
     pool = choose.pool_of(target, settings["app"])
+    if pool is not None and not _ports(settings):
+        raise PreflightError(
+            "the pool of this target has no address to send traffic to",
+            cause="neither run.ports nor a TCP address in run.socket says where the service listens", state="nothing was changed",
+            hint='write ports = [3001, 3002] or socket = "127.0.0.1:3001" in [run], or remove the pool',
+        )  # fmt: skip
     if pool is not None:
         pool.check([_address(target, port) for port in _ports(settings)])
 
@@ -83,8 +95,10 @@ def _pool(deploy: Deploy) -> Pool:
 
 
 def _all(deploy: Deploy) -> List[str]:
-    """Every address that this service may have here, of the release that comes and of the one that goes."""
+    """Every address that this service may have here: of the release that comes, of the one that goes, of what was adopted."""
     known = [*_ports(deploy.request.settings), *_ports(deploy.old_settings)]
+    adopted = (deploy.request.target.get("adopt") or {}).get("port")
+    known += [int(adopted)] if adopted and deploy.request.adopt else []
     return [_address(deploy.request.target, port) for port in dict.fromkeys(known)]
 
 

@@ -17,7 +17,7 @@ from deployer.rollout.order import Order
 from deployer.rollout.part import Part
 from deployer.rollout.upload import upload
 
-PAST_THE_GATES = {"restart": ("drain.started", "start.finished"), "overlap": ("drain.started", "switched")}
+PAST_THE_GATES = {"restart": ("drain.started", "start.finished"), "overlap": ("switched",)}
 """From here on nothing can fail that a person who detached could mend by looking on; with overlap the new release serves."""
 OWN_LOCK = 20.0
 """Seconds beyond the link's silence that the lock of our own dead connection may still be held."""

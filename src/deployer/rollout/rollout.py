@@ -91,7 +91,8 @@ class Rollout:
                 break
         if not self.order.options.detach:
             # With overlap nobody waited for the drains of a batch: the new release serves there.
-            self.fleet.each(self.fleet.draining, self._to_the_end)
+            going = [deploy for deploy in self.fleet.standing if deploy.committed]
+            self.fleet.each(going, self._to_the_end)
 
     def finish(self, kind: str | None = None, witness: Witness | None = None) -> int:
         """The last event, of a command of *kind* (None: that which was ordered), with what *witness* saw; the exit code."""

@@ -28,11 +28,14 @@ class Builtin:
     """
     A connection to the keeper of the app at *paths*. A keeper that dies meanwhile is replaced by another, unasked.
 
-    With *deploy*, whose runner we are then, a keeper of another version goes on as this one. Connects at the first request.
+    With *deploy*, whose runner we are then, a keeper of another version goes on as this one, if *upgrades*: not where only a
+    drain is waited for, beside another deploy. Connects at the first request.
     `wait` also ends when the descriptor *wake* is readable.
     """
 
-    def __init__(self, paths: HostPaths, deploy: Optional[str] = None, wake: Optional[int] = None) -> None:
+    def __init__(
+        self, paths: HostPaths, deploy: Optional[str] = None, wake: Optional[int] = None, upgrades: bool = True
+    ) -> None:
         self._paths = paths
         self._wake: List[int] = [] if wake is None else [wake]
         self._deploy = deploy
@@ -40,7 +43,7 @@ class Builtin:
         self._decoder = Decoder()
         self._answers: List[Message] = []
         self._changed = False
-        self._compared = deploy is None
+        self._compared = deploy is None or not upgrades
 
     def status(self) -> Dict[str, Any]:
         answer: Dict[str, Any] = self._ask({"op": "status"})
