@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.processes import PATIENCE, deployer, free_port
 from benchmarks.project import Project, project
 from benchmarks.swap.proxies import Proxy
+from benchmarks.swap.traffic import TIMEOUT
 from benchmarks.swap.way import BOOT, READY_WITHIN, Settings, Told, copy_app
 
 PORTS = 3
@@ -33,6 +34,9 @@ url = "http://127.0.0.1:{{port}}/health"
 ready_within = "{ready_within:g}s"
 [target.local]
 path = {path}
+[target.local.verify]
+url = "{url}/"
+timeout = "{patience:g}s"
 {more}
 """
 
@@ -106,7 +110,8 @@ class Deployer:
         env = ", ".join(f"{name} = {json.dumps(value)}" for name, value in {**self._env, **more}.items())
         text = CONFIG.format(
             strategy=self._strategy, command=json.dumps(self._command), env=env, listens=self._listens,
-            ready_within=READY_WITHIN if more else 60, path=json.dumps(str(self._made.host)), more=self._more,
+            ready_within=READY_WITHIN if more else 60, path=json.dumps(str(self._made.host)), url=self.url,
+            patience=TIMEOUT, more=self._more,
         )  # fmt: skip
         (self.root / "deploy.toml").write_text(text)
 
@@ -124,5 +129,5 @@ def behind(root: Path, proxy: Callable[[Path, list[int]], AbstractContextManager
     with ExitStack() as stack:
         front = stack.enter_context(proxy(root / "proxy", ports))
         made = stack.enter_context(project(root / "app"))
-        more = f'[target.local.pool]\n{front.pool}\n[target.local.verify]\nurl = "{front.url}/"\n'
-        yield Deployer(made, front.url, "python", "overlap", f"ports = {ports}", more)
+        pool = f"[target.local.pool]\n{front.pool}"
+        yield Deployer(made, front.url, "python", "overlap", f"ports = {ports}", pool)
