@@ -7,7 +7,7 @@
 // On SIGTERM it stops accepting (on a shared socket the next process gets them), answers what was accepted, says
 // `Connection: close` in each answer, lets idle connections linger, so that a request on its way is not met by a closed door,
 // finishes what is in flight, then calls `done` (default: exit 0). With strategy = "restart" the linger is part of the gap:
-// lameDuck(server, { linger: 0 }). WebSockets are yours to close: `server.leaving` says when. Node 18 or newer.
+// lameDuck(server, { linger: 300 }). WebSockets are yours to close: `server.leaving` says when. Node 18 or newer.
 "use strict";
 const net = require("net");
 const tls = require("tls");

@@ -12,7 +12,7 @@ With uvicorn (the socket of deployer is descriptor 3):
 
 With hypercorn: `serve(duck.asgi(app), config, shutdown_trigger=duck.trigger)`, with `config.bind = ["fd://3"]`.
 
-With asyncio streams, see `run` and `begins`. With `strategy = "restart"` the linger is part of the gap: use LameDuck(linger=0).
+With asyncio streams, see `run` and `begins`. With `strategy = "restart"` the linger is part of the gap: LameDuck(linger=0.3).
 Python 3.9 or newer. WebSockets and event streams of your own: wait for `told()` and end them.
 """
 
