@@ -359,7 +359,7 @@ MUTATIONS = (
     Mutation("overlap: a crash waits for the drain", 500042, "it runs", _crash_waits_for_the_drain),
     Mutation("overlap: take_back leaves `current` on the failed release", 500162, "it runs", _current_not_flipped_back),
     Mutation(
-        "overlap: a crash of the new one is a drain of its deploy", 500452, "overlap", _crash_of_the_new_one_is_told
+        "overlap: a crash of the new one is a drain of its deploy", 503339, "overlap", _crash_of_the_new_one_is_told
     ),
     Mutation("overlap: what was just launched is an orphan", 500335, "force after the ceiling", _newborn_is_an_orphan),
     Mutation("overlap: what was announced is forgotten", 2007141, "it runs", _announced_is_forgotten),

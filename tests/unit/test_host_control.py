@@ -95,7 +95,7 @@ def test_abort_of_a_deploy_that_goes_back_already_changes_nothing(deploy: Any) -
 
 
 def test_drain_is_moved_from_where_its_ceiling_is_now(deploy: Any) -> None:
-    deploy.supervisor.draining = [{"id": "i1", "pid": 7, "drain": {"waited_s": 10.0, "left_s": 50.0}}]
+    deploy.supervisor.draining = [{"id": "i1", "pid": 7, "drain": {"deploy": "d1", "waited_s": 10.0, "left_s": 50.0}}]
     answer = asked(deploy, EXTEND, 300.0)
     assert answer["ok"]["drains"] == [{"pid": 7, "ceiling_s": 360.0, "who": "ada@laptop"}]
     assert deploy.supervisor.moved == [("i1", deploy.clock.now() + 350.0, "ada@laptop")]
@@ -104,7 +104,7 @@ def test_drain_is_moved_from_where_its_ceiling_is_now(deploy: Any) -> None:
 
 
 def test_drain_that_was_forced_already_cannot_be_moved(deploy: Any) -> None:
-    deploy.supervisor.draining = [{"id": "i1", "pid": 7, "drain": {"waited_s": 10.0, "left_s": 0.0}}]
+    deploy.supervisor.draining = [{"id": "i1", "pid": 7, "drain": {"deploy": "d1", "waited_s": 10.0, "left_s": 0.0}}]
     deploy.supervisor.moves = False
     assert "no longer" in asked(deploy, EXTEND, 300.0)["error"]["title"]
     assert deploy.journal.told("drain.extended") == []

@@ -68,8 +68,10 @@ def back(deploy: Deploy) -> None:
         pool = _pool(deploy)
         pool.send_to(old, others)
     except DeployerError as error:
-        deploy.journal.note("join", "refused", why=_said(error))
-        deploy.journal.event("warning", text=f"the pool still sends its traffic elsewhere: {_said(error)}")
+        if begun != ["pool"] or deploy.journal.has("pool", "done"):
+            deploy.journal.note("join", "refused", why=_said(error))
+        # A pool that has just refused the new one is as it was, and would refuse again.
+        deploy.journal.event("warning", text=f"the pool refuses to be set back: {_said(error)}")
         return
     deploy.journal.event("pool.joined", addresses=old, left=others)
     _await_nothing_in_flight(deploy, pool, others)
