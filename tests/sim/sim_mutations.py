@@ -362,5 +362,5 @@ MUTATIONS = (
         "overlap: a crash of the new one is a drain of its deploy", 503339, "overlap", _crash_of_the_new_one_is_told
     ),
     Mutation("overlap: what was just launched is an orphan", 500335, "force after the ceiling", _newborn_is_an_orphan),
-    Mutation("overlap: what was announced is forgotten", 2007141, "it runs", _announced_is_forgotten),
+    Mutation("overlap: what was announced is forgotten", 503051, "it runs", _announced_is_forgotten),
 )
