@@ -185,8 +185,13 @@ class Host:
     def power_off(self) -> None:
         """All that runs on the host dies at once: sessions, engine, app."""
         self.stop()
-        _send([*self.sessions(), *self.processes()], signal.SIGKILL)
-        wait_until(lambda: not self.processes() and not self.sessions(), what="the host is dark")
+
+        def dark() -> bool:
+            left = [*self.sessions(), *self.processes()]
+            _send(left, signal.SIGKILL)  # again and again: one may have been forked while we looked
+            return not left
+
+        wait_until(dark, what="the host is dark")
 
     def processes(self) -> list[int]:
         """Every living process that lives from this host's HOME, the server's own excepted."""

@@ -22,7 +22,7 @@ from load import Load
 
 APPS = [pytest.param(PYTHON_APP, id="python"), pytest.param(NODE_APP, id="node")]
 UVICORN_APP = [sys.executable, str(SERVICES / "overlap_uvicorn.py")]
-SWAPS = 20
+SWAPS = 10
 
 
 def swapped(app: list[str], **load: float) -> None:
@@ -39,14 +39,14 @@ def swapped(app: list[str], **load: float) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("app", APPS)
-def test_twenty_swaps_under_load_lose_nobody(app: list[str]) -> None:
+def test_ten_swaps_under_load_lose_nobody(app: list[str]) -> None:
     swapped(app, slow_seconds=5)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(importlib.util.find_spec("uvicorn") is None, reason="no uvicorn here")
-def test_twenty_swaps_of_uvicorn_lose_nobody() -> None:
+def test_ten_swaps_of_uvicorn_lose_nobody() -> None:
     swapped(UVICORN_APP, slow_seconds=3)
 
 

@@ -15,7 +15,7 @@ from app import SERVICES, free_port, wait_until
 from overlapping import overlapping
 
 
-@pytest.mark.parametrize("strategy", ["overlap", "restart"])
+@pytest.mark.parametrize("strategy", ["overlap", pytest.param("restart", marks=pytest.mark.full)])
 @pytest.mark.parametrize("addresses", [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1")])
 def test_address_that_collides_with_the_one_before_is_listened_on_after_a_gap_that_is_told(
     tmp_path: Path, strategy: str, addresses: tuple[str, str]

@@ -50,6 +50,7 @@ def test_hosts_overlap_batch_by_batch_and_a_broken_release_stops_at_the_first(fl
     assert {name: facts["instance"]["pid"] for name, facts in fleet.status().items()} == now
 
 
+@pytest.mark.full
 def test_detached_push_returns_when_the_new_release_serves_on_the_last_host(fleet: Fleet) -> None:
     fleet.push()
     configure(fleet, '{ LINGER = "0.4" }')

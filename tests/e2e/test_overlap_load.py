@@ -20,16 +20,16 @@ def test_pushes_in_a_row_lose_nothing(tmp_path: Path, language: str) -> None:
     with overlapping(tmp_path, language) as app:
         app.push()
         with Load(app.url, **LOAD) as load:
-            for number in range(4):
+            for number in range(3):
                 app.release(f"v{number + 2}")
                 result = app.push()
                 assert result.event("host.finished")["gap_ms"] == 0
             figures = load.stop()
         assert figures.lost == 0, figures.losses
-        assert len(figures.releases) == 5 and figures.sent > 500
+        assert len(figures.releases) == 4 and figures.sent > 300
 
 
-@pytest.mark.parametrize("how", ["exit", "hang", "500", "503"])
+@pytest.mark.parametrize("how", ["exit", "hang", "500", pytest.param("503", marks=pytest.mark.full)])
 def test_broken_release_fails_no_request(tmp_path: Path, how: str) -> None:
     with overlapping(tmp_path) as app:
         app.push()

@@ -67,7 +67,9 @@ def torn(app: App) -> None:
     database(app).write_bytes(whole[: len(whole) // 2])
 
 
-@pytest.mark.parametrize("spoil", [garbage, directory, empty, newer, torn])
+@pytest.mark.parametrize(
+    "spoil", [garbage, empty, newer, *(pytest.param(one, marks=pytest.mark.full) for one in (directory, torn))]
+)
 def test_record_that_cannot_be_used_is_named_by_every_command_and_left_as_it_is(
     app: App, spoil: Callable[[App], None]
 ) -> None:

@@ -114,14 +114,14 @@ def test_twenty_switches_by_files_lose_nothing(root: Path, backends: tuple[Backe
         assert (dict(load.losses), load.closed) == ({}, 0)
 
 
-def test_twenty_reloads_lose_nothing_but_what_nginx_cuts_on_idle_connections(
+def test_reloads_lose_nothing_but_what_nginx_cuts_on_idle_connections(
     root: Path, backends: tuple[Backend, Backend]
 ) -> None:
     with by_file(root, backends[0].address) as proxy:
         sends = pool(root)
         sends.check([backend.address for backend in backends])
         with Load(Place(proxy.port)) as load:
-            switches(sends, load, backends)
+            switches(sends, load, backends, times=8)
         require_lost_only_while_idle(load)
 
 

@@ -91,6 +91,7 @@ def test_a_short_silence_leaves_the_login_its_own_time(bed: Bed, client: Client)
     assert "within 3 s" in error.cause
 
 
+@pytest.mark.parametrize("client", ["paramiko", pytest.param("openssh", marks=pytest.mark.full)], indirect=True)
 def test_something_else_than_ssh(bed: Bed, client: Client) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -162,6 +163,7 @@ def test_a_login_shell_that_ends(bed: Bed, client: Client) -> None:
     assert "did not start" in error.title and "not available" in error.cause
 
 
+@pytest.mark.parametrize("client", ["paramiko", pytest.param("openssh", marks=pytest.mark.full)], indirect=True)
 def test_a_login_shell_that_hangs_is_left(bed: Bed, client: Client) -> None:
     host = bed.host()
     (host.home / ".bashrc").write_text("sleep 1000\n")
