@@ -35,13 +35,14 @@ def draining(app: App) -> bool:
     return bool(app.lines("SIGNALS_FILE"))
 
 
-def abort_while_it_works(app: App) -> Result:
-    """Abort; the work in flight is done once that is on record."""
-    known = len(rows(app, "SELECT 1 FROM journal WHERE step='abort'"))
+def promised(app: App) -> list[str]:
+    return [row["release"] for row in rows(app, "SELECT release FROM instances WHERE state='promised'")]
+
+
+def abort_while_it_works(app: App, old: str) -> Result:
+    """Abort; the work in flight is done once nothing but the old release is promised any more."""
     aborting = app.start("abort", "--json")
-    wait_until(
-        lambda: len(rows(app, "SELECT 1 FROM journal WHERE step='abort'")) > known, what="the abort is on record"
-    )
+    wait_until(lambda: promised(app) == [old], what="the old release is promised")
     app.finish()
     aborted = end(aborting)
     assert aborted.code == 0, aborted.err
@@ -61,7 +62,7 @@ def test_abort_in_the_drain_lets_the_work_end_and_starts_the_old_release_again(a
     app.release("v2")
     pushing = start_push(app, "replace")
     wait_until(lambda: draining(app), what="the old process was asked to stop")
-    aborted = abort_while_it_works(app)
+    aborted = abort_while_it_works(app, old["release"])
     pushed = end(pushing)
     assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
     assert pushed.code == 1
@@ -169,7 +170,7 @@ def test_abort_with_a_dead_runner_and_nobody_following(app: App) -> None:
     assert end(pushing).code == 130
     for pid in runners(app):
         kill(pid)
-    abort_while_it_works(app)
+    abort_while_it_works(app, old["release"])
     assert app.get()["release"] == old["release"]
     one_deploy_ended(app, "reverted", 1)
 
@@ -188,7 +189,7 @@ def test_abort_of_a_stop_and_of_a_first_push(app: App) -> None:
     app.task(100)
     stopping = app.start("stop", "--json")
     wait_until(lambda: str(old["pid"]) in signals_to_mains(app), what="it was asked to stop")
-    abort_while_it_works(app)
+    abort_while_it_works(app, old["release"])
     assert end(stopping).code == 1
     assert app.get()["release"] == old["release"]
 

@@ -33,6 +33,7 @@ def test_deploy_that_another_runner_has_brought_to_its_drains_meanwhile_is_left_
         return takes(paths, row)
 
     monkeypatch.setattr(runner_process, "_take_lock", later)
+    monkeypatch.setattr(runner_process, "_quiet_signals", lambda: None)  # of this process, that is
     assert runner_process.main([str(tmp_path), "d1"]) == 0
     assert free(paths.lock)
     assert state.rows("SELECT * FROM events") == []
