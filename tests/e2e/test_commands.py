@@ -151,12 +151,13 @@ def test_status_shows_the_drain_and_the_task_that_it_waits_for(app: App) -> None
     assert facts["under_way"]["step"] == "replace"
     assert [one["state"] for one in facts["draining"]] == ["draining"]
     human = app.run("status", check=0).out
+    assert client.stdout is not None
+    events = map(json.loads, client.stdout)
+    progress = next(event for event in events if event["event"] == "drain.progress" and event["tasks"])
     app.finish()
     assert "summarize" in human
     result = result_of(client)
     assert result.code == 0
-    told = [event for event in result.events if event["event"] == "drain.progress"]
-    progress = next(event for event in told if event["tasks"])  # the last one may have come after the task's end
     assert progress["tasks"][0]["name"] == "summarize"
     assert progress["elapsed_s"] < progress["ceiling_s"] == 660
     assert [process["pid"] for process in progress["processes"]] == [result.event("drain.finished")["pid"]]
