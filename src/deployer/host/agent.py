@@ -7,6 +7,7 @@ runner, which is tied to nobody.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -41,7 +42,7 @@ from deployer.host.releases import Releases
 from deployer.host.state import State, opened
 from deployer.host.supervisors import builtin
 from deployer.manifest import Manifest
-from deployer.model import PROTOCOL
+from deployer.model import PROTOCOL, Identity
 from deployer.wire import frames
 
 MARGIN_BYTES = 16 * 1024 * 1024
@@ -196,7 +197,7 @@ class Agent:
         with opened(self._paths.state) as state:
             interrupted = unfinished(state)
             draining = [row["id"] for row in in_drain(state)]
-            wanted = interrupted is not None or (state is not None and state.meta("desired") is not None)
+            wanted = interrupted is not None or (state is not None and self._needs_keeper(state))
         connection = builtin.connect(self._paths)
         if connection is None and wanted:
             connection = builtin.start(self._paths)
@@ -208,6 +209,14 @@ class Agent:
         for name in draining:
             if lock.free(self._paths.drain_lock(name)):
                 builtin.resume(self._paths, name)
+
+    def _needs_keeper(self, state: State) -> bool:
+        row = state.row("SELECT * FROM instances WHERE id=?", state.meta("desired"))
+        if row is None or json.loads(row["spec"]).get("owner") is None:
+            return row is not None
+        # Somebody else keeps it running: only what has changed since the record was written must be looked at.
+        known = Identity(int(row["pid"] or 0), int(row["start"] or 0), str(row["boot"]))
+        return row["state"] != "ended" and not self._processes.alive(known)
 
     def _settle(self, within: float = 3.0) -> None:
         # The keeper starts what should run at once; give it the moment that takes, so that `status` tells the outcome.

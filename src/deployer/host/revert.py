@@ -114,7 +114,8 @@ def _previous_spec(deploy: Deploy, instance: str) -> Spec:
         assert row is not None
         return Spec.from_json({**json.loads(row["spec"]), "id": instance})
     # The last resort opens its sockets by itself: nobody may come to tell it to.
-    return changed(spec_of(deploy.paths, previous["spec"]["release"], settings, instance), gate=False)
+    spec = spec_of(deploy.paths, previous["spec"]["release"], settings, instance)
+    return changed(spec, gate=False, owner=previous["spec"].get("owner"))
 
 
 def _log_offset(deploy: Deploy, instance: Optional[str]) -> int:
