@@ -40,7 +40,7 @@ from deployer.host.process import Processes, require_linux
 from deployer.host.receiving import Receiving, checked
 from deployer.host.releases import Releases
 from deployer.host.state import State, opened
-from deployer.host.supervisors import builtin
+from deployer.host.supervisors import builtin, choose
 from deployer.manifest import Manifest
 from deployer.model import PROTOCOL, Identity
 from deployer.wire import frames
@@ -288,7 +288,8 @@ class Agent:
         if problems and (params["kind"] != "stop" or facts["app"] != settings["app"]):
             raise problems[0]
         if facts["adopt"] and target["adopt"].get("unit"):
-            units.check(target["adopt"]["unit"], settings["drain"]["ceiling"])
+            units.check(target["adopt"]["unit"], settings["drain"]["ceiling"], choose.scope_of(target))
+        choose.require(target)
         if target.get("pool") and params["kind"] != "stop":
             traffic.check(target, settings)
         if params["kind"] == "push":

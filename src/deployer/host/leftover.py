@@ -1,4 +1,4 @@
-"""`leftover SIGNAL PID…`: what lives on after a unit's main process is asked to stop, once, and waited for as long as systemd lets us."""
+"""`leftover SIGNAL PID…`: what lives on after a unit's main process is asked to stop, once, and waited for."""
 
 from __future__ import annotations
 

@@ -365,7 +365,8 @@ class Core:
         self._record(spec, int(now.pid or 0), logs.size(self._paths.app_log))
         if now.ended:
             self._state.update(
-                "instances", spec.id, state="ended", ended_at=self._clock.wall(), exit_code=now.code, error=now.text if now.code is None else None
+                "instances", spec.id, state="ended", ended_at=self._clock.wall(), exit_code=now.code,
+                error=now.text if now.code is None else None,
             )  # fmt: skip
             self._say(f"{spec.release} as {spec.id} ended at once: {now.code}")
         else:

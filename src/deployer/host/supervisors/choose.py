@@ -7,6 +7,7 @@ from typing import Any, Dict, Mapping, Optional
 from deployer.errors import DeployerError
 from deployer.host.paths import HostPaths
 from deployer.host.supervisors.owner import Owner
+from deployer.host.supervisors.systemctl import Manager
 from deployer.host.supervisors.systemd import Systemd
 
 _SYSTEMD = {"systemd": "system", "systemd-user": "user"}
@@ -27,6 +28,12 @@ def setting(target: Mapping[str, Any], settings: Mapping[str, Any]) -> Optional[
     if supervisor in _SYSTEMD:
         return {"kind": "systemd", "scope": _SYSTEMD[supervisor], "settings": settings["run"].get("systemd") or {}}
     return None
+
+
+def require(target: Mapping[str, Any]) -> None:
+    """Raises PreflightError when the supervisor of *target* cannot be had on this host."""
+    if target.get("supervisor") in _SYSTEMD:
+        Manager(scope_of(target)).require()
 
 
 def scope_of(target: Mapping[str, Any]) -> str:

@@ -14,12 +14,13 @@ from deployer.host.supervisors.systemctl import Manager
 
 
 def install(paths: HostPaths, app: str, scope: str) -> None:
-    """Have the keeper of *app* started by the systemd of *scope*. Where that fails it is started as ever, and the engine's log says why."""
+    """Have the keeper of *app* started by the systemd of *scope*. Where that fails it is started as ever; the engine's log says why."""
     try:
         manager = Manager(scope)
         unit = f"{app}-deployer.service"
         argv = engine.argv(engine.install(paths), "keeper", str(paths.root))
-        text = systemd_units.engine(app, argv, engine.environment("keeper"), manager.boot_target())
+        log, boot = str(paths.engine_log), manager.boot_target()
+        text = systemd_units.engine(app, argv, engine.environment("keeper"), log, boot)
         if manager.write(manager.directory() / unit, text):
             manager.reload()
             manager.ask("enable", "--no-reload", "--", unit)

@@ -138,7 +138,11 @@ class Systemd:
             by_themselves = [unit_of(old) for old in olds if unit not in self._socket_units(old)]
             text = systemd_units.socket(new.app, name, listen, guard, by_themselves, private)
             written.append(self._manager.write(self._manager.directory() / unit, text))
-        return [*written, self._manager.write(self._manager.directory() / guard, systemd_units.guard(new.app))] if written else []
+        return (
+            [*written, self._manager.write(self._manager.directory() / guard, systemd_units.guard(new.app))]
+            if written
+            else []
+        )
 
     def _socket_units(self, spec: Spec) -> List[str]:
         return [unit for _, unit, _ in self._listens(spec)]
@@ -223,21 +227,23 @@ class Systemd:
     # What shall run --------------------------------------------------------------------------------------------------
 
     def confirm(self, spec: Optional[Spec], others: Sequence[Spec]) -> None:
-        keep = None
-        if spec is not None and not self._is_foreign(spec):
-            keep = unit_of(spec)
-            proven = self._restarts(spec, proven=True)
-            self._manager.ask("enable", "--no-reload", "--", keep)
-            if proven:
-                self._manager.reload()
-        for unit in sorted({unit_of(one) for one in others} - {keep}):
-            self._disable(unit)
+        changes = []
+        keep = unit_of(spec) if spec is not None and not self._is_foreign(spec) else None
+        if spec is not None and keep is not None:
+            changes = [self._restarts(spec, proven=True), self._boot(keep, "enable")]
+        changes += [self._boot(unit, "disable") for unit in sorted({unit_of(one) for one in others} - {keep})]
+        if any(changes):
+            self._manager.reload()
 
-    def _disable(self, unit: str) -> None:
+    def _boot(self, unit: str, verb: str) -> bool:
+        """Whether *unit* had to be told to start at boot, or not to (*verb*: enable, disable)."""
+        if (self._manager.show(unit, ("UnitFileState",)).get("UnitFileState") == "enabled") is (verb == "enable"):
+            return False
         try:
-            self._manager.ask("disable", "--no-reload", "--", unit)
+            self._manager.ask(verb, "--no-reload", "--", unit)
         except DeployerError as error:  # what serves is worth more
-            say(f"{unit} may start again at boot: {error.cause or error}")
+            say(f"systemctl {verb} {unit}: {error.cause or error}")
+        return True
 
     def forget(self, app: str, releases: Sequence[str]) -> None:
         gone = [
@@ -247,7 +253,7 @@ class Systemd:
         ]
         for path in gone:
             if path.read_text("utf-8", "replace").startswith(systemd_units.MARK):
-                self._disable(path.name)
+                self._boot(path.name, "disable")
                 _remove(path)
                 _remove(path.with_name(f"{path.stem}.health.socket"))
                 _remove(self._units / f"{path.name}.env")

@@ -81,12 +81,13 @@ def guard(app: str) -> str:
     )
 
 
-def engine(app: str, argv: Sequence[str], env: Mapping[str, str], boot: str) -> str:
+def engine(app: str, argv: Sequence[str], env: Mapping[str, str], log: str, boot: str) -> str:
     """What finishes a deploy that lost its runner, also after a reboot. It goes when nothing is to be done."""
     unit = [("Description", f"{app}: deployer, while a deploy is under way"), ("StartLimitIntervalSec", "0")]
     body = [("Type", "notify"), ("NotifyAccess", "main"), ("ExecStart", command(argv))]
     body += [("Environment", quote(f"{name}={value}")) for name, value in sorted(env.items())]
     body += [("KillMode", "process"), ("Restart", "on-failure"), ("RestartSec", "1s"), ("TimeoutStopSec", "10s")]
+    body += [("StandardOutput", f"append:{_escape(log)}"), ("StandardError", "inherit")]
     return _text(app, [("Unit", unit), ("Service", body), ("Install", [("WantedBy", boot)])])
 
 
