@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from systemd_rig import InsideApp, app_in, user_manager
 
 from app import wait_until
+from systemd_rig import InsideApp, app_in, user_manager
 from victims import signals_to_mains
 
 SUPERVISOR = 'supervisor = "systemd-user"\n'
@@ -61,7 +61,9 @@ def test_work_in_flight_is_finished_before_the_new_release_starts(app: InsideApp
 def test_release_that_is_not_ready_gives_way_to_the_old_one(app: InsideApp) -> None:
     app.push()
     old = app.get()
-    app.configure(args=["--health", "never-ready"], health=f'url = "{app.url}/health"\nready_within = "2s"', more=SUPERVISOR)
+    app.configure(
+        args=["--health", "never-ready"], health=f'url = "{app.url}/health"\nready_within = "2s"', more=SUPERVISOR
+    )
     result = app.push(check=1)
     assert result.event("push.finished")["status"] == "reverted"
     assert (app.get()["release"], app.current()) == (old["release"], old["release"])
@@ -147,7 +149,7 @@ def test_drain_is_ended_and_lengthened_by_a_person(app: InsideApp, way: str) -> 
     pushing = app.start("push", "--json")
     wait_until(lambda: app.lines("SIGNALS_FILE"), what="it was asked to stop")
     app.run("drain", way, *(["60s"] if way == "--extend" else []))
-    out, err = pushing.communicate(timeout=60)
+    _, err = pushing.communicate(timeout=60)
     assert pushing.returncode == (0 if way == "--extend" else 5), err
     assert ('"done"' in client.communicate(timeout=60)[0]) is (way == "--extend")
 
@@ -173,3 +175,14 @@ def wrapped(app: InsideApp) -> str:
     words = shlex.join([sys.executable, "-S", "service.py", "--port", str(app.port)])
     return f"command = {json.dumps(f'{words}; true')}\n"
 
+
+def test_logs_are_the_journals_and_a_failed_start_shows_its_own(app: InsideApp) -> None:
+    app.configure(args=["--at-start", "echo here I am; sleep 0.3"], more=SUPERVISOR)
+    app.push()
+    wait_until(lambda: "here I am" in app.run("logs").out, what="the journal has it")
+    app.configure(args=["--at-start", "echo broken because; sleep 0.3; kill -9 $PPID; sleep 60"], more=SUPERVISOR)
+    app.release("v2")
+    result = app.push(check=1)
+    assert "broken because" in "".join(result.event("revert.started")["log_tail"])
+    app.task(0.1).communicate(timeout=60)
+    assert app.get()["release"] == app.current()

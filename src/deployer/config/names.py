@@ -65,7 +65,7 @@ def unit_settings(value: object) -> dict[str, Any]:
                 f"remove {name}; drain.ceiling and run.* say the same",
             )
         if not (name.isascii() and name.isalnum()):
-            raise Rejected(f"{printable(str(name))} is no name of a setting", hint)
+            raise Rejected(f"{str(name)[:40]!r} is no name of a setting", hint)
         for item in one if isinstance(one, list) else [one]:
             if not isinstance(item, (str, int, bool)) or "\n" in str(item):
                 raise Rejected(f"{name} is neither text, a number nor true or false", hint)

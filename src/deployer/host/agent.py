@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import deployer
 from deployer.errors import AbortedError, DeployerError, LinkError, PreflightError
@@ -26,6 +26,7 @@ from deployer.host import (
     runner_process,
     spawn,
     traffic,
+    unit_journal,
     units,
     unix,
 )
@@ -258,10 +259,22 @@ class Agent:
         return [f"{path} is missing" for path in absent[:5]]
 
     def _logs(self, params: Params) -> Params:
-        following.follow_log(
-            self._paths.app_log, int(params["lines"]), bool(params["follow"]), self._send, self._connection.gone
-        )
+        lines, goes_on = int(params["lines"]), bool(params["follow"])
+        app, owner = self._owner()
+        if unit_journal.kept(owner):
+            unit_journal.follow(owner, app, lines, goes_on, self._send, self._connection.gone)
+        else:
+            following.follow_log(self._paths.app_log, lines, goes_on, self._send, self._connection.gone)
         return {}
+
+    def _owner(self) -> Tuple[str, Params]:
+        """The app's name, and who owns the process that was started last."""
+        with opened(self._paths.state) as state:
+            row = (
+                state.row("SELECT spec FROM instances ORDER BY created_at DESC, rowid DESC LIMIT 1") if state else None
+            )
+        spec = json.loads(row["spec"]) if row else {}
+        return str(spec.get("app")), spec.get("owner") or {}
 
     # A deploy --------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from deployer.host.supervisors.systemctl import Manager
 
 
 def install(paths: HostPaths, app: str, scope: str) -> None:
-    """Have the keeper of *app* started by the systemd of *scope*. Where that fails it is started as ever; the engine's log says why."""
+    """Have the keeper of *app* started by the systemd of *scope*. Where that fails it is started as ever."""
     try:
         manager = Manager(scope)
         unit = f"{app}-deployer.service"

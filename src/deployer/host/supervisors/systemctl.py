@@ -127,5 +127,5 @@ def _environment(scope: str) -> Mapping[str, str]:
 
 def _why(scope: str) -> Optional[str]:
     if scope == "user":
-        return 'log in once through PAM, or let the user\'s manager run always (loginctl enable-linger); or write supervisor = "systemd"'
+        return 'let the user\'s systemd run always: loginctl enable-linger; or write supervisor = "systemd" and become = "sudo"'
     return None

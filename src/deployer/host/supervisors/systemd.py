@@ -12,10 +12,10 @@ import shutil
 import signal
 from dataclasses import replace as changed
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import List, Mapping, Optional, Sequence, Tuple
 
 from deployer.errors import DeployerError
-from deployer.host import disk, engine, sockets
+from deployer.host import disk, engine, sockets, unit_journal
 from deployer.host.paths import HostPaths
 from deployer.host.say import say
 from deployer.host.supervisors import owner, systemd_units
@@ -79,7 +79,10 @@ class Systemd:
         unit = f"{spec.app}@{spec.release}.service"
         if any(one.owner is not None and unit_of(one) == unit for one in others):
             unit = f"{spec.app}@{spec.release}.{spec.id}.service"
-        return changed(spec, owner={**spec.owner, "unit": unit})
+        settings = spec.owner.get("settings") or {}
+        return changed(
+            spec, owner={**spec.owner, "unit": unit, "journal": JOURNAL.exists() and "StandardOutput" not in settings}
+        )
 
     # Files -----------------------------------------------------------------------------------------------------------
 
@@ -119,13 +122,13 @@ class Systemd:
         others = [unit_of(old) for old in olds if unit_of(old) != unit_of(new)]
         text = systemd_units.service(
             new.app, new.release, _resolved(new, env), new.cwd, str(env_file),
-            ["/bin/sh", str(after), order.signal, *leftover], self._output(), order, settings, self._socket_units(new), others,
+            ["/bin/sh", str(after), order.signal, *leftover], self._output(new), order, settings, self._socket_units(new), others,
             self._manager.boot_target(),
         )  # fmt: skip
         return self._manager.write(self._manager.directory() / unit_of(new), text)
 
-    def _output(self) -> str:
-        if JOURNAL.exists():
+    def _output(self, spec: Spec) -> str:
+        if unit_journal.kept(spec.owner):
             return "journal"
         self._paths.logs.mkdir(mode=0o700, exist_ok=True)
         return f"append:{self._paths.app_log}".replace("%", "%%")
@@ -149,12 +152,9 @@ class Systemd:
 
     def _listens(self, spec: Spec) -> List[Tuple[str, str, str]]:
         """name, unit, address of every socket that *spec* inherits."""
-        named = list(sockets.named(spec.socket).items())
-        alone = len(named) == 1
-        found = [
-            (name, f"{spec.app}.socket" if alone else f"{spec.app}-{name}.socket", address[len("unix:") :] if address.startswith("unix:") else address)
-            for name, address in named
-        ]  # fmt: skip
+        named = sockets.named(spec.socket)
+        units = {name: f"{spec.app}.socket" if len(named) == 1 else f"{spec.app}-{name}.socket" for name in named}
+        found = [(name, units[name], _listen(address)) for name, address in named.items()]
         if spec.private_health:
             unit = unit_of(spec)[: -len(".service")] + ".health.socket"
             found.append(("health", unit, str(self._paths.health_socket(spec.id))))
@@ -285,10 +285,14 @@ def _code(how: str, status: str) -> Optional[int]:
     return int(status) if how == "exited" and status.isdigit() else None
 
 
+def _listen(address: str) -> str:
+    return address[len(sockets.UNIX) :] if address.startswith(sockets.UNIX) else address
+
+
 def _resolved(spec: Spec, env: Mapping[str, str]) -> List[str]:
     """The command with the program's whole path: systemd looks for others in its own places only."""
     name = spec.argv[0]
-    found = os.path.join(spec.cwd, name) if "/" in name else shutil.which(name, path=env.get("PATH"))
+    found = str(Path(spec.cwd, name)) if "/" in name else shutil.which(name, path=env.get("PATH"))
     return [os.path.normpath(found or name), *spec.argv[1:]]
 
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from deployer.model import DrainOrder
 
 MARK = "# Written by deployer"
-OURS = {
-    "ExecStart", "ExecStopPost", "ExecStop", "WorkingDirectory", "EnvironmentFile", "KillMode", "KillSignal", "TimeoutStopSec", "SendSIGKILL",
-    "Sockets", "NonBlocking", "NotifyAccess", "Restart",
-}  # fmt: skip
-"""What `run.systemd` may not set: the drain depends on it."""
 DEFAULTS: Dict[str, str] = {"Type": "exec", "RestartSec": "500ms", "UMask": "0022"}
 
 
@@ -145,8 +140,3 @@ def _double(text: str, exec_line: bool = False) -> str:
     if exec_line:
         return '"' + escaped.replace("\n", "\\n").replace("\t", "\\t") + '"'
     return '"' + escaped.replace("$", "\\$").replace("`", "\\`") + '"'
-
-
-def conflict(name: str) -> Optional[str]:
-    """Why `run.systemd` may not set *name*; None where it may."""
-    return f"{name} is deployer's own" if name in OURS else None
