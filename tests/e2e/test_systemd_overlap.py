@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from systemd_rig import InsideApp, user_manager
 from test_systemd import SUPERVISOR
 
 from load import Load
 from overlapping import Overlapping, overlapping
+from systemd_rig import InsideApp, user_manager
 
 
 class Inside(InsideApp, Overlapping):

@@ -85,7 +85,8 @@ def since_start(paths: HostPaths, state: State, instance: Optional[str], lines: 
 
 
 def _owner(row: Optional[Row]) -> Dict[str, Any]:
-    return (json.loads(row["spec"]).get("owner") if row is not None else None) or {}
+    spec = row["spec"] if row is not None else None
+    return (json.loads(spec).get("owner") if spec else None) or {}
 
 
 def engine(paths: HostPaths, start: float, end: Optional[float]) -> Lines:
