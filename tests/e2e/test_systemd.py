@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -168,10 +171,6 @@ def test_child_that_outlives_its_wrapper_is_waited_for(app: InsideApp) -> None:
 
 
 def wrapped(app: InsideApp) -> str:
-    import json
-    import shlex
-    import sys
-
     words = shlex.join([sys.executable, "-S", "service.py", "--port", str(app.port)])
     return f"command = {json.dumps(f'{words}; true')}\n"
 
@@ -186,3 +185,116 @@ def test_logs_are_the_journals_and_a_failed_start_shows_its_own(app: InsideApp) 
     assert "broken because" in "".join(result.event("revert.started")["log_tail"])
     app.task(0.1).communicate(timeout=60)
     assert app.get()["release"] == app.current()
+
+
+def engines(app: InsideApp, role: str) -> list[int]:
+    """Pids, as they are called inside, of our engine's processes of this *role*."""
+    found = app.manager.run(["pgrep", "-f", f"host/__main__.py {role} {app.host}"], check=False).out
+    return [int(pid) for pid in found.split()]
+
+
+@pytest.mark.parametrize("who", ["runner", "keeper", "both"])
+def test_whoever_dies_once_systemd_was_asked_the_new_release_serves(app: InsideApp, who: str) -> None:
+    app.push()
+    old, client = app.get(), app.task(100)
+    app.release("v2")
+    pushing = app.start("push", "--json")
+    wait_until(lambda: app.lines("SIGNALS_FILE"), what="it was asked to stop")
+    holder = json.loads((app.host / ".deployer" / "lock").read_text())
+    victims = [holder["pid"]] if who != "keeper" else []
+    victims += engines(app, "keeper") if who != "runner" else []
+    assert victims
+    app.manager.run(["kill", "-KILL", *map(str, victims)], check=False)
+    app.finish()
+    assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
+    wait_until(lambda: app.get()["release"] != old["release"], what="systemd starts the new release")
+    pushing.communicate(timeout=60)
+    wait_until(lambda: app.status()["under_way"] is None, what="the deploy is brought to its end")
+    facts = app.status()
+    assert facts["instance"]["release"] == app.current() == app.get()["release"]
+    assert signals_to_mains(app) == {str(old["pid"]): 1}
+
+
+def test_everybody_dies_and_the_service_comes_up_by_systemd_alone(app: InsideApp) -> None:
+    app.push()
+    old, client = app.get(), app.task(100)
+    app.release("v2")
+    pushing = app.start("push", "--json")
+    wait_until(lambda: app.lines("SIGNALS_FILE"), what="it was asked to stop")
+    # Nobody of ours comes back: the keeper's unit is masked.
+    app.manager.systemctl("mask", "--runtime", "t-app-deployer.service")
+    holder = json.loads((app.host / ".deployer" / "lock").read_text())
+    pushing.kill()
+    pushing.communicate()
+    app.manager.run(["kill", "-KILL", str(holder["pid"]), *map(str, engines(app, "keeper"))], check=False)
+    app.finish()
+    assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
+    new = wait_until(
+        lambda: app.get()["release"] != old["release"] and app.get(), what="systemd starts the new release"
+    )
+    app.manager.systemctl("unmask", "--runtime", "t-app-deployer.service")
+    wait_until(lambda: app.status()["under_way"] is None, what="the next command finishes the deploy")
+    assert app.get() == {**app.get(), "pid": new["pid"], "release": app.current()}
+
+
+def test_unit_of_somebody_else_is_moved_to_ours_in_one_step_and_back(app: InsideApp) -> None:
+    foreign(app, "TimeoutStopSec=12min")
+    app.configure(adopt='unit = "agent.service"', more=SUPERVISOR)
+    app.configure(args=["--health", "never-ready"], adopt='unit = "agent.service"', health=slow(app), more=SUPERVISOR)
+    app.push(check=1)
+    wait_until(lambda: app.manager.show("agent.service", "ActiveState")["ActiveState"] == "active", what="it came back")
+    assert active(app) == []
+    app.configure(args=[], adopt='unit = "agent.service"', more=SUPERVISOR)
+    client = app.task(2)
+    app.release("v2")
+    result = app.push()
+    assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
+    assert result.event("drain.finished")["verdict"] == "clean"
+    assert app.get()["release"] == app.current()
+    shown = app.manager.show("agent.service", "ActiveState", "UnitFileState")
+    assert shown == {"ActiveState": "inactive", "UnitFileState": "disabled"}
+
+
+def test_unit_of_somebody_else_that_systemd_would_kill_too_early_is_refused(app: InsideApp) -> None:
+    foreign(app, "TimeoutStopSec=5")
+    app.configure(drain='longest_task = "8m"', adopt='unit = "agent.service"', more=SUPERVISOR)
+    result = app.push(check=2)
+    assert "TimeoutStopSec of agent.service is 5s" in result.err and "drain.ceiling is 11m" in result.err
+    assert app.manager.show("agent.service", "ActiveState")["ActiveState"] == "active"
+
+
+def slow(app: InsideApp) -> str:
+    return f'url = "{app.url}/health"\nready_within = "2s"'
+
+
+def foreign(app: InsideApp, setting: str) -> None:
+    """A unit that somebody wrote before there was a deployer; it serves."""
+    text = f"""
+        [Service]
+        WorkingDirectory={app.dist}
+        ExecStart={sys.executable} -S service.py --port {app.port}
+        Environment=SIGNALS_FILE={app.root}/signals_file.txt
+        {setting}
+        [Install]
+        WantedBy=default.target
+    """
+    (app.manager.units / "agent.service").write_text("\n".join(line.strip() for line in text.splitlines()))
+    app.manager.systemctl("daemon-reload")
+    app.manager.systemctl("enable", "--now", "agent.service")
+    wait_until(app.get, what="it serves")
+
+
+def test_service_moves_from_the_built_in_supervisor_to_systemd_and_back(app: InsideApp) -> None:
+    app.configure()
+    app.push()
+    old, client = app.get(), app.task(2)
+    app.configure(more=SUPERVISOR)
+    assert app.push().event("push.finished")["status"] == "done"
+    assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
+    assert active(app) == [unit(app)] and app.get()["pid"] != old["pid"]
+    client = app.task(2)
+    app.configure()
+    app.push()
+    assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
+    assert active(app) == [] and app.get()["release"] == app.current()
+    assert set(signals_to_mains(app).values()) == {1}

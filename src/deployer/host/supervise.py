@@ -514,7 +514,8 @@ class Core:
         instance.tree.close()
         del self.instances[instance.id]
         self._look_at.pop(instance.id, None)
-        self.owned.forget_run(instance.id)
+        if instance.spec.owner is not None:
+            self.owned.forget_run(instance.id)
         self._background.discard(instance.id)
         self._close_notify(instance.id)
         if instance.spec.private_health:
