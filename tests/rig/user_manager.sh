@@ -17,6 +17,8 @@ fresh() { # DIR...: empty, and ours
 fresh /run/systemd /run/user /run/log /var/log /var/lib/systemd
 mkdir -p /run/systemd/system /run/systemd/journald.conf.d /run/systemd/journal /var/log/journal /var/lib/systemd/linger
 [ "$linger" = no ] || : >"/var/lib/systemd/linger/$name"
+cat /proc/sys/kernel/random/uuid >/run/systemd/boot_id # each start is a boot of its own to whoever asks
+mount --bind /run/systemd/boot_id /proc/sys/kernel/random/boot_id
 runtime=/run/user/$uid
 mkdir -m 700 "$runtime"
 chown "$uid:$gid" "$runtime"
