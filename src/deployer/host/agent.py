@@ -7,11 +7,12 @@ runner, which is tied to nobody.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import deployer
 from deployer.errors import AbortedError, DeployerError, LinkError, PreflightError
@@ -25,6 +26,7 @@ from deployer.host import (
     runner_process,
     spawn,
     traffic,
+    unit_journal,
     units,
     unix,
 )
@@ -39,9 +41,9 @@ from deployer.host.process import Processes, require_linux
 from deployer.host.receiving import Receiving, checked
 from deployer.host.releases import Releases
 from deployer.host.state import State, opened
-from deployer.host.supervisors import builtin
+from deployer.host.supervisors import builtin, choose
 from deployer.manifest import Manifest
-from deployer.model import PROTOCOL
+from deployer.model import PROTOCOL, Identity
 from deployer.wire import frames
 
 MARGIN_BYTES = 16 * 1024 * 1024
@@ -196,7 +198,7 @@ class Agent:
         with opened(self._paths.state) as state:
             interrupted = unfinished(state)
             draining = [row["id"] for row in in_drain(state)]
-            wanted = interrupted is not None or (state is not None and state.meta("desired") is not None)
+            wanted = interrupted is not None or (state is not None and self._needs_keeper(state))
         connection = builtin.connect(self._paths)
         if connection is None and wanted:
             connection = builtin.start(self._paths)
@@ -208,6 +210,14 @@ class Agent:
         for name in draining:
             if lock.free(self._paths.drain_lock(name)):
                 builtin.resume(self._paths, name)
+
+    def _needs_keeper(self, state: State) -> bool:
+        row = state.row("SELECT * FROM instances WHERE id=?", state.meta("desired"))
+        if row is None or json.loads(row["spec"]).get("owner") is None:
+            return row is not None
+        # Somebody else keeps it running: only what has changed since the record was written must be looked at.
+        known = Identity(int(row["pid"] or 0), int(row["start"] or 0), str(row["boot"]))
+        return row["state"] != "ended" and not self._processes.alive(known)
 
     def _settle(self, within: float = 3.0) -> None:
         # The keeper starts what should run at once; give it the moment that takes, so that `status` tells the outcome.
@@ -249,10 +259,22 @@ class Agent:
         return [f"{path} is missing" for path in absent[:5]]
 
     def _logs(self, params: Params) -> Params:
-        following.follow_log(
-            self._paths.app_log, int(params["lines"]), bool(params["follow"]), self._send, self._connection.gone
-        )
+        lines, goes_on = int(params["lines"]), bool(params["follow"])
+        app, owner = self._owner()
+        if unit_journal.kept(owner):
+            unit_journal.follow(owner, app, lines, goes_on, self._send, self._connection.gone)
+        else:
+            following.follow_log(self._paths.app_log, lines, goes_on, self._send, self._connection.gone)
         return {}
+
+    def _owner(self) -> Tuple[str, Params]:
+        """The app's name, and who owns the process that was started last."""
+        with opened(self._paths.state) as state:
+            row = (
+                state.row("SELECT spec FROM instances ORDER BY created_at DESC, rowid DESC LIMIT 1") if state else None
+            )
+        spec = json.loads(row["spec"]) if row else {}
+        return str(spec.get("app")), spec.get("owner") or {}
 
     # A deploy --------------------------------------------------------------------------------------------------------
 
@@ -279,7 +301,8 @@ class Agent:
         if problems and (params["kind"] != "stop" or facts["app"] != settings["app"]):
             raise problems[0]
         if facts["adopt"] and target["adopt"].get("unit"):
-            units.check(target["adopt"]["unit"], settings["drain"]["ceiling"])
+            units.check(target["adopt"]["unit"], settings["drain"]["ceiling"], choose.scope_of(target))
+        choose.require(target)
         if target.get("pool") and params["kind"] != "stop":
             traffic.check(target, settings)
         if params["kind"] == "push":
