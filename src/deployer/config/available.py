@@ -10,10 +10,22 @@ from deployer.errors import UsageError
 # A feature that arrives deletes its line.
 _NOT_YET: tuple[tuple[Callable[[Config], bool], str, str, str], ...] = (
     (
-        lambda c: c.supervisor in ("launchd", "command"),
+        lambda c: c.supervisor == "command",
         "target.{t}.supervisor",
-        "the supervisors launchd and command",
-        'write supervisor = "builtin", "systemd" or "systemd-user"',
+        "the supervisor command",
+        'write supervisor = "builtin", "systemd", "systemd-user" or "launchd"',
+    ),
+    (
+        lambda c: c.supervisor == "launchd" and bool(c.tables.run.socket),
+        "run.socket",
+        "a socket that launchd holds: it gives one only to programs that call launch_activate_socket",
+        'write ports = [3001, 3002] in [run] instead, or supervisor = "builtin" in [target.{t}]',
+    ),
+    (
+        lambda c: c.supervisor == "launchd" and c.tables.health.private,
+        "health.private",
+        "a private socket for /health under launchd",
+        'remove private from [health], or write supervisor = "builtin" in [target.{t}]',
     ),
     (lambda c: not c.tables.run.command, "run.command", "a [job] without [run]", 'add command = ["..."] to [run]'),
     (lambda c: bool(c.settings()["services"]), "services", "services", "remove [services] from this file"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Set
 
 from deployer.errors import DeployerError, PreflightError
-from deployer.host import ports
+from deployer.host import launchd_jobs, ports
 from deployer.host.process import Processes, Stat
 from deployer.host.supervisors.systemctl import Manager
 from deployer.host.tree import is_engine
@@ -39,7 +39,8 @@ def find(how: Dict[str, Any], processes: Processes) -> Found:
     elif how.get("port"):
         pid = _from_port(int(how["port"]), processes)
     elif how.get("unit"):
-        pid = _from_unit(str(how["unit"]), str(how.get("scope") or "system"))
+        scope = str(how.get("scope") or "system")
+        pid = launchd_jobs.pid_of(str(how["unit"])) if scope == "launchd" else _from_unit(str(how["unit"]), scope)
     else:
         pid = _from_pattern(str(how["match"]), processes)
     return _describe(pid, processes)

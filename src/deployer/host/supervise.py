@@ -242,9 +242,9 @@ class Core:
                 self.drains[instance.id].take_over(deploy, who, how)
 
     def _drain_of(self, instance: Instance) -> Union[drain.Drain, OwnedDrain]:
-        if instance.spec.owner is None:
+        by = self.owned.by(instance.spec) if instance.spec.owner is not None else None
+        if by is None or not by.stops:
             return drain.Drain(instance, self._state, self._clock)
-        by = self.owned.by(instance.spec)
         return OwnedDrain(instance, self._state, self._clock, by, self.owned.run_of(instance.id))
 
     def adopt(self, spec: Spec, identity: Identity) -> None:
@@ -387,7 +387,10 @@ class Core:
         elif now.ended:
             ended = by.seen(instance.spec, self.owned.run_of(instance.id) or None)
             self._say(f"instance {instance.id} of {instance.spec.release} exited by itself: {ended.code}")
-            self._end(instance, ended.code)
+            if instance.members() and not by.stops:
+                self._drain_leftovers(instance)
+            else:
+                self._end(instance, ended.code)
         else:
             self._look_at[instance.id] = self._clock.now() + LOOK_AGAIN
 
@@ -473,6 +476,8 @@ class Core:
         return any(spec.owner is not None for spec in specs)
 
     def _drained(self, instance: Instance, verdict: Verdict) -> None:
+        if instance.spec.owner is not None:
+            verdict = self.owned.cleared(instance.spec, verdict, self._clock)
         self._state.update("drains", instance.id, verdict=json.dumps(self._redacted(instance, verdict.to_json())))
         del self.drains[instance.id]
         self._end(instance, verdict.exit_code)
@@ -501,13 +506,16 @@ class Core:
             return
         self._say(f"instance {instance.id} of {instance.spec.release} exited by itself: {code}")
         if members:
-            how = DrainOrder(**instance.spec.drain) if instance.spec.drain else DrainOrder()
-            with self._state.transaction():
-                drain.order(self._state, self._clock, instance, instance.deploy or "", drain.CRASH, how)
-            self.drains[instance.id] = drain.Drain(instance, self._state, self._clock)
-            self.drains[instance.id].advance()
+            self._drain_leftovers(instance)
         else:
             self._end(instance, code)
+
+    def _drain_leftovers(self, instance: Instance) -> None:
+        how = DrainOrder(**instance.spec.drain) if instance.spec.drain else DrainOrder()
+        with self._state.transaction():
+            drain.order(self._state, self._clock, instance, instance.deploy or "", drain.CRASH, how)
+        self.drains[instance.id] = drain.Drain(instance, self._state, self._clock)
+        self.drains[instance.id].advance()
 
     def _end(self, instance: Instance, code: Optional[int]) -> None:
         self._state.update("instances", instance.id, state="ended", ended_at=self._clock.wall(), exit_code=code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Optional
 
 from deployer.host import adopt as adoption
-from deployer.host import program, quiet, units
+from deployer.host import launchd_jobs, program, quiet, units
 from deployer.host.deploy import Deploy
 from deployer.host.handover import hand_over
 from deployer.host.hooks import LastCall
@@ -62,19 +62,25 @@ def replace(deploy: Deploy) -> None:
 
 
 def _owner_of_adopted(deploy: Deploy) -> Optional[Dict[str, Any]]:
-    """A unit that is adopted by a unit stays systemd's: one transaction stops the one and starts the other, either way."""
+    """What is adopted by a supervisor of its kind stays its: a revert starts it as it was started before."""
     unit = (deploy.request.target.get("adopt") or {}).get("unit")
     ours = choose.setting(deploy.request.target, deploy.request.settings)
+    if unit and ours is not None and ours["kind"] == "launchd":
+        return launchd_jobs.owner_of(unit)
     if not unit or ours is None or ours["kind"] != "systemd":
         return None
     return {"kind": "systemd", "scope": ours["scope"], "unit": unit, "foreign": True}
 
 
 def leave_unit(deploy: Deploy) -> None:
-    """A systemd unit that is taken over shall not start its process again."""
+    """What is taken over shall not be started again by whoever started it: systemd's unit, launchd's job."""
     request = deploy.request
     unit = (request.target.get("adopt") or {}).get("unit")
-    if request.adopt and unit and request.previous and _owner_of_adopted(deploy) is None:
+    if not request.adopt or not unit or not request.previous:
+        return
+    if request.target.get("supervisor") == "launchd":
+        launchd_jobs.leave(unit, request.previous["spec"]["id"], Identity.from_json(request.adopt), deploy)
+    elif _owner_of_adopted(deploy) is None:
         # If we die right here, the keeper sees its adopted service go and starts it again: never nothing at all.
         units.stop(unit, request.previous["spec"]["id"], Identity.from_json(request.adopt), deploy)
 

@@ -9,7 +9,7 @@ from typing import Dict
 
 from deployer.durations import show
 from deployer.errors import PreflightError, UsageError
-from deployer.host import adopt
+from deployer.host import adopt, launchd_jobs
 from deployer.host.deploy import Deploy
 from deployer.host.tree import Tree
 from deployer.model import Identity
@@ -19,6 +19,9 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400
 
 def check(unit: str, ceiling: float, scope: str = "system") -> None:
     """Raises UsageError, naming both rungs, when systemd would kill the unit before *ceiling* seconds have passed."""
+    if scope == "launchd":
+        launchd_jobs.check(unit, ceiling)
+        return
     shown = adopt.unit_properties(unit, scope)
     limit = seconds(shown.get("TimeoutStopUSec", "infinity"))
     if limit is not None and limit <= ceiling:

@@ -6,6 +6,8 @@ from typing import Any, Dict, Mapping, Optional
 
 from deployer.errors import DeployerError
 from deployer.host.paths import HostPaths
+from deployer.host.supervisors import launchctl
+from deployer.host.supervisors.launchd import Launchd
 from deployer.host.supervisors.owner import Owner
 from deployer.host.supervisors.systemctl import Manager
 from deployer.host.supervisors.systemd import Systemd
@@ -17,6 +19,8 @@ def owner_of(paths: HostPaths, owner: Mapping[str, Any]) -> Owner:
     """Who owns the process of an instance with `Spec.owner` *owner*."""
     if owner["kind"] == "systemd":
         return Systemd(paths, str(owner["scope"]))
+    if owner["kind"] == "launchd":
+        return Launchd(paths)
     raise DeployerError(
         f"this engine knows no supervisor {owner['kind']!r}", hint="client and engine differ in version"
     )
@@ -27,6 +31,8 @@ def setting(target: Mapping[str, Any], settings: Mapping[str, Any]) -> Optional[
     supervisor = str(target.get("supervisor") or "builtin")
     if supervisor in _SYSTEMD:
         return {"kind": "systemd", "scope": _SYSTEMD[supervisor], "settings": settings["run"].get("systemd") or {}}
+    if supervisor == "launchd":
+        return {"kind": "launchd"}
     return None
 
 
@@ -34,8 +40,11 @@ def require(target: Mapping[str, Any]) -> None:
     """Raises PreflightError when the supervisor of *target* cannot be had on this host."""
     if target.get("supervisor") in _SYSTEMD:
         Manager(scope_of(target)).require()
+    if target.get("supervisor") == "launchd":
+        launchctl.require()
 
 
 def scope_of(target: Mapping[str, Any]) -> str:
-    """Whose systemd the units of *target* belong to: "system" or "user"."""
-    return _SYSTEMD.get(str(target.get("supervisor")), "system")
+    """Whose the units of *target* are: those of systemd, "system" or "user", or "launchd"."""
+    supervisor = str(target.get("supervisor"))
+    return supervisor if supervisor == "launchd" else _SYSTEMD.get(supervisor, "system")

@@ -40,6 +40,9 @@ class Owner(Protocol):
     Everything may be asked twice: who asks may have died between asking and writing down that it was asked.
     """
 
+    stops: bool
+    """Whether it asks its processes to stop, and forces them; else, after `order`, the keeper does, and `stop` clears up."""
+
     def placed(self, spec: Spec, others: Sequence[Spec]) -> Spec:
         """*spec* with the name that it has here, which no one of *others* that it runs beside has."""
 
