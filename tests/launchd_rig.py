@@ -23,10 +23,10 @@ RIG = Path(__file__).parent / "rig" / "launchctl.py"
 
 
 class LaunchdApp(App):
-    inside: list[str] = []
+    inside: tuple[str, ...] = ()
 
     def prepare(self, holder: int) -> None:
-        self.inside = ["nsenter", f"--target={holder}", "--user", "--preserve-credentials"]
+        self.inside = ("nsenter", f"--target={holder}", "--user", "--preserve-credentials")
         binary = self.root / "bin" / "launchctl"
         binary.parent.mkdir()
         (self.root / "launchd").mkdir()

@@ -84,7 +84,7 @@ class Job:
         self.domain, self.path, self.plist = made["domain"], made["path"], made["plist"]
         limit = self.plist.get("ExitTimeOut", DEFAULT_LIMIT)
         self.limit = min(limit, GUI_LIMIT) if self.domain.startswith("gui/") else limit
-        self.child: "subprocess.Popen[bytes] | None" = None
+        self.child: subprocess.Popen[bytes] | None = None
         self.runs, self.ended = 0, "\tlast exit code = (never exited)"
         self.state, self.due, self.kill_at = "not running", None, None
 
@@ -151,18 +151,13 @@ class Job:
         return any(os.path.exists(path) is wanted for path, wanted in paths.items())
 
     def spawn(self) -> None:
-        output = open(self.plist.get("StandardOutPath", os.devnull), "ab")
-        env = {
-            "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
-            "XPC_SERVICE_NAME": self.plist["Label"],
-            **self.plist.get("EnvironmentVariables", {}),
-        }
+        mine = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "XPC_SERVICE_NAME": self.plist["Label"]}
         self.runs, self.due, self.state = self.runs + 1, None, "running"
-        self.child = subprocess.Popen(
-            self.plist["ProgramArguments"], cwd=self.plist.get("WorkingDirectory", "/"), env=env, stdin=subprocess.DEVNULL,
-            stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
-        output.close()
+        with open(self.plist.get("StandardOutPath", os.devnull), "ab") as output:
+            self.child = subprocess.Popen(
+                self.plist["ProgramArguments"], cwd=self.plist.get("WorkingDirectory", "/"), stdin=subprocess.DEVNULL,
+                env={**mine, **self.plist.get("EnvironmentVariables", {})}, stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
 
     def told(self, what: str, take: bool = False) -> bool:
         found = (self.place / what).exists()
@@ -172,8 +167,9 @@ class Job:
 
     def tell(self) -> None:
         lines = [
-            f"{self.domain}/{self.plist['Label']} = {{", f"\tactive count = {int(self.child is not None)}", f"\tpath = {self.path}",
-            "\ttype = LaunchAgent", f"\tstate = {self.state}", "", f"\tprogram = {self.plist['ProgramArguments'][0]}", "\targuments = {",
+            f"{self.domain}/{self.plist['Label']} = {{", f"\tactive count = {int(self.child is not None)}",
+            f"\tpath = {self.path}", "\ttype = LaunchAgent", f"\tstate = {self.state}", "",
+            f"\tprogram = {self.plist['ProgramArguments'][0]}", "\targuments = {",
             *(f"\t\t{word}" for word in self.plist["ProgramArguments"]), "\t}", "", "\tminimum runtime = 10",
             f"\texit timeout = {self.limit}", f"\truns = {self.runs}",
             *([f"\tpid = {self.child.pid}"] if self.child is not None else []), self.ended, "",

@@ -72,6 +72,7 @@ class Core:
         self._look_at: Dict[str, float] = {}
         self._not_before: Dict[str, float] = {}
         self._background: Set[str] = set()
+        self._has_just_drained = False
 
     # What the record says --------------------------------------------------------------------------------------------
 
@@ -341,6 +342,10 @@ class Core:
 
     def _start_owned(self, spec: Spec) -> None:
         by = self.owned.by(spec)
+        if self._has_just_drained and not by.stops:
+            # It takes its time: whoever watches the old one hears of its end before the new one answers in its place.
+            self._look_at[spec.id] = self._clock.now()
+            return
         if self.owned.begun_after(spec.id) is None:
             self.owned.begin(spec, lambda: by.start(spec))
         now = by.seen(spec)
@@ -412,10 +417,12 @@ class Core:
         """Do everything that is due now. Safe to call at any time."""
         self._share_orphans()
         self._ask_owners()
+        before = len(self.drains)
         for name, under_way in list(self.drains.items()):
             verdict = under_way.advance()
             if verdict is not None:
                 self._drained(self.instances[name], verdict)
+        self._has_just_drained = len(self.drains) < before
         for instance in list(self.instances.values()):
             if instance.id not in self.drains and instance.spec.owner is not None:
                 self._look_after_owned(instance)

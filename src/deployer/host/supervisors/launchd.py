@@ -2,9 +2,9 @@
 launchd owns the process: it starts it, starts it again after a crash, and at boot. The keeper stops it.
 
 A stop by launchd (`bootout`) ends in SIGKILL after ExitTimeOut, which some versions hold down to 60 s in a user's session
-whatever the plist says. So the keeper asks by a signal of its own, as it does for its children, and waits for the whole tree; launchd
-is only told beforehand not to start it again, and afterwards to forget it. Nothing here is one transaction: a keeper that
-died goes on from the record.
+whatever the plist says. So the keeper asks by a signal of its own, as it does for its children, and waits for the whole
+tree; launchd is only told beforehand not to start it again, and afterwards to forget it. Nothing here is one transaction:
+a keeper that died goes on from the record.
 
 Not run on macOS by us: docs/launchd.md.
 """
@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace as changed
-from pathlib import Path
 from functools import partial
+from pathlib import Path
 from typing import Callable, Mapping, Optional, Sequence
 
 from deployer.errors import DeployerError
