@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Set
@@ -75,7 +74,7 @@ def _from_pidfile(path: Path, processes: Processes) -> int:
         raise _none(f"the pid file {path} says {pid}, and no such process runs")
     if pid in _ours(processes):
         raise _none(f"the pid file {path} says {pid}, which is deployer itself or the shell it was called from")
-    if _started(processes, pid) > path.stat().st_mtime + 60:
+    if processes.started(pid) > path.stat().st_mtime + 60:
         who = f"{pid} ({processes.command(pid, 60)})"
         raise _none(f"the pid file {path} is older than process {who}: the number has been used again")
     return pid
@@ -144,11 +143,7 @@ def _describe(pid: int, processes: Processes) -> Found:
             state=UNTOUCHED,
             hint="run deployer as that user",
         )
-    try:
-        cwd = os.readlink(f"/proc/{pid}/cwd")
-    except OSError:
-        cwd = "/"
-    return Found(identity, processes.argv(pid), cwd, owner)
+    return Found(identity, processes.argv(pid), processes.cwd(pid) or "/", owner)
 
 
 def _ours(processes: Processes) -> Set[int]:
@@ -184,12 +179,6 @@ def _ancestors(pid: int, table: Dict[int, Stat]) -> Set[int]:
         found.add(pid)
         pid = table[pid].ppid if pid in table else 0
     return found
-
-
-def _started(processes: Processes, pid: int) -> float:
-    stat = processes.stat(pid)
-    uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.time() - uptime + (stat.start if stat else 0) / os.sysconf("SC_CLK_TCK")
 
 
 def _similar(pattern: str, table: Dict[int, Stat], processes: Processes, ours: Set[int]) -> List[str]:

@@ -109,7 +109,8 @@ class Observer:
         found = [
             pid
             for pid in set(self._processes.table()) - members
-            if b"DEPLOYER_INSTANCE=" in self._processes.environ(pid) and f"{_cwd(pid)}/".startswith(inside)
+            if b"DEPLOYER_INSTANCE=" in self._processes.environ(pid)
+            and f"{self._processes.cwd(pid)}/".startswith(inside)
         ]
         return [_unknown(found, self._processes)] if found else []
 
@@ -329,13 +330,6 @@ def _health_json(answer: Answer) -> Dict[str, Any]:
         "health": answer.health, "good": answer.good, "busy": answer.busy, "tasks": answer.tasks,
         "release": answer.release, "pid": answer.pid,
     }  # fmt: skip
-
-
-def _cwd(pid: int) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/cwd")
-    except OSError:
-        return ""
 
 
 def _unknown(pids: List[int], processes: Processes) -> PreflightError:

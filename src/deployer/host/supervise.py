@@ -24,7 +24,7 @@ from deployer.host.instance import Instance, alive_rows, from_row
 from deployer.host.notify import NotifySocket, extension
 from deployer.host.owned import LOOK_AGAIN, Owned, OwnedDrain
 from deployer.host.paths import HostPaths
-from deployer.host.process import Processes
+from deployer.host.process import Handle, Processes
 from deployer.host.spawn import environment, read_secrets
 from deployer.host.state import Row, State
 from deployer.host.supervisors import choose, owner
@@ -449,6 +449,8 @@ class Core:
         if desired is not None and not self._in_the_way(_spec(desired)):
             due += self._not_before.values()
         due += self._look_at.values()
+        if not all(handle.tells for handle in self._handles()):
+            due.append(self._clock.now() + LOOK_AGAIN)
         return min(due) if due else None
 
     def reap(self) -> None:
@@ -465,7 +467,10 @@ class Core:
 
     def watched(self) -> List[int]:
         """The descriptors whose readability means that a process has exited."""
-        return [handle.fileno() for instance in self.instances.values() for handle in instance.tree.handles()]
+        return [handle.fileno() for handle in self._handles() if handle.tells]
+
+    def _handles(self) -> List[Handle]:
+        return [handle for instance in self.instances.values() for handle in instance.tree.handles()]
 
     def idle(self) -> bool:
         """Nothing runs and nothing should; or somebody else owns what does, and nothing is left to be done about it."""
