@@ -145,7 +145,7 @@ class PsProcesses(Processes):
 
 
 def parse(printed: str, session_of: Optional[Callable[[int], int]] = None) -> Dict[int, Stat]:
-    """The lines of `ps -o COLUMNS`, in UTC and the C locale, by pid. *session_of* asks the kernel: ps on macOS knows no sessions."""
+    """The lines of `ps -o COLUMNS`, in UTC and the C locale, by pid. *session_of* asks the kernel: a Mac's ps knows no sessions."""
     found = {}
     for line in printed.splitlines():
         words = line.split(None, 9)
