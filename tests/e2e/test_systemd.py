@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -298,3 +299,51 @@ def test_service_moves_from_the_built_in_supervisor_to_systemd_and_back(app: Ins
     assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
     assert active(app) == [] and app.get()["release"] == app.current()
     assert set(signals_to_mains(app).values()) == {1}
+
+
+def test_plan_shows_what_changes_in_the_unit(app: InsideApp) -> None:
+    planned = app.run("plan").out
+    assert "+KillMode=mixed" in planned and "+TimeoutStopSec=660s" in planned
+    app.push()
+    app.configure(run='systemd = { MemoryMax = "1G" }', drain='ceiling = "12m"', more=SUPERVISOR)
+    planned = app.run("plan").out
+    assert "+MemoryMax=1G" in planned and "-TimeoutStopSec=660s" in planned and "+TimeoutStopSec=720s" in planned
+    assert "KillMode" not in planned
+    assert "MemoryMax" not in (app.manager.units / unit(app)).read_text()
+
+
+def test_names_that_another_service_has_are_refused(app: InsideApp) -> None:
+    theirs = app.manager.units / "t-app@1.service"
+    theirs.write_text("[Service]\nExecStart=/bin/true\n")
+    result = app.push(check=6)
+    assert "t-app@1.service" in result.err
+    assert theirs.read_text() == "[Service]\nExecStart=/bin/true\n"
+
+
+def test_old_releases_take_their_units_along(app: InsideApp) -> None:
+    app.configure(more=SUPERVISOR + "keep = 1\n")
+    for number in range(4):
+        app.release(f"v{number}")
+        app.push()
+    here = {path.name for path in app.manager.units.glob("t-app@*.service")}
+    assert here == {unit(app, path.name) for path in (app.host / "releases").iterdir()}
+
+
+def test_awkward_values_reach_the_app_and_secrets_stay_in_closed_files(app: InsideApp) -> None:
+    values = {"ODD": 'a "quoted" $HOME %h `x` \\ back', "LINES": "one\ntwo", "EMPTY": ""}
+    env = ", ".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
+    command = json.dumps(
+        [sys.executable, "-S", "service.py", "--port", str(app.port), "--version-text", 'it\'s 100% "$5"']
+    )
+    app.configure(run=f'command = {command}\nenv = {{ {env} }}\nsecrets = ["TOKEN"]', more=SUPERVISOR)
+    app.env["TOKEN"] = "s3cret % $x"
+    app.push()
+    pid = app.manager.outer(int(app.get()["pid"]))
+    environ = dict(part.split("=", 1) for part in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in part)
+    assert {name: environ.get(name) for name in [*values, "TOKEN"]} == {**values, "TOKEN": "s3cret % $x"}
+    assert 'it\'s 100% "$5"' in Path(f"/proc/{pid}/cmdline").read_text()
+    assert environ["DEPLOYER_RELEASE"] == app.current()
+    for path in app.manager.units.rglob("*.service"):
+        assert "s3cret" not in path.read_text()
+    kept = app.host / ".deployer" / "units" / f"{unit(app)}.env"
+    assert kept.stat().st_mode & 0o777 == 0o600 and "s3cret" not in str(app.manager.journal(unit(app)))

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import deployer
@@ -33,7 +34,7 @@ from deployer.host import (
 from deployer.host.claim import Claim
 from deployer.host.connection import Connection, Link
 from deployer.host.control import WORDS
-from deployer.host.deploy import Request, in_drain, record, unfinished
+from deployer.host.deploy import Request, in_drain, record, spec_of, unfinished
 from deployer.host.inflow import Inflow
 from deployer.host.paths import HostPaths, resolve
 from deployer.host.planner import Planner
@@ -43,7 +44,7 @@ from deployer.host.releases import Releases
 from deployer.host.state import State, opened
 from deployer.host.supervisors import builtin, choose
 from deployer.manifest import Manifest
-from deployer.model import PROTOCOL, Identity
+from deployer.model import PROTOCOL, Identity, Spec
 from deployer.wire import frames
 
 MARGIN_BYTES = 16 * 1024 * 1024
@@ -302,7 +303,6 @@ class Agent:
             raise problems[0]
         if facts["adopt"] and target["adopt"].get("unit"):
             units.check(target["adopt"]["unit"], settings["drain"]["ceiling"], choose.scope_of(target))
-        choose.require(target)
         if target.get("pool") and params["kind"] != "stop":
             traffic.check(target, settings)
         if params["kind"] == "push":
@@ -368,7 +368,23 @@ class Agent:
             "release": request.release,
             "steps": [{"step": step["step"], "what": step["what"]} for step in request.steps],
             "warnings": [problem.title for problem in problems],
+            "units": self._units(request, params["target"]) if request.steps and request.release else [],
         }
+
+    def _units(self, request: Request, target: Params) -> List[str]:
+        """What the push would change in the units of the supervisor, as a diff."""
+        owner = choose.owner_on(self._paths, target, request.settings)
+        if owner is None:
+            return []
+        before = (request.previous or {}).get("spec") or {}
+        now = (
+            Spec.from_json(before)
+            if (before.get("owner") or {}).get("kind") and not before["owner"].get("foreign")
+            else None
+        )
+        spec = spec_of(self._paths, str(request.release), request.settings, "preview")
+        spec = replace(spec, owner=choose.setting(target, request.settings))
+        return owner.preview(spec, spec.env, now)
 
     def _commit(self, params: Params) -> Params:
         if not self._holds():  # no runner may begin without the lock that it inherits

@@ -97,6 +97,12 @@ class Observer:
             facts["adopt"] = adopted.summary(self._processes)
             members |= self._tree_of(adopted)
             facts["gap"] = self._gap_of(Tree(self._processes, adopted.identity, None))
+        owner = choose.owner_on(self._paths, self._target, self._settings)
+        if owner is not None:
+            try:
+                owner.require(self._settings["app"])
+            except DeployerError as error:
+                found.append(error)
         if facts["keeper"]:
             members.add(facts["keeper"]["pid"])
         return found + self._forgotten(members) + self._strangers(members)

@@ -11,6 +11,7 @@ from deployer.host.deploy import Deploy
 from deployer.host.drain import CRASH
 from deployer.host.state import State
 from deployer.host.store import Store
+from deployer.host.supervisors import choose
 
 ENGINES_KEPT = 3
 """Copies of the engine that are kept: the last used is the one that the keeper runs."""
@@ -41,6 +42,9 @@ def prune(deploy: Deploy) -> None:
     for release in removed:
         deploy.state.execute("DELETE FROM releases WHERE id=?", release)
         deploy.paths.secrets_of(release).unlink(missing_ok=True)
+    owner = choose.owner_on(deploy.paths, deploy.request.target, deploy.request.settings)
+    if owner is not None and removed:
+        owner.forget(deploy.request.settings["app"], [str(release) for release in releases.listing()])
     prune_records(deploy.state)
     _prune_private(deploy)
     _prune_ends(deploy)

@@ -75,6 +75,7 @@ def _plan(
         "steps": steps,
         "warnings": _warnings(facts, bool(steps)),
         "drains": facts["drains"],
+        "units": found.get("units") or [],
     }
 
 
