@@ -17,9 +17,9 @@ from victims import signals_to_mains
 SUPERVISOR = 'supervisor = "systemd-user"\n'
 
 
-@pytest.fixture
-def app() -> Iterator[InsideApp]:
-    with user_manager() as manager, app_in(manager) as made:
+@pytest.fixture(params=["root", pytest.param("user", marks=pytest.mark.full)])
+def app(request: pytest.FixtureRequest) -> Iterator[InsideApp]:
+    with user_manager(throwaway=request.param == "user") as manager, app_in(manager) as made:
         made.configure(more=SUPERVISOR)
         yield made
 
@@ -60,6 +60,18 @@ def test_work_in_flight_is_finished_before_the_new_release_starts(app: InsideApp
     assert signals_to_mains(app) == {str(old["pid"]): 1}
     # Only the release that serves starts at boot.
     assert app.manager.show(unit(app, old["release"]), "UnitFileState")["UnitFileState"] == "disabled"
+
+
+def test_user_without_rights_pushes_drains_and_goes_back() -> None:
+    with user_manager(throwaway=True) as manager, app_in(manager) as app:
+        app.configure(more=SUPERVISOR)
+        app.push()
+        first, client = app.get(), app.task(2)
+        app.release("v2")
+        assert app.push().event("drain.finished")["verdict"] == "clean"
+        assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
+        app.run("rollback")
+        assert app.get()["release"] == first["release"]
 
 
 def test_release_that_is_not_ready_gives_way_to_the_old_one(app: InsideApp) -> None:
