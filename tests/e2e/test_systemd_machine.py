@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from app import wait_until
+from app import SERVICES, wait_until
+from load import Load
 from machine import Machine, machine_fleet, make_machine
+from overlapping import EXAMPLES
 
 SYSTEM = 'become = "sudo"\nsupervisor = "systemd"'
 USER = 'supervisor = "systemd-user"'
@@ -71,3 +74,23 @@ def test_user_units_need_lingering(machine: Machine, tmp_path: Path) -> None:
         machine.power_cut()
         machine.boot()
         wait_until(lambda: machine.get()["release"] == release, what="it serves again, without a login")
+
+
+@pytest.mark.parametrize("pushes", [2, pytest.param(20, marks=pytest.mark.full)])
+def test_overlap_through_ssh_and_sudo_loses_nothing(machine: Machine, tmp_path: Path, pushes: int) -> None:
+    with machine_fleet(tmp_path, [machine]) as fleet:
+        shutil.copy(SERVICES / "overlap_app.py", fleet.dist)
+        shutil.copy(EXAMPLES / "lame_duck.py", fleet.dist)
+        run = 'command = ["python3", "-S", "overlap_app.py"]\nsocket = "0.0.0.0:3001"\nenv = { LINGER = "0.3" }'
+        health = 'url = "http://127.0.0.1:{port}/health"\ninterval = "50ms"'
+        fleet.configure(become=SYSTEM, run=run, health=health)
+        written = fleet.root / "deploy.toml"
+        written.write_text('strategy = "overlap"\n' + written.read_text())
+        fleet.push()
+        with Load(f"http://{machine.address}:3001", rate=50, kept=4, slow_rate=1, slow_seconds=3) as load:
+            for number in range(pushes):
+                fleet.release(f"v{number + 2}")
+                assert fleet.push().event("host.finished")["gap_ms"] == 0
+            figures = load.stop()
+        assert figures.lost == 0, figures.losses
+        assert len(figures.releases) == pushes + 1
