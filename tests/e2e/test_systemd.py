@@ -121,7 +121,8 @@ def test_crash_is_mended_by_systemd_and_told_by_status(app: InsideApp) -> None:
     app.manager.run(["kill", "-KILL", str(old["pid"])])
     wait_until(lambda: app.get()["pid"] != old["pid"], what="systemd starts it again")
     facts = app.status()
-    assert facts["instance"]["pid"] == app.get()["pid"]
+    assert facts["instance"]["pid"] == app.get()["pid"] and facts["instance"]["unit"] == unit(app)
+    assert unit(app) in app.run("status").out
     app.release("v2")
     assert app.push().event("drain.finished")["pid"] == facts["instance"]["pid"]
 

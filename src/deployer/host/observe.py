@@ -164,6 +164,7 @@ class Observer:
             "state": state,
             "confirmed": one.confirmed,
             "command": " ".join(one.spec.argv),
+            "unit": (one.spec.owner or {}).get("unit"),
             "status": self._said_by(one),
             "port": one.spec.port or next(iter(sockets.tcp_ports(one.spec.socket)), None),
             # Also one that a revert has started again as it was found: there is no release of that name.

@@ -81,6 +81,8 @@ def _instance(instance: Mapping[str, Any] | None) -> list[Row]:
     odd = str(state) if state not in (None, "serving", "ready") else None
     first = text.process({"pid": instance.get("pid"), "command": instance.get("command")})
     rows = [("process", text.joined(first, f"up {up}" if up else None, odd))]
+    if instance.get("unit"):
+        rows.append(("unit", text.one_line(instance["unit"], 100)))
     others = [item for item in instance.get("processes") or [] if item.get("pid") != instance.get("pid")]
     said = [("says", str(instance["status"]))] if instance.get("status") else []
     return [*rows, *(("", text.process(item)) for item in others), *said]
