@@ -171,6 +171,10 @@ class Agent:
         facts["problems"] = [problem.to_json() for problem in problems]
         if params.get("pool"):
             facts["pool"] = _pool_says(params["target"], params["settings"])
+        if params.get("limits"):
+            from deployer.host.limits import reading  # only who looks at the ladder pays for it
+
+            facts.update(reading.read(self._paths, params["target"], params["settings"], facts, self._processes))
         return facts
 
     def _look(self, target: Params, settings: Params) -> tuple[Params, List[DeployerError]]:
