@@ -95,7 +95,7 @@ def test_picture_has_the_outermost_on_top_marks_what_is_out_of_order_and_fits(tm
     rungs = judged(config(tmp_path), limit(long, 90.0, "outer"), limit("hypercorn", 3.0, "inner"))
     lines = picture(rungs).splitlines()
     assert max(map(len, lines)) <= 78
-    order = [line.split("|  ")[1] for line in lines if line[:2] != "|-" and "<-" not in line]
+    order = [line.split(" |  ")[1] for line in lines if line[:2] != "|-" and "<-" not in line]
     assert [name[:17] for name in order] == [
         "TimeoutStopSec of", "drain.ceiling", "hypercorn", "drain.app_grace", "drain.longest_tas",
     ]  # fmt: skip
