@@ -106,11 +106,13 @@ class App:
     ) -> Result:
         """Run `deployer ARGS` to its end."""
         started = time.monotonic()
-        done = subprocess.run(
-            command(*args), cwd=self.root, env={**clean_environment(), **self.env, **(env or {})},
-            capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        result = Result(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+        with self._popen(args, env or {}) as process:
+            try:
+                out, err = process.communicate(timeout=timeout)
+            except BaseException:
+                process.kill()
+                raise
+        result = Result(process.returncode, out, err, time.monotonic() - started)
         assert check is None or result.code == check, (
             f"exit {result.code}, not {check}:\n{result.out}\n{result.err}\n{self.engine_log()}"
         )
@@ -124,9 +126,13 @@ class App:
 
     def start(self, *args: str) -> subprocess.Popen[str]:
         """Start `deployer ARGS` and return while it runs. The caller ends it."""
+        return self._popen(args, {}, start_new_session=True)
+
+    def _popen(self, args: tuple[str, ...], env: dict[str, str], **more: Any) -> subprocess.Popen[str]:
+        """`deployer ARGS`, begun. Another kind of app has its commands run elsewhere (systemd_rig.py)."""
         return subprocess.Popen(
-            command(*args), cwd=self.root, env={**clean_environment(), **self.env}, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, start_new_session=True,
+            command(*args), cwd=self.root, env={**clean_environment(), **self.env, **env}, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, **more,
         )  # fmt: skip
 
     def status(self) -> dict[str, Any]:
@@ -298,9 +304,9 @@ def wait_until(condition: Callable[[], Any], within: float = 40, what: str = "th
 
 
 @contextmanager
-def make_app(root: Path) -> Iterator[App]:
+def make_app(root: Path, kind: Callable[[Path, int], App] = App) -> Iterator[App]:
     """An app with service.py as its artifact, configured plainly; ended at the end."""
-    app = App(root, free_port())
+    app = kind(root, free_port())
     app.dist.mkdir(parents=True)
     shutil.copy(SERVICES / "service.py", app.dist / "service.py")
     app.release("v1")

@@ -305,7 +305,7 @@ class Bed:
         number = len(self._hosts) + 1
         root = self.root / f"host{number}"
         (root / "home").mkdir(parents=True)
-        _keygen(root / "host_key", key)
+        keygen(root / "host_key", key)
         shutil.copy(self.home / ".ssh/id_ed25519.pub", root / "authorized_keys")
         env = dict(env or {})
         if path is not None:
@@ -384,7 +384,7 @@ class Bed:
     def key(self, name: str, kind: str = "ed25519", passphrase: str = "") -> Path:
         """A new key pair in ~/.ssh; no host knows it yet, but for the very first."""
         file = self.home / ".ssh" / name
-        _keygen(file, kind, passphrase)
+        keygen(file, kind, passphrase)
         return file
 
     def agent(self, key: Path) -> str:
@@ -449,7 +449,7 @@ def _address() -> str:
                 continue
 
 
-def _keygen(file: Path, kind: str, passphrase: str = "") -> None:
+def keygen(file: Path, kind: str, passphrase: str = "") -> None:
     words = ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", file.name, "-f", str(file)]
     subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
 
