@@ -20,7 +20,6 @@ from deployer.host import (
     disk,
     envfile,
     following,
-    lock,
     observe,
     runner_process,
     spawn,
@@ -31,7 +30,7 @@ from deployer.host import (
 from deployer.host.claim import Claim
 from deployer.host.connection import Connection, Link
 from deployer.host.control import WORDS
-from deployer.host.deploy import Request, in_drain, record, unfinished
+from deployer.host.deploy import Request, record
 from deployer.host.inflow import Inflow
 from deployer.host.paths import HostPaths, resolve
 from deployer.host.planner import Planner
@@ -39,7 +38,7 @@ from deployer.host.process import Processes, require_linux
 from deployer.host.receiving import Receiving, checked
 from deployer.host.releases import Releases
 from deployer.host.state import State, opened
-from deployer.host.supervisors import builtin
+from deployer.host.wake import wake
 from deployer.manifest import Manifest
 from deployer.model import PROTOCOL
 from deployer.wire import frames
@@ -87,6 +86,7 @@ class Agent:
             "explain": self._explain,
             "logs": self._logs,
             "verify": self._verify,
+            "boot": self._boot,
         }
 
     def serve(self) -> None:
@@ -171,6 +171,10 @@ class Agent:
         facts["problems"] = [problem.to_json() for problem in problems]
         if params.get("pool"):
             facts["pool"] = _pool_says(params["target"], params["settings"])
+        if params.get("boot"):
+            from deployer.host.boot import enabling
+
+            facts["boot"] = enabling.look(self._paths, params["settings"]["app"])
         if params.get("limits"):
             from deployer.host.limits import reading  # only who looks at the ladder pays for it
 
@@ -188,40 +192,26 @@ class Agent:
     def _wake_or_tell(self) -> Optional[DeployerError]:
         # A disk that lets nobody start anything must not hide what runs.
         try:
-            self._wake()
+            wake(self._paths)
             return None
         except OSError as error:
             return _os_error(error)
         except DeployerError as error:
             return error
 
-    def _wake(self) -> None:
-        # A keeper or runner that died, or a reboot: whoever comes next brings the service back.
-        with opened(self._paths.state) as state:
-            interrupted = unfinished(state)
-            draining = [row["id"] for row in in_drain(state)]
-            wanted = interrupted is not None or (state is not None and state.meta("desired") is not None)
-        connection = builtin.connect(self._paths)
-        if connection is None and wanted:
-            connection = builtin.start(self._paths)
-            self._settle()
-        if connection is not None:
-            connection.close()
-        if interrupted and lock.free(self._paths.lock):
-            builtin.resume(self._paths, interrupted["id"])
-        for name in draining:
-            if lock.free(self._paths.drain_lock(name)):
-                builtin.resume(self._paths, name)
+    def _boot(self, params: Params) -> Params:
+        from deployer.host.boot import enabling
 
-    def _settle(self, within: float = 3.0) -> None:
-        # The keeper starts what should run at once; give it the moment that takes, so that `status` tells the outcome.
-        keeper = builtin.Builtin(self._paths)
-        deadline = time.monotonic() + within
-        desired = keeper.status()["desired"]
-        while desired and desired["state"] == "promised" and time.monotonic() < deadline:
-            keeper.wait(deadline)
-            desired = keeper.status()["desired"]
-        keeper.close()
+        app = str(params["settings"]["app"])
+        with opened(self._paths.state) as state:
+            other = state.meta("app") if state is not None else None
+        if other not in (None, app):
+            raise observe.other_app({"path": str(self._paths.root), "app": other}, app)
+        # The keeper's way. A supervisor that starts its services at boot by itself enables its own units here, once there
+        # is one: params["target"]["supervisor"] says which.
+        if params["what"] == "disable":
+            return enabling.disable(self._paths, app)
+        return enabling.enable(self._paths, app, params["settings"]["drain"])
 
     def _releases(self, params: Params) -> List[Params]:
         observer = observe.Observer(self._paths, params["target"], params["settings"], self._processes)

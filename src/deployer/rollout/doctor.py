@@ -72,7 +72,7 @@ def _look_at(config: Config) -> list[Report | DeployerError]:
                 report.note("reach", True, took)
             if config.target_table["become"]:
                 report.note("become", True, f"{config.target_table['become']} works without a password")
-            _host(report, config, session.call("observe", pool=True, limits=True, **look(config, host)))
+            _host(report, config, session.call("observe", pool=True, limits=True, boot=True, **look(config, host)))
             return report
 
     return on_each(hosts(config), one)
@@ -125,6 +125,7 @@ def _host(report: Report, config: Config, facts: dict[str, Any]) -> None:
     _pool(report, facts.get("pool"))
     _process(report, config, facts)
     _unit(report, config, facts)
+    _boot(report, facts)
     _drains(report, facts["drains"])
     _health(report, config, facts)
     if facts["under_way"]:
@@ -151,6 +152,14 @@ def _unit(report: Report, config: Config, facts: dict[str, Any]) -> None:
     if unit["kill_mode"] == "control-group":
         detail = f"{name} has KillMode=control-group: its stop signals every process at once, children at work too"
         report.note("unit", None, detail, f"KillMode=mixed in {name} asks the main process alone")
+
+
+def _boot(report: Report, facts: dict[str, Any]) -> None:
+    boot = facts["boot"]
+    if boot["comes_up"]:
+        report.note("reboot", True, f"the service comes up again ({boot['where']})")
+    elif facts["exists"]:
+        report.note("reboot", None, f"the service stays down: {boot['why']}", boot["hint"])
 
 
 def _pool(report: Report, pool: dict[str, Any] | None) -> None:
