@@ -64,7 +64,7 @@ class BootUnit:
         if self._scope == SYSTEM:
             if os.geteuid() != 0:
                 return "a system unit: only root may install one"
-            return None if os.path.isdir(_BOOTED) else f"systemd as PID 1: there is no {_BOOTED}"
+            return None if os.path.exists(_BOOTED) else f"systemd as PID 1: there is no {_BOOTED}"
         socket = f"{_runtime()}/systemd/private"
         return None if os.path.exists(socket) else f"a systemd of this user: there is no {socket}"
 
