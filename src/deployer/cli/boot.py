@@ -14,7 +14,7 @@ def enable(ctx: typer.Context, target: TargetArgument = None, host: Hosts = None
 
 
 def disable(ctx: typer.Context, target: TargetArgument = None, host: Hosts = None) -> int:
-    """Remove what starts the service after a reboot; what runs goes on."""
+    """Let the service stay down after a reboot."""
     return _boot(ctx, "disable", target, host)
 
 

@@ -76,7 +76,7 @@ def _of_unit(unit: Optional[Found], pids: Sequence[int], target: Found) -> Itera
     yield {
         "name": f"TimeoutStopSec of {unit['name']}", "seconds": unit["stop_s"], "kind": OUTER, "certain": True,
         "acts": "systemd kills all of it" if unit["kill_mode"] != "process" else "systemd kills its main process",
-        "where": f"{'systemctl --user' if unit['scope'] == units.USER else 'systemctl'} edit {unit['name']}",
+        "where": "`deployer enable` writes it" if unit["name"].endswith("-deployer.service") else f"{'systemctl --user' if unit['scope'] == units.USER else 'systemctl'} edit {unit['name']}",
         "binding": unit["name"] == (target.get("adopt") or {}).get("unit"),
     }  # fmt: skip
 
