@@ -72,6 +72,25 @@ def test_orderly_shutdown_lets_the_app_finish_and_starts_nothing_again(app: Insi
     wait_until(lambda: serves(app), what="the service has been started again by its unit")
 
 
+def test_stop_of_the_unit_lets_its_own_keeper_go_before_the_app_and_no_other(
+    app: InsideApp, manager: UserManager
+) -> None:
+    stop = ["sh", str(app.host / ".deployer" / "boot"), "stop"]
+    app.push()
+    app.run("enable", check=0)
+    keeper = manager.outer(app.status()["keeper"]["pid"])
+    manager.run(stop)
+    assert alive(keeper), "it was started by a push, and is not the unit's"
+    manager.power_cut()
+    manager.boot()
+    wait_until(lambda: serves(app), what="the service is up again")
+    keeper, service = (manager.outer(pid) for pid in (app.status()["keeper"]["pid"], app.get()["pid"]))
+    manager.run(stop)
+    wait_until(lambda: not alive(keeper), what="the keeper has gone")
+    assert alive(service)
+    assert not app.lines("SIGNALS_FILE")
+
+
 def test_disabled_service_stays_down_and_a_foreign_unit_is_not_touched(app: InsideApp, manager: UserManager) -> None:
     app.push()
     app.run("enable", check=0)
