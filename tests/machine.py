@@ -62,8 +62,13 @@ class Machine(Host):
         self.bed = bed
         self.cable = f"dm{os.getpid()}-{number}"
         root = make_root("machine")
-        super().__init__(root, _connect(network, self.cable), USER, None, options or {}, {}, network)
-        self._sow()
+        try:
+            super().__init__(root, _connect(network, self.cable), USER, None, options or {}, {}, network)
+            self._sow()
+        except BaseException:  # from the next line on, the warden has all that
+            network.close()
+            shutil.rmtree(root)
+            raise
         namespaces = ["--pid", "--fork", "--kill-child", "--mount", "--cgroup", "--uts", "--ipc"]
         script = ["sh", str(RIG / "machine.sh"), str(root), f"rig{number}", USER]
         argv = [*network.prefix(), "unshare", *namespaces, "--propagation", "private", *script]
@@ -189,6 +194,8 @@ def make_machine(bed: Bed | None = None, **like: Any) -> Iterator[Machine]:
     """A machine that is up. Skips where there can be none."""
     need_systemd()
     parts.need("ip", "nsenter", "sudo", "sshd", "ssh", "ssh-keygen")
+    if not any(Path("/usr/lib").glob("**/security/pam_systemd.so")):
+        parts.missing("libpam-systemd is not installed")
     if bed is None:
         with make_bed() as own, make_machine(own, **like) as machine:
             yield machine

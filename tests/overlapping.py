@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,9 +61,11 @@ class Overlapping(App):
 
 
 @contextmanager
-def overlapping(root: Path, language: str = "python") -> Iterator[Overlapping]:
+def overlapping(
+    root: Path, language: str = "python", kind: Callable[[Path, int], Overlapping] = Overlapping
+) -> Iterator[Overlapping]:
     """An app that has not been pushed yet; ended at the end."""
-    app = Overlapping(root, free_port())
+    app = kind(root, free_port())
     app.language = language
     app.dist.mkdir(parents=True)
     shutil.copy(SERVICES / PROGRAMS[language], app.dist)

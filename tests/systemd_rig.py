@@ -8,7 +8,8 @@ Real systemd for the tests: `systemd --user`, with a journal, in a realm (realm.
         manager.show("app.service", "ActiveState")        {"ActiveState": "active"}
         manager.journal("app.service")                    what that unit said, line by line
         manager.pid_of("app.service")                     its main pid as it is told in there; manager.outer(pid): out here
-        manager.power_cut(); manager.boot()               everything dies; the same HOME and its units start again
+        manager.power_cut(); manager.boot()               everything dies; the same HOME, its units and its journal start again
+        manager.power_off()                               orderly: every unit is stopped
         with app_in(manager, tmp_path) as app:            an App (app.py) whose `deployer` runs inside
 """
 
@@ -45,6 +46,7 @@ class UserManager:
             "HOME": str(self.home), "USER": user, "LOGNAME": user, "XDG_RUNTIME_DIR": f"/run/user/{self.uid}",
         }  # fmt: skip
         words = [
+            root,
             user,
             self.uid,
             person.pw_gid,
@@ -69,6 +71,11 @@ class UserManager:
     def power_cut(self) -> None:
         """All that lives in there dies at once."""
         self.realm.power_cut()
+
+    def power_off(self) -> None:
+        """End it in order: every unit is stopped."""
+        self.systemctl("exit", check=False)  # it may be killed with the realm before it has said that all is well
+        wait_until(lambda: not self.realm.running, what="systemd --user has ended")
 
     def close(self) -> None:
         self.realm.close()

@@ -43,7 +43,8 @@ class Spec:
     `secrets_file` and `env_file` are read at the moment of the start. `socket` is as host/sockets.py describes it; `port`
     becomes PORT. `drain` is how to stop what a crash leaves behind. `overlap`: the release may run beside others of its app;
     `beside`: this instance need not wait until they have gone. `private_health`: it gets a socket of its own for /health;
-    `gate`: it opens the others only when told there.
+    `gate`: it opens the others only when told there. `owner`: who starts and stops it where that is not the keeper itself (`kind`
+    and what its kind needs, as host/supervisors/owner.py has it).
     """
 
     id: str
@@ -63,6 +64,7 @@ class Spec:
     beside: bool = False
     private_health: bool = False
     gate: bool = False
+    owner: Optional[Dict[str, Any]] = None
 
     @staticmethod
     def from_json(data: Dict[str, Any]) -> "Spec":

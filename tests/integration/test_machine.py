@@ -77,7 +77,7 @@ def test_deployer_pushes_to_it_over_ssh(machine: Machine, tmp_path: Path, become
         assert machine.current() is not None
 
 
-def test_two_machines_at_once_and_nothing_is_left_when_the_test_run_is_killed() -> None:
+def test_two_machines_at_once_and_nothing_is_left_when_the_test_run_is_killed(tmp_path: Path) -> None:
     code = (
         "import time; from machine import make_machine\n"
         "with make_machine() as m, make_machine(m.bed) as other:\n"
@@ -86,7 +86,7 @@ def test_two_machines_at_once_and_nothing_is_left_when_the_test_run_is_killed() 
     )
     run = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
-        env={**os.environ, **clean_environment(), "PYTHONPATH": f"{TESTS}:{SOURCE}"},
+        env={**os.environ, **clean_environment(), "PYTHONPATH": f"{TESTS}:{SOURCE}", "TMPDIR": str(tmp_path)},
     )  # fmt: skip
     with run:
         assert run.stdout is not None

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import parts
+import realm
 from app import SOURCE, alive, clean_environment, wait_until
 from systemd_rig import UserManager, app_in, user_manager
 
@@ -18,6 +20,7 @@ TESTS = Path(__file__).parent.parent
 UNIT = """
 [Service]
 ExecStart=/bin/sh -c 'echo hello from $$(id -un) in $$HOME; exec sleep 1000'
+ExecStop=/bin/sh -c 'echo bye >%h/bye'
 [Install]
 WantedBy=default.target
 """
@@ -45,7 +48,13 @@ def test_units_run_speak_to_the_journal_and_come_back_after_a_power_cut(manager:
     assert not alive(pid)
     manager.boot()
     assert manager.show("hello.service", "ActiveState", "Result") == {"ActiveState": "active", "Result": "success"}
-    assert not manager.realm.inside("/var/lib/systemd/linger/nobody").exists()
+    assert not (manager.home / "bye").exists()
+    manager.power_off()
+    assert (manager.home / "bye").exists()
+    manager.boot()
+    wait_until(
+        lambda: manager.journal("hello.service") == told * 3, what="the journal has the lines of all three boots"
+    )
     assert manager.realm.inside(f"/var/lib/systemd/linger/{manager.user}").exists()
 
 
@@ -73,6 +82,19 @@ def test_two_managers_at_once_know_nothing_of_each_other() -> None:
         install(one)
         assert two.show("hello.service", "LoadState") == {"LoadState": "not-found"}
         assert str(os.getpid()) not in one.run(["ls", "/proc"]).out.split()
+
+
+def test_a_machine_that_cannot_run_systemd_skips_with_the_reason_and_fails_where_it_was_promised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(parts.REQUIRED, raising=False)
+    monkeypatch.setattr(realm, "cgroup2", lambda: Path("/proc"))
+    with pytest.raises(pytest.skip.Exception, match="no cgroup can be made"):
+        realm.need_systemd()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv(parts.REQUIRED, "1")
+    with pytest.raises(pytest.fail.Exception, match="only root"):
+        realm.need_systemd()
 
 
 def test_nothing_is_left_when_the_test_run_is_killed() -> None:

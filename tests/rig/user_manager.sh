@@ -1,8 +1,8 @@
-# The init of a realm with `systemd --user`: NAME UID GID HOME LINGER [DIR...]. Ends when the manager has ended.
+# The init of a realm with `systemd --user`: ROOT NAME UID GID HOME LINGER [DIR...]. Ends when the manager has ended.
 # Every mount is of this namespace alone. DIRs stay reachable for NAME although they stand in a HOME that is closed to it.
 set -e
-name=$1 uid=$2 gid=$3 home=$4 linger=$5
-shift 5
+root=$1 name=$2 uid=$3 gid=$4 home=$5 linger=$6
+shift 6
 
 cgroup=/sys/fs/cgroup
 umount -R $cgroup
@@ -16,6 +16,8 @@ fresh() { # DIR...: empty, and ours
 }
 fresh /run/systemd /run/user /run/log /var/log /var/lib/systemd
 mkdir -p /run/systemd/system /run/systemd/journald.conf.d /run/systemd/journal /var/log/journal /var/lib/systemd/linger
+mkdir -p "$root/journal"
+mount --bind "$root/journal" /var/log/journal
 [ "$linger" = no ] || : >"/var/lib/systemd/linger/$name"
 cat /proc/sys/kernel/random/uuid >/run/systemd/boot_id # each start is a boot of its own to whoever asks
 mount --bind /run/systemd/boot_id /proc/sys/kernel/random/boot_id
@@ -52,7 +54,7 @@ in_cgroup() { # DIR COMMAND...
     exec "$@"
 }
 
-# Persistent, on a disk that is a tmpfs: only then does a user have a journal of his own.
+# Persistent: it outlives a power cut, and only then does a user have a journal of his own.
 printf '[Journal]\nStorage=persistent\nReadKMsg=no\nAudit=no\nRateLimitBurst=0\n' >/run/systemd/journald.conf.d/rig.conf
 : >/run/systemd/journal/flushed
 (in_cgroup "$journal" /lib/systemd/systemd-journald) &

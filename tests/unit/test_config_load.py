@@ -209,7 +209,7 @@ def test_ceiling_that_is_no_duration_is_refused(config, seconds):
 @pytest.mark.parametrize(
     "text, word",
     [
-        (SMALL + "[target.p]\nsupervisor = 'systemd'", "target.p.supervisor"),
+        (SMALL + "[target.p]\nsupervisor = 'launchd'", "target.p.supervisor"),
         (SMALL + "[target.p.pool]\nkind = 'registry'", "target.p.pool"),
         (SMALL + "[services.a]\ncommand = 'x'", "services"),
         ('app = "j"\n[job]\ncommand = "x"', "run.command"),

@@ -128,7 +128,7 @@ def test_systemd_durations_are_read(text: str, value: float | None) -> None:
     ("limit", "fine"), [("infinity", True), ("12min", True), ("11min", False), ("1min 30s", False)]
 )
 def test_unit_must_outlast_the_ceiling(monkeypatch: pytest.MonkeyPatch, limit: str, fine: bool) -> None:
-    monkeypatch.setattr(adopt, "unit_properties", lambda unit: {"TimeoutStopUSec": limit})
+    monkeypatch.setattr(adopt, "unit_properties", lambda unit, scope: {"TimeoutStopUSec": limit})
     if fine:
         units.check("agent.service", 660.0)
         return

@@ -23,7 +23,7 @@ def config(tmp_path: Path, drain: str = DRAIN) -> Config:
 
 
 def limit(name: str, seconds: float | None, kind: str, **more: Any) -> dict[str, Any]:
-    base = {"acts": "somebody acts", "where": "somewhere", "certain": True, "binding": False}
+    base = {"acts": "somebody acts", "where": "somewhere", "certain": True, "binding": False, "ours": False}
     return {"name": name, "seconds": seconds, "kind": kind, **base, **more}
 
 

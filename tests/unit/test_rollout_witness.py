@@ -140,7 +140,9 @@ def test_outage_is_seen_with_its_kind_its_phase_and_its_length(server: Server) -
     # One of each connection may have been in flight when the outage began.
     assert seen["phases"]["prepare"]["failed"] <= 2 and seen["phases"]["drain"]["failed"] > 3
     assert 1000 * took - 200 < seen["longest_gap_ms"] < 1000 * took + 1000
-    assert seen["phases"]["drain"]["longest_gap_ms"] == seen["longest_gap_ms"]
+    # It belongs to the phase in which the first of its losses was asked: perhaps just before the drain.
+    gaps = [seen["phases"][phase]["longest_gap_ms"] for phase in ("prepare", "drain")]
+    assert max(gap or 0 for gap in gaps) == seen["longest_gap_ms"]
 
 
 def test_nothing_is_told_where_nothing_was_replaced(server: Server) -> None:

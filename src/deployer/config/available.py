@@ -10,10 +10,10 @@ from deployer.errors import UsageError
 # A feature that arrives deletes its line.
 _NOT_YET: tuple[tuple[Callable[[Config], bool], str, str, str], ...] = (
     (
-        lambda c: c.supervisor != "builtin",
+        lambda c: c.supervisor in ("launchd", "command"),
         "target.{t}.supervisor",
-        "supervisors other than builtin",
-        'write supervisor = "builtin"',
+        "the supervisors launchd and command",
+        'write supervisor = "builtin", "systemd" or "systemd-user"',
     ),
     (lambda c: not c.tables.run.command, "run.command", "a [job] without [run]", 'add command = ["..."] to [run]'),
     (lambda c: bool(c.settings()["services"]), "services", "services", "remove [services] from this file"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
+from typing import Any
 
 from deployer.config.rejected import Rejected, printable, string
 
@@ -44,6 +45,31 @@ def env_value(value: object) -> str:
     if "\0" in value:
         raise Rejected("a NUL byte in a variable", "remove \\u0000 from {key}", secret=True)
     return value
+
+
+_OURS = {
+    "ExecStart", "ExecStartPre", "ExecStop", "ExecStopPost", "WorkingDirectory", "EnvironmentFile", "KillMode", "KillSignal",
+    "FinalKillSignal", "TimeoutStopSec", "TimeoutSec", "SendSIGKILL", "Sockets", "NonBlocking", "NotifyAccess", "Restart",
+}  # fmt: skip
+
+
+def unit_settings(value: object) -> dict[str, Any]:
+    """Settings for the [Service] section of the unit; those that the drain depends on are deployer's own."""
+    hint = 'write systemd = { MemoryMax = "1G", User = "app" }'
+    if not isinstance(value, dict):
+        raise Rejected("not a table of settings for systemd", hint)
+    for name, one in value.items():
+        if name in _OURS:
+            raise Rejected(
+                f"{name} is set by deployer: the drain depends on it",
+                f"remove {name}; drain.ceiling and run.* say the same",
+            )
+        if not (name.isascii() and name.isalnum()):
+            raise Rejected(f"{str(name)[:40]!r} is no name of a setting", hint)
+        for item in one if isinstance(one, list) else [one]:
+            if not isinstance(item, (str, int, bool)) or "\n" in str(item):
+                raise Rejected(f"{name} is neither text, a number nor true or false", hint)
+    return dict(value)
 
 
 def secret_name(value: object) -> str:

@@ -58,6 +58,7 @@ class Run(Table):
     ] = []
     rehearse: Flag | None = None
     max_draining: Count = 3
+    systemd: Annotated[dict[str, Any], BeforeValidator(names.unit_settings)] = {}
 
 
 class Health(Table):

@@ -16,6 +16,8 @@ def main() -> int:
         from deployer.host.runner_process import main as run
     elif role == "boot":
         from deployer.host.boot.role import main as run
+    elif role == "leftover":
+        from deployer.host.leftover import main as run
     else:
         sys.stderr.write(f"unknown role {role!r}\n")
         return 2

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Set
 
-from deployer.errors import PreflightError
+from deployer.errors import DeployerError, PreflightError
 from deployer.host import ports
 from deployer.host.process import Processes, Stat
+from deployer.host.supervisors.systemctl import Manager
 from deployer.host.tree import is_engine
 from deployer.model import Identity
 
@@ -39,7 +39,7 @@ def find(how: Dict[str, Any], processes: Processes) -> Found:
     elif how.get("port"):
         pid = _from_port(int(how["port"]), processes)
     elif how.get("unit"):
-        pid = _from_unit(str(how["unit"]))
+        pid = _from_unit(str(how["unit"]), str(how.get("scope") or "system"))
     else:
         pid = _from_pattern(str(how["match"]), processes)
     return _describe(pid, processes)
@@ -111,8 +111,8 @@ def _from_pattern(pattern: str, processes: Processes) -> int:
     return roots[0]
 
 
-def _from_unit(unit: str) -> int:
-    shown = unit_properties(unit)
+def _from_unit(unit: str, scope: str) -> int:
+    shown = unit_properties(unit, scope)
     if shown.get("LoadState") != "loaded":
         raise _none(f"systemd knows no unit {unit}")
     pid = int(shown.get("MainPID") or 0)
@@ -121,18 +121,14 @@ def _from_unit(unit: str) -> int:
     return pid
 
 
-def unit_properties(unit: str) -> Dict[str, str]:
+def unit_properties(unit: str, scope: str = "system") -> Dict[str, str]:
     """What `systemctl show` says of *unit*. Raises PreflightError when systemd cannot be asked."""
-    names = "LoadState,ActiveState,MainPID,TimeoutStopUSec,KillMode,KillSignal,Restart"
+    names = ("LoadState", "ActiveState", "MainPID", "TimeoutStopUSec", "KillMode", "KillSignal", "Restart")
     try:
-        shown = subprocess.run(
-            ["systemctl", "show", "--no-pager", f"--property={names}", "--", unit],
-            capture_output=True, timeout=10, check=True, text=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or str(error)
-        raise PreflightError(f"systemd could not be asked about {unit}", cause=said.strip(), state=UNTOUCHED) from error
-    return dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
+        return Manager(scope).show(unit, names)
+    except DeployerError as error:
+        said = error.cause or str(error)
+        raise PreflightError(f"systemd could not be asked about {unit}", cause=said, state=UNTOUCHED) from error
 
 
 def _describe(pid: int, processes: Processes) -> Found:

@@ -7,11 +7,12 @@ runner, which is tied to nobody.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import deployer
 from deployer.errors import AbortedError, DeployerError, LinkError, PreflightError
@@ -24,6 +25,7 @@ from deployer.host import (
     runner_process,
     spawn,
     traffic,
+    unit_journal,
     units,
     unix,
 )
@@ -38,6 +40,7 @@ from deployer.host.process import Processes, require_linux
 from deployer.host.receiving import Receiving, checked
 from deployer.host.releases import Releases
 from deployer.host.state import State, opened
+from deployer.host.supervisors import choose
 from deployer.host.wake import wake
 from deployer.manifest import Manifest
 from deployer.model import PROTOCOL
@@ -174,7 +177,7 @@ class Agent:
         if params.get("boot"):
             from deployer.host.boot import enabling
 
-            facts["boot"] = enabling.look(self._paths, params["settings"]["app"])
+            facts["boot"] = enabling.look(self._paths, params["settings"]["app"], params["target"]["supervisor"])
         if params.get("limits"):
             from deployer.host.limits import reading  # only who looks at the ladder pays for it
 
@@ -192,7 +195,7 @@ class Agent:
     def _wake_or_tell(self) -> Optional[DeployerError]:
         # A disk that lets nobody start anything must not hide what runs.
         try:
-            wake(self._paths)
+            wake(self._paths, self._processes)
             return None
         except OSError as error:
             return _os_error(error)
@@ -207,11 +210,10 @@ class Agent:
             other = state.meta("app") if state is not None else None
         if other not in (None, app):
             raise observe.other_app({"path": str(self._paths.root), "app": other}, app)
-        # The keeper's way. A supervisor that starts its services at boot by itself enables its own units here, once there
-        # is one: params["target"]["supervisor"] says which.
+        supervisor = str(params["target"]["supervisor"])
         if params["what"] == "disable":
-            return enabling.disable(self._paths, app)
-        return enabling.enable(self._paths, app, params["settings"]["drain"])
+            return enabling.disable(self._paths, app, supervisor)
+        return enabling.enable(self._paths, app, params["settings"]["drain"], supervisor)
 
     def _releases(self, params: Params) -> List[Params]:
         observer = observe.Observer(self._paths, params["target"], params["settings"], self._processes)
@@ -243,10 +245,22 @@ class Agent:
         return [f"{path} is missing" for path in absent[:5]]
 
     def _logs(self, params: Params) -> Params:
-        following.follow_log(
-            self._paths.app_log, int(params["lines"]), bool(params["follow"]), self._send, self._connection.gone
-        )
+        lines, goes_on = int(params["lines"]), bool(params["follow"])
+        app, owner = self._owner()
+        if unit_journal.kept(owner):
+            unit_journal.follow(owner, app, lines, goes_on, self._send, self._connection.gone)
+        else:
+            following.follow_log(self._paths.app_log, lines, goes_on, self._send, self._connection.gone)
         return {}
+
+    def _owner(self) -> Tuple[str, Params]:
+        """The app's name, and who owns the process that was started last."""
+        with opened(self._paths.state) as state:
+            row = (
+                state.row("SELECT spec FROM instances ORDER BY created_at DESC, rowid DESC LIMIT 1") if state else None
+            )
+        spec = json.loads(row["spec"]) if row else {}
+        return str(spec.get("app")), spec.get("owner") or {}
 
     # A deploy --------------------------------------------------------------------------------------------------------
 
@@ -273,7 +287,8 @@ class Agent:
         if problems and (params["kind"] != "stop" or facts["app"] != settings["app"]):
             raise problems[0]
         if facts["adopt"] and target["adopt"].get("unit"):
-            units.check(target["adopt"]["unit"], settings["drain"]["ceiling"])
+            units.check(target["adopt"]["unit"], settings["drain"]["ceiling"], choose.scope_of(target))
+        choose.require(target)
         if target.get("pool") and params["kind"] != "stop":
             traffic.check(target, settings)
         if params["kind"] == "push":

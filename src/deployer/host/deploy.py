@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from typing import Any, Callable, Dict, List, Optional
 
 from deployer.host import sockets
@@ -16,6 +17,7 @@ from deployer.host.process import Processes
 from deployer.host.releases import Releases
 from deployer.host.spawn import base_environment
 from deployer.host.state import Row, State
+from deployer.host.supervisors import choose
 from deployer.host.supervisors.base import Supervisor
 from deployer.manifest import Manifest
 from deployer.model import DrainOrder, Spec
@@ -104,7 +106,8 @@ class Deploy:
         """How to start the wanted release as *instance*."""
         if self.request.spec is not None:
             return Spec.from_json({**self.request.spec, "id": instance})
-        return spec_of(self.paths, str(self.request.release), self.request.settings, instance)
+        found = spec_of(self.paths, str(self.request.release), self.request.settings, instance)
+        return changed(found, owner=choose.setting(self.request.target, self.request.settings))
 
 
 def spec_of(paths: HostPaths, release: str, settings: Dict[str, Any], instance: str, rehearsal: bool = False) -> Spec:

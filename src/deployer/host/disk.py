@@ -113,14 +113,15 @@ def reserve(path: str, size: int) -> bool:
         os.close(fd)
 
 
-def write_atomically(path: str, data: bytes) -> None:
-    """*path* has all of *data* or what it had before, also after a power cut; mode 0600. One writer at a time."""
+def write_atomically(path: str, data: bytes, mode: int = 0o600) -> None:
+    """*path* has all of *data* or what it had before, also after a power cut, with *mode*. One writer at a time."""
     temporary = f"{path}.next"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "wb") as file:
             file.write(data)
             file.flush()
+            os.fchmod(fd, mode)
             os.fsync(fd)
         os.replace(temporary, path)
     except OSError:

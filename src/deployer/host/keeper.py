@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
 from deployer.errors import DeployerError
-from deployer.host import engine, logs, unix
+from deployer.host import engine, logs, notify, unix
 from deployer.host import lock as deploylock
 from deployer.host.clock import Clock
 from deployer.host.deploy import DRAIN
@@ -120,7 +120,7 @@ class Keeper:
         )
 
     def _idle_long_enough(self) -> bool:
-        if self._connections or not self._core.idle():
+        if self._connections or not self._core.idle() or self._has_to_resume():
             self._idle_since = None
             return False
         if self._idle_since is None:
@@ -303,6 +303,13 @@ class Keeper:
             if not any(connection.deploy == row["id"] for connection in self._connections.values()):
                 self._resume(str(row["id"]), held)
 
+    def _has_to_resume(self) -> bool:
+        """Whether a deploy is under way whose runner we would have to replace, were it to die now."""
+        if not self._core.owned_elsewhere():
+            return False
+        rows = self._state.rows("SELECT id FROM deploys WHERE ended_at IS NULL AND step IS NOT NULL")
+        return any(self._resumed.get(str(row["id"]), 0) < RESUMES for row in rows)
+
     def _resume(self, deploy: str, held: Path) -> None:
         if not deploylock.free(held):
             return  # a runner that is busy elsewhere, or somebody who looks after it
@@ -407,9 +414,13 @@ def _listener(fd: int) -> socket.socket:
 
 
 def _ready() -> None:
+    address = os.environ.pop("NOTIFY_SOCKET", None)
     try:
-        os.write(3, b"R")
-        os.close(3)
+        if address:  # systemd has started us
+            notify.say(address, "READY=1")
+        else:
+            os.write(3, b"R")
+            os.close(3)
     except OSError:
         pass  # nobody waits
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 from deployer.errors import DeployerError
-from deployer.host import logs, spawn
+from deployer.host import logs, spawn, unit_journal
 from deployer.host.deploy import Deploy
 from deployer.host.paths import HostPaths
 from deployer.host.say import say
@@ -26,6 +26,9 @@ LONGEST_LINE = 400
 """Characters of a kept line: a log of JSON documents must not fill state.db."""
 ENGINE_LINES = 60
 """Lines of the engine's log that one deploy shows: a restart loop would show nothing else."""
+
+STARTED = 1.0
+"""Seconds before we saw it that a unit may have been started."""
 
 Lines = List[str]
 
@@ -60,11 +63,30 @@ def printed(paths: HostPaths, state: State, instance: str) -> Optional[Lines]:
     row = state.row("SELECT * FROM instances WHERE id=?", instance)
     if row is None or row["adopted"] or row["log_offset"] is None:
         return None
+    owner = _owner(row)
+    if unit_journal.kept(owner):
+        return _shown(
+            unit_journal.tail(owner, KEPT_LINES, row["started_at"] - STARTED, row["ended_at"]), _redactor(paths, row)
+        )
     after = state.row(
         "SELECT log_offset FROM instances WHERE started_at>? AND adopted=0 AND log_offset IS NOT NULL ORDER BY started_at LIMIT 1",
         row["started_at"],
     )
     return _shown(_cut(paths.app_log, row["log_offset"], after["log_offset"] if after else end), _redactor(paths, row))
+
+
+def since_start(paths: HostPaths, state: State, instance: Optional[str], lines: int) -> Lines:
+    """The last *lines* lines that were printed since *instance* was started; none where it never was."""
+    row = state.row("SELECT * FROM instances WHERE id=?", instance) if instance else None
+    owner = _owner(row)
+    if row is not None and unit_journal.kept(owner):
+        return unit_journal.tail(owner, lines, (row["started_at"] or time.time()) - STARTED)
+    return logs.tail(paths.app_log, lines, offset=int((row or {}).get("log_offset") or 0))
+
+
+def _owner(row: Optional[Row]) -> Dict[str, Any]:
+    spec = row["spec"] if row is not None else None
+    return (json.loads(spec).get("owner") if spec else None) or {}
 
 
 def engine(paths: HostPaths, start: float, end: Optional[float]) -> Lines:

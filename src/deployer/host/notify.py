@@ -56,6 +56,13 @@ class NotifySocket:
                 pass
 
 
+def say(address: str, text: str) -> None:
+    """Tell whoever started us *text*, as sd_notify(3) does. Raises OSError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.connect("\0" + address[1:] if address.startswith("@") else address)
+        sender.sendall(text.encode())
+
+
 def parse(data: bytes) -> Dict[str, str]:
     """The NAME=value lines of one message; anything else in it is dropped."""
     found = {}

@@ -19,7 +19,7 @@ from deployer.host.paths import HostPaths
 from deployer.host.process import Processes, Stat
 from deployer.host.ready import is_here, url_port
 from deployer.host.state import State
-from deployer.host.supervisors import builtin
+from deployer.host.supervisors import builtin, choose
 from deployer.host.tree import Tree
 from deployer.wire.redaction import Redactor
 
@@ -90,7 +90,8 @@ class Observer:
         members = {process["pid"] for one in self._known(facts) for process in one["processes"]}
         if self._target.get("adopt") and not self._had_instance():
             try:
-                adopted = adopt.find(self._target["adopt"], self._processes)
+                how = {**self._target["adopt"], "scope": choose.scope_of(self._target)}
+                adopted = adopt.find(how, self._processes)
             except DeployerError as error:
                 return [*found, error]
             facts["adopt"] = adopted.summary(self._processes)

@@ -12,7 +12,7 @@ from dataclasses import replace as changed
 from typing import Any, Dict, List, Optional
 
 from deployer.errors import DeployerError, FailedError
-from deployer.host import drain_story, logs, ports, program, revert, traffic
+from deployer.host import drain_story, log_tails, ports, program, revert, traffic
 from deployer.host.deploy import Deploy
 from deployer.host.disk import disk_errors
 from deployer.host.drain import CRASH
@@ -148,10 +148,10 @@ def _order_of_revert(deploy: Deploy) -> DrainOrder:
 def take_back(deploy: Deploy, reason: str) -> bool:
     """The new instance goes; True where the old one serves, which has never noticed anything."""
     request, failed = deploy.request, str(deploy.request.instance)
-    row = deploy.state.row("SELECT pid, log_offset FROM instances WHERE id=?", failed) or {}
+    row = deploy.state.row("SELECT pid FROM instances WHERE id=?", failed) or {}
     if not deploy.journal.has("revert", "begin"):
         deploy.journal.event(
-            "revert.started", reason=reason, log_tail=logs.tail(deploy.paths.app_log, 20, offset=int(row.get("log_offset") or 0)),
+            "revert.started", reason=reason, log_tail=log_tails.since_start(deploy.paths, deploy.state, failed, revert.SHOWN_LINES),
             aborted=aborted_by(deploy) is not None, started=row.get("pid") is not None,
             back=((request.previous or {}).get("spec") or {}).get("release"),
         )  # fmt: skip

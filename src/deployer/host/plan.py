@@ -27,6 +27,7 @@ class Want:
     bytes_total: int = 0
     staged: bool = False
     same_secrets: bool = True
+    same_owner: bool = True
     hashes: Dict[str, str] = field(default_factory=dict)
     pool: Optional[str] = None
 
@@ -53,6 +54,8 @@ def unchanged(facts: Facts, want: Want) -> bool:
     """Whether the instance that serves is already of this content, these settings and these secrets."""
     running = facts["instance"]
     if not running or running["adopted"] or not running["confirmed"] or not want.same_secrets:
+        return False
+    if not want.same_owner:
         return False
     if want.kind == "rollback":
         return bool(running["release"] == want.release)

@@ -12,6 +12,7 @@ from deployer.host.paths import HostPaths
 from deployer.host.plan import Want, plan
 from deployer.host.state import State
 from deployer.host.supervise import new_instance_id
+from deployer.host.supervisors import choose
 from deployer.manifest import Manifest, release_digest
 
 Params = Dict[str, Any]
@@ -46,7 +47,7 @@ class Planner:
             files=len(self._manifest.files) if self._manifest else 0,
             bytes_total=self._manifest.bytes_total if self._manifest else 0,
             staged=kind != "push", same_secrets=kind != "push" or self._same_secrets(), hashes=self._hashes(),
-            pool=(params["target"].get("pool") or {}).get("kind"),
+            pool=(params["target"].get("pool") or {}).get("kind"), same_owner=self._same_owner(settings),
         )  # fmt: skip
         steps = plan(facts, want)
         return Request(
@@ -147,6 +148,18 @@ class Planner:
             )
         except UsageError:
             return False  # those of the running release are damaged: this push brings them anew
+
+    def _same_owner(self, settings: Params) -> bool:
+        """Whether what runs belongs to the supervisor of the config: a push moves it there."""
+        running = self._facts["instance"]
+        row = (
+            self._state.row("SELECT spec FROM instances WHERE id=?", running["id"]) if running and self._state else None
+        )
+        now = json.loads(row["spec"]).get("owner") if row else None
+        wanted = choose.setting(self._params["target"], settings)
+        return row is None or [(now or {}).get(key) for key in ("kind", "scope")] == [
+            (wanted or {}).get(key) for key in ("kind", "scope")
+        ]
 
     def _hashes(self) -> Dict[str, str]:
         return {row["id"]: row["hash"] for row in self._facts["releases"]}

@@ -7,7 +7,7 @@ from dataclasses import replace as changed
 from typing import Optional
 
 from deployer.errors import DeployerError
-from deployer.host import logs, traffic
+from deployer.host import log_tails, traffic
 from deployer.host.deploy import Deploy, spec_of
 from deployer.host.handover import hand_over
 from deployer.host.heed import aborted_by
@@ -17,11 +17,14 @@ from deployer.host.ready import NotReady
 from deployer.host.supervise import new_instance_id
 from deployer.model import DrainOrder, Spec
 
+SHOWN_LINES = 20
+"""Lines of its output that tell why a release failed."""
+
 
 def revert(deploy: Deploy, reason: str) -> bool:
     """Bring the old release back; True once it has proven itself, False when it would not start, or nothing ran before."""
     failed = deploy.request.instance
-    tail = logs.tail(deploy.paths.app_log, 20, offset=_log_offset(deploy, failed))
+    tail = log_tails.since_start(deploy.paths, deploy.state, failed, SHOWN_LINES)
     back = deploy.journal.data("revert", "begin") or {}
     # A release that was never started leaves the old one draining, which has its last call; one that was has nothing to save.
     started = deploy.state.row("SELECT 1 FROM instances WHERE id=? AND pid IS NOT NULL", failed) is not None
@@ -114,9 +117,5 @@ def _previous_spec(deploy: Deploy, instance: str) -> Spec:
         assert row is not None
         return Spec.from_json({**json.loads(row["spec"]), "id": instance})
     # The last resort opens its sockets by itself: nobody may come to tell it to.
-    return changed(spec_of(deploy.paths, previous["spec"]["release"], settings, instance), gate=False)
-
-
-def _log_offset(deploy: Deploy, instance: Optional[str]) -> int:
-    row = deploy.state.row("SELECT log_offset FROM instances WHERE id=?", instance) if instance else None
-    return int((row or {}).get("log_offset") or 0)
+    spec = spec_of(deploy.paths, previous["spec"]["release"], settings, instance)
+    return changed(spec, gate=False, owner=previous["spec"].get("owner"))

@@ -31,6 +31,7 @@ from deployer.host.releases import Releases
 from deployer.host.runner import Runner, take_up
 from deployer.host.say import say_why
 from deployer.host.state import State
+from deployer.host.supervisors import choose, keeper_unit
 from deployer.host.supervisors.builtin import Builtin
 from deployer.manifest import Manifest
 from deployer.wire import frames
@@ -115,6 +116,9 @@ def _build(
     if request.release and (request.kind != "push" or journal.has("stage", "done")):
         journal.common["release"] = request.release
     control = Control()
+    owner = choose.setting(request.target, request.settings)
+    if owner is not None and owner["kind"] == "systemd" and not alone:
+        keeper_unit.install(paths, request.settings["app"], str(owner["scope"]))
     supervisor = Builtin(paths, request.deploy, control.fileno(), upgrades=not alone)
     releases = Releases(paths.root)
     deploy = Deploy(request, paths, state, journal, supervisor, Clock(), Processes(), releases, control, manifest)

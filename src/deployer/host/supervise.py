@@ -13,19 +13,21 @@ from contextlib import contextmanager
 from dataclasses import replace as changed
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple, Union
 from uuid import uuid4
 
 from deployer.errors import DeployerError, FailedError
-from deployer.host import drain, unix
+from deployer.host import drain, logs, unix
 from deployer.host.clock import Clock
 from deployer.host.held import Held
 from deployer.host.instance import Instance, alive_rows, from_row
 from deployer.host.notify import NotifySocket, extension
+from deployer.host.owned import LOOK_AGAIN, Owned, OwnedDrain
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
 from deployer.host.spawn import environment, read_secrets
 from deployer.host.state import Row, State
+from deployer.host.supervisors import choose, owner
 from deployer.host.tree import Tree
 from deployer.model import DrainOrder, Identity, Spec, Verdict
 from deployer.wire.redaction import Redactor
@@ -63,9 +65,11 @@ class Core:
         self._say = say
         self._listen = listen
         self.instances: Dict[str, Instance] = {}
-        self.drains: Dict[str, drain.Drain] = {}
+        self.drains: Dict[str, Union[drain.Drain, OwnedDrain]] = {}
         self.notify: Dict[str, NotifySocket] = {}
         self.held = Held(say)
+        self.owned = Owned(state, partial(choose.owner_of, paths))
+        self._look_at: Dict[str, float] = {}
         self._not_before: Dict[str, float] = {}
         self._background: Set[str] = set()
 
@@ -81,7 +85,7 @@ class Core:
             self._say(f"found instance {row['id']} of {row['release']}: pid {row['pid']}")
         for row in self._state.rows("SELECT instance FROM drains WHERE verdict IS NULL"):
             if row["instance"] in self.instances:
-                self.drains[row["instance"]] = drain.Drain(self.instances[row["instance"]], self._state, self._clock)
+                self.drains[row["instance"]] = self._drain_of(self.instances[row["instance"]])
         self._resume_lost()
 
     def _settle_start(self, row: Row) -> None:
@@ -110,8 +114,9 @@ class Core:
         self.instances[instance.id] = instance
         if members and not instance.tree.main_alive():
             self._background.add(instance.id)
-        self.held.take_back(instance)
-        self._open_notify(instance.spec)
+        if instance.spec.owner is None:
+            self.held.take_back(instance)
+            self._open_notify(instance.spec)
 
     def _is_my_child(self, identity: Identity) -> bool:
         stat = self._processes.stat(identity.pid)
@@ -139,8 +144,9 @@ class Core:
         if new is not None and self._state.row("SELECT 1 FROM instances WHERE id=?", new.id):
             return
         self._settle_announced()
-        if new is not None:
+        if new is not None and new.owner is None:
             self.held.prepare(new, self.instances.values())
+        new = self._order_owned(new, self.instances.values(), how, confirmed)
         self._not_before.clear()  # a restart that was waiting its turn is overtaken
         with self._state.transaction():
             self._forget_promised()
@@ -150,6 +156,8 @@ class Core:
             for instance in self.instances.values():
                 drain.order(self._state, self._clock, instance, deploy, who, how)
         self._drain(self.instances.values(), deploy, who, how)
+        if new is None:
+            self._wish(None)
 
     def launch(self, deploy: str, new: Spec) -> None:
         """
@@ -159,9 +167,12 @@ class Core:
         """
         if self._state.row("SELECT 1 FROM instances WHERE id=?", new.id):
             return
-        self.held.prepare(new, self.instances.values())
-        self.held.of(new)
-        self._promise(changed(new, beside=True), deploy, confirmed=False, crashes=0)
+        new = changed(new, beside=True)
+        if new.owner is None:
+            self.held.prepare(new, self.instances.values())
+            self.held.of(new)
+        new = self._order_owned(new, [], DrainOrder(), confirmed=False) or new
+        self._promise(new, deploy, confirmed=False, crashes=0)
 
     def retire(self, deploy: str, who: str, keep: str, how: DrainOrder) -> None:
         """
@@ -179,6 +190,7 @@ class Core:
             raise FailedError(f"instance {keep} does not run any more")
         self._not_before.clear()
         others = [one for one in self.instances.values() if one.id != keep]
+        self._order_owned(None, others, how)
         with self._state.transaction():
             self._forget_promised()
             self._state.update("instances", keep, confirmed=1)
@@ -187,6 +199,7 @@ class Core:
                 drain.order(self._state, self._clock, instance, deploy, who, how)
         self.instances[keep].confirmed = True
         self._drain(others, deploy, who, how)
+        self._wish(self.instances[keep].spec)
 
     def dismiss(self, deploy: str, who: str, instance_id: str, how: DrainOrder) -> None:
         """Take back what was launched: it drains, and was never what shall run. Asking again changes nothing."""
@@ -194,6 +207,7 @@ class Core:
             raise FailedError(f"instance {instance_id} is what shall run: it is not dismissed")
         self._settle_announced()
         launched = [one for one in self.instances.values() if one.id == instance_id]
+        self._order_owned(None, launched, how)
         with self._state.transaction():
             self._state.execute(
                 "UPDATE instances SET state='ended', ended_at=? WHERE id=? AND state='promised' AND pid IS NULL",
@@ -223,9 +237,15 @@ class Core:
         """Begin to carry out the drains of *instances*, which are on record."""
         for instance in instances:
             if instance.id not in self.drains:
-                self.drains[instance.id] = drain.Drain(instance, self._state, self._clock)
+                self.drains[instance.id] = self._drain_of(instance)
             else:
                 self.drains[instance.id].take_over(deploy, who, how)
+
+    def _drain_of(self, instance: Instance) -> Union[drain.Drain, OwnedDrain]:
+        if instance.spec.owner is None:
+            return drain.Drain(instance, self._state, self._clock)
+        by = self.owned.by(instance.spec)
+        return OwnedDrain(instance, self._state, self._clock, by, self.owned.run_of(instance.id))
 
     def adopt(self, spec: Spec, identity: Identity) -> None:
         """Count a process that somebody else started as the running instance."""
@@ -240,10 +260,15 @@ class Core:
             self._state.set_meta("desired", spec.id)
         row = self._state.row("SELECT * FROM instances WHERE id=?", spec.id)
         assert row is not None
+        if spec.owner is not None:
+            self.owned.note_run(spec.id, self.owned.by(spec).seen(spec).run)
         self._take_over(row)
 
     def confirm(self, instance_id: str) -> None:
         """The instance has proven itself: from now on it is restarted after a crash."""
+        row = self._state.row("SELECT * FROM instances WHERE id=?", instance_id)
+        if row is not None:
+            self._wish(_spec(row))
         self._state.update("instances", instance_id, confirmed=1)
         if instance_id in self.instances:
             self.instances[instance_id].confirmed = True
@@ -257,17 +282,141 @@ class Core:
             self._say(f"drain of {instance_id} may take {left:.1f} s more{f': asked by {who}' if who else ''}")
         return moved
 
+    # Who owns it -----------------------------------------------------------------------------------------------------
+
+    def _order_owned(
+        self, new: Optional[Spec], olds: Iterable[Instance], how: DrainOrder, confirmed: bool = False
+    ) -> Optional[Spec]:
+        """Let the owners know how *olds* are to be stopped and *new* is started, before anybody is asked; *new*, with its place."""
+        theirs = [old for old in olds if old.spec.owner is not None and old.id not in self.drains]
+        if new is not None and new.owner is not None:
+            by = self.owned.by(new)
+            new = by.placed(new, [one.spec for one in self.instances.values() if new.beside])
+            together = [old.spec for old in self.instances.values() if old.spec.owner is not None and not new.beside]
+            env = environment(new, self._base_env)
+            by.prepare(new, env, [old for old in together if self.owned.by(old) is by], how, confirmed)
+            theirs = [old for old in theirs if old.spec not in together]
+        for old in theirs:
+            self.owned.by(old.spec).order(old.spec, how)
+        return new
+
+    def _ask_owners(self) -> None:
+        """Ask whoever owns it to stop what drains: together with the start of what comes after it, where that is possible."""
+        asked = [one for one in self.drains.values() if isinstance(one, OwnedDrain)]
+        waiting = [one for one in asked if not one.asked]
+        desired = self.desired()
+        promised = desired is not None and desired["state"] == "promised"
+        new = _spec(desired) if desired is not None and promised else None
+        if waiting and self.owned.together(new, list(self.instances.values())):
+            assert new is not None
+            olds = [one.instance.spec for one in asked]
+            if self._swap(new, olds, waiting):
+                return
+        for one in waiting:
+            one.ask(partial(self.owned.by(one.instance.spec).stop, one.instance.spec))
+
+    def _swap(self, new: Spec, olds: List[Spec], waiting: List[OwnedDrain]) -> bool:
+        done: List[bool] = []
+
+        def once() -> None:
+            if not done:
+                self.owned.begin(new, lambda: done.append(self.owned.by(new).swap(new, olds)))
+            if not done[0]:
+                raise _NotTogether
+
+        try:
+            for one in waiting:
+                one.ask(once)
+        except _NotTogether:
+            return False
+        return True
+
+    def _wish(self, spec: Optional[Spec]) -> None:
+        """Let the owners know what shall run from now on, also after a crash and a reboot."""
+        rows = self._state.rows("SELECT * FROM instances WHERE confirmed=1 ORDER BY created_at DESC LIMIT 20")
+        others = [one for one in map(_spec, rows) if one.owner is not None]
+        here = self.owned.by(spec) if spec is not None and spec.owner is not None else None
+        for by in {id(by): by for by in [*map(self.owned.by, others), *([here] if here else [])]}.values():
+            by.confirm(spec if by is here else None, [one for one in others if self.owned.by(one) is by])
+
+    def _start_owned(self, spec: Spec) -> None:
+        by = self.owned.by(spec)
+        if self.owned.begun_after(spec.id) is None:
+            self.owned.begin(spec, lambda: by.start(spec))
+        now = by.seen(spec)
+        before = self.owned.begun_after(spec.id)
+        if now.state in (owner.STARTING, owner.STOPPING) or now.waits:
+            self._look_at[spec.id] = self._clock.now() + LOOK_AGAIN
+        elif now.run == before and now.ended and now.pid is None:
+            self._not_started(spec, FailedError("it ended at once, or was never started", cause=now.text))
+        elif now.run == before and now.ended:
+            by.start(spec)  # whoever asked before died of it
+            self._look_at[spec.id] = self._clock.now() + LOOK_AGAIN
+        else:
+            self._take_owned(spec, now)
+
+    def _take_owned(self, spec: Spec, now: owner.Seen) -> None:
+        """*spec* has been started by its owner: on record, also where it has ended since."""
+        self._look_at.pop(spec.id, None)
+        self.owned.note_run(spec.id, now.run)
+        if now.ended and now.pid is None:
+            self._not_started(spec, FailedError(now.text or "it ended at once"))
+            return
+        self._record(spec, int(now.pid or 0), logs.size(self._paths.app_log))
+        if now.ended:
+            self._state.update(
+                "instances", spec.id, state="ended", ended_at=self._clock.wall(), exit_code=now.code,
+                error=now.text if now.code is None else None,
+            )  # fmt: skip
+            self._say(f"{spec.release} as {spec.id} ended at once: {now.code}")
+        else:
+            self._state.update("instances", spec.id, state="running")
+
+    def _look_after_owned(self, instance: Instance) -> None:
+        handle = instance.tree.handle(instance.main.pid)
+        if handle is None:
+            instance.members()
+            handle = instance.tree.handle(instance.main.pid)
+        if handle is not None and not handle.exited():
+            return
+        by = self.owned.by(instance.spec)
+        now = by.seen(instance.spec)
+        stat = self._processes.stat(now.pid) if now.pid else None
+        if now.state == owner.RUNNING and stat is not None and not instance.tree.is_main(stat):
+            self._start_again(instance, now)
+        elif now.ended:
+            ended = by.seen(instance.spec, self.owned.run_of(instance.id) or None)
+            self._say(f"instance {instance.id} of {instance.spec.release} exited by itself: {ended.code}")
+            self._end(instance, ended.code)
+        else:
+            self._look_at[instance.id] = self._clock.now() + LOOK_AGAIN
+
+    def _start_again(self, instance: Instance, now: owner.Seen) -> None:
+        """Its owner has started it again, after a crash, a reboot or because somebody asked for it."""
+        self._look_at.pop(instance.id, None)
+        instance.tree.close()
+        del self.instances[instance.id]
+        self.owned.note_run(instance.id, now.run)
+        self._record(instance.spec, int(now.pid or 0), logs.size(self._paths.app_log))
+        row = self._state.row("SELECT * FROM instances WHERE id=?", instance.id)
+        assert row is not None
+        self._take_over(row)
+        self._say(f"{instance.spec.release} was started again: pid {now.pid}")
+
     # The next thing to do --------------------------------------------------------------------------------------------
 
     def advance(self) -> None:
         """Do everything that is due now. Safe to call at any time."""
         self._share_orphans()
+        self._ask_owners()
         for name, under_way in list(self.drains.items()):
             verdict = under_way.advance()
             if verdict is not None:
                 self._drained(self.instances[name], verdict)
         for instance in list(self.instances.values()):
-            if instance.id not in self.drains:
+            if instance.id not in self.drains and instance.spec.owner is not None:
+                self._look_after_owned(instance)
+            elif instance.id not in self.drains:
                 self._look_after(instance)
         self._release_sockets()  # first: what starts now may want to listen where another one did
         self._start_desired()
@@ -277,7 +426,7 @@ class Core:
         # Orphans come to us; where there is one instance only, no doubt is left whose an unmarked one is.
         alone = len(self.instances) == 1 and not self._announced()
         for instance in self.instances.values():
-            instance.tree.reaper = self._processes.own_pid() if alone else None
+            instance.tree.reaper = self._processes.own_pid() if alone and instance.spec.owner is None else None
 
     def _announced(self) -> List[Row]:
         """What was forked, and is not yet on record as running: the disk refused that line, or it is about to be written."""
@@ -289,6 +438,7 @@ class Core:
         desired = self.desired() if self._not_before else None
         if desired is not None and not self._in_the_way(_spec(desired)):
             due += self._not_before.values()
+        due += self._look_at.values()
         return min(due) if due else None
 
     def reap(self) -> None:
@@ -308,8 +458,19 @@ class Core:
         return [handle.fileno() for instance in self.instances.values() for handle in instance.tree.handles()]
 
     def idle(self) -> bool:
-        """Nothing runs and nothing should."""
-        return not self.instances and self._state.meta("desired") is None
+        """Nothing runs and nothing should; or somebody else owns what does, and nothing is left to be done about it."""
+        if self.drains or any(one.spec.owner is None for one in self.instances.values()):
+            return False
+        if self._state.row("SELECT 1 FROM instances WHERE state='promised'") is not None:
+            return False
+        desired = self.desired()
+        return desired is None or _spec(desired).owner is not None
+
+    def owned_elsewhere(self) -> bool:
+        """Whether what runs, or should, is not ours to keep running: then we are here only while a deploy is under way."""
+        desired = self.desired()
+        specs = [*(one.spec for one in self.instances.values()), *([_spec(desired)] if desired else [])]
+        return any(spec.owner is not None for spec in specs)
 
     def _drained(self, instance: Instance, verdict: Verdict) -> None:
         self._state.update("drains", instance.id, verdict=json.dumps(self._redacted(instance, verdict.to_json())))
@@ -352,6 +513,9 @@ class Core:
         self._state.update("instances", instance.id, state="ended", ended_at=self._clock.wall(), exit_code=code)
         instance.tree.close()
         del self.instances[instance.id]
+        self._look_at.pop(instance.id, None)
+        if instance.spec.owner is not None:
+            self.owned.forget_run(instance.id)
         self._background.discard(instance.id)
         self._close_notify(instance.id)
         if instance.spec.private_health:
@@ -363,13 +527,14 @@ class Core:
             wanted = self._state.rows(
                 "SELECT spec FROM instances WHERE state='promised' OR id=(SELECT value FROM meta WHERE key='desired')"
             )
-            self.held.keep([*map(_spec, wanted), *(one.spec for one in self.instances.values())])
+            specs = [*map(_spec, wanted), *(one.spec for one in self.instances.values())]
+            self.held.keep([spec for spec in specs if spec.owner is None])
 
     def _start_desired(self) -> None:
         desired = self.desired()
         if desired is None:
             return
-        if desired["state"] == "ended" and desired["confirmed"]:
+        if desired["state"] == "ended" and desired["confirmed"] and _spec(desired).owner is None:
             self._schedule_restart(desired)
         elif desired["state"] == "promised" and not self._in_the_way(_spec(desired)) and self._is_time(desired["id"]):
             self._not_before.pop(desired["id"], None)
@@ -413,6 +578,10 @@ class Core:
     # Starting --------------------------------------------------------------------------------------------------------
 
     def _start(self, row: Row) -> None:
+        if _spec(row).owner is not None:
+            self._start_owned(_spec(row))
+            self._take_started(row)
+            return
         if row["pid"] is not None:  # announced, and then the disk refused the line that it runs
             self._settle_start(row)
         if self._state.row("SELECT 1 FROM instances WHERE id=? AND pid IS NULL", row["id"]):
@@ -466,6 +635,7 @@ class Core:
         text = str(error)
         if isinstance(error, DeployerError) and error.cause:
             text = f"{error.title} ({error.cause})"
+        self._look_at.pop(spec.id, None)
         self._state.update(
             "instances", spec.id, state="ended", ended_at=self._clock.wall(), error=text, exit_code=None, pid=None
         )
@@ -527,6 +697,10 @@ class Core:
     def _restart_in(self) -> Optional[float]:
         due = min(self._not_before.values(), default=None)
         return None if due is None else round(max(0.0, due - self._clock.now()), 1)
+
+
+class _NotTogether(Exception):
+    """Its owner can stop and start, and not both in one go."""
 
 
 def _spec(row: Row) -> Spec:

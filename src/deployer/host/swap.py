@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict
+from typing import Any, Dict, Optional
 
 from deployer.host import adopt as adoption
 from deployer.host import program, quiet, units
@@ -12,6 +12,7 @@ from deployer.host.hooks import LastCall
 from deployer.host.proving import prove
 from deployer.host.spawn import write_secrets
 from deployer.host.supervise import new_instance_id
+from deployer.host.supervisors import choose
 from deployer.model import Identity, Spec
 
 
@@ -26,7 +27,7 @@ def adopt(deploy: Deploy) -> None:
     write_secrets(secrets, _inheritable(adoption.environment_of(found, deploy.processes)))
     spec = Spec(
         id=instance, release=release, app=deploy.request.settings["app"], argv=tuple(found.argv), cwd=found.cwd,
-        secrets_file=str(secrets), user=found.user,
+        secrets_file=str(secrets), user=found.user, owner=_owner_of_adopted(deploy),
     )  # fmt: skip
     deploy.supervisor.adopt(spec, found.identity)
 
@@ -60,11 +61,20 @@ def replace(deploy: Deploy) -> None:
     hand_over(deploy, new, request.drain_order, LastCall(deploy))
 
 
+def _owner_of_adopted(deploy: Deploy) -> Optional[Dict[str, Any]]:
+    """A unit that is adopted by a unit stays systemd's: one transaction stops the one and starts the other, either way."""
+    unit = (deploy.request.target.get("adopt") or {}).get("unit")
+    ours = choose.setting(deploy.request.target, deploy.request.settings)
+    if not unit or ours is None or ours["kind"] != "systemd":
+        return None
+    return {"kind": "systemd", "scope": ours["scope"], "unit": unit, "foreign": True}
+
+
 def leave_unit(deploy: Deploy) -> None:
     """A systemd unit that is taken over shall not start its process again."""
     request = deploy.request
     unit = (request.target.get("adopt") or {}).get("unit")
-    if request.adopt and unit and request.previous:
+    if request.adopt and unit and request.previous and _owner_of_adopted(deploy) is None:
         # If we die right here, the keeper sees its adopted service go and starts it again: never nothing at all.
         units.stop(unit, request.previous["spec"]["id"], Identity.from_json(request.adopt), deploy)
 

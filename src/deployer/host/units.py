@@ -17,9 +17,9 @@ from deployer.model import Identity
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
-def check(unit: str, ceiling: float) -> None:
+def check(unit: str, ceiling: float, scope: str = "system") -> None:
     """Raises UsageError, naming both rungs, when systemd would kill the unit before *ceiling* seconds have passed."""
-    shown = adopt.unit_properties(unit)
+    shown = adopt.unit_properties(unit, scope)
     limit = seconds(shown.get("TimeoutStopUSec", "infinity"))
     if limit is not None and limit <= ceiling:
         raise UsageError(

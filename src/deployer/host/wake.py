@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 from deployer.host import lock
 from deployer.host.deploy import in_drain, unfinished
 from deployer.host.paths import HostPaths
-from deployer.host.state import opened
+from deployer.host.process import Processes
+from deployer.host.state import State, opened
 from deployer.host.supervisors import builtin
+from deployer.model import Identity
 
 SETTLE_WITHIN = 3.0
 
 
-def wake(paths: HostPaths) -> None:
+def wake(paths: HostPaths, processes: Processes) -> None:
     """
     A keeper for what should run, and runners for the deploys that were interrupted; nothing where all are there.
 
@@ -22,7 +25,7 @@ def wake(paths: HostPaths) -> None:
     with opened(paths.state) as state:
         interrupted = unfinished(state)
         draining = [row["id"] for row in in_drain(state)]
-        wanted = interrupted is not None or (state is not None and state.meta("desired") is not None)
+        wanted = interrupted is not None or (state is not None and _needs_keeper(state, processes))
     connection = builtin.connect(paths)
     if connection is None and wanted:
         connection = builtin.start(paths)
@@ -34,6 +37,15 @@ def wake(paths: HostPaths) -> None:
     for name in draining:
         if lock.free(paths.drain_lock(name)):
             builtin.resume(paths, name)
+
+
+def _needs_keeper(state: State, processes: Processes) -> bool:
+    row = state.row("SELECT * FROM instances WHERE id=?", state.meta("desired"))
+    if row is None or json.loads(row["spec"]).get("owner") is None:
+        return row is not None
+    # Somebody else keeps it running: only what has changed since the record was written must be looked at.
+    known = Identity(int(row["pid"] or 0), int(row["start"] or 0), str(row["boot"]))
+    return row["state"] != "ended" and not processes.alive(known)
 
 
 def _settle(paths: HostPaths) -> None:

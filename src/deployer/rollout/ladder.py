@@ -44,6 +44,7 @@ class Rung:
     hosts: tuple[str, ...] = ()
     certain: bool = True
     binding: bool = False
+    ours: bool = False
     ok: bool | None = True
     fault: str | None = None
     hint: str | None = None
@@ -53,7 +54,7 @@ class Rung:
 
     def to_json(self) -> dict[str, Any]:
         """What `doctor --json` shows of it."""
-        return {name: value for name, value in asdict(self).items() if name not in ("certain", "binding")}
+        return {name: value for name, value in asdict(self).items() if name not in ("certain", "binding", "ours")}
 
 
 def shown(seconds: float | None) -> str:
@@ -111,7 +112,7 @@ def _of_hosts(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Rung
         names = () if len(set(hosts)) == len(found) else tuple(dict.fromkeys(hosts))
         yield Rung(
             limit["name"], limit["seconds"], kind, limit["acts"], limit["where"], names,
-            certain=limit["certain"], binding=limit["binding"],
+            certain=limit["certain"], binding=limit["binding"], ours=limit["ours"],
         )  # fmt: skip
 
 
@@ -123,7 +124,12 @@ def _of_ci(environ: Mapping[str, str]) -> Iterator[Rung]:
 
 def _judged(rung: Rung, rungs: Sequence[Rung]) -> Rung:
     below = [other for other in rungs if other.kind in _BELOW.get(rung.kind, ()) and other.seconds is not None]
-    too_long = [other for other in below if rung.seconds is not None and rung.seconds <= (other.seconds or 0)]
+    # The unit of a release carries the ceiling out: it is told the very same.
+    too_long = [
+        other
+        for other in below
+        if _shorter(rung.seconds, other.seconds) or (rung.seconds == other.seconds and not rung.ours)
+    ]
     if too_long:
         inner = max(too_long, key=lambda other: other.seconds or 0)
         return replace(

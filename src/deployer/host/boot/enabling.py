@@ -7,11 +7,13 @@ from typing import Any, Dict, List, Optional, Protocol
 from deployer.errors import PreflightError
 from deployer.host.boot import launcher
 from deployer.host.boot.crontab import Crontab
+from deployer.host.boot.owned import Owned
 from deployer.host.boot.units import BootUnit
 from deployer.host.limits.units import SYSTEM, USER
 from deployer.host.paths import HostPaths
 
 Found = Dict[str, Any]
+_OWNED = {"systemd": SYSTEM, "systemd-user": USER}
 
 
 class Way(Protocol):
@@ -35,17 +37,19 @@ class Way(Protocol):
         """Whether there was something of ours to be removed."""
 
 
-def ways(paths: HostPaths, app: str) -> List[Way]:
-    """The best one first."""
+def ways(paths: HostPaths, app: str, supervisor: str = "builtin") -> List[Way]:
+    """The best one first. Where another *supervisor* than the keeper owns the services, there is one: its own."""
+    if supervisor in _OWNED:
+        return [Owned(paths, app, _OWNED[supervisor])]
     return [BootUnit(paths, app, SYSTEM), BootUnit(paths, app, USER), Crontab(paths, app)]
 
 
-def look(paths: HostPaths, app: str) -> Found:
+def look(paths: HostPaths, app: str, supervisor: str = "builtin") -> Found:
     """`way` and `where` (None: not enabled), `comes_up`, and where it does not `why` and `hint`."""
-    for way in ways(paths, app):
+    for way in ways(paths, app, supervisor):
         where = way.where()
         if where is not None:
-            doubt = way.doubt() or _without_launcher(paths)
+            doubt = way.doubt() or (None if supervisor in _OWNED else _without_launcher(paths))
             return {
                 "way": way.way,
                 "where": where,
@@ -60,20 +64,21 @@ def look(paths: HostPaths, app: str) -> Found:
     }  # fmt: skip
 
 
-def enable(paths: HostPaths, app: str, drain: Dict[str, Any]) -> Found:
+def enable(paths: HostPaths, app: str, drain: Dict[str, Any], supervisor: str = "builtin") -> Found:
     """
     Install the best way that is open here, and remove what another one has left; as `look`, and whether it `changed`.
 
     Raises PreflightError where there is none, or where what was installed would not be started at boot.
     """
-    chosen = _choose(ways(paths, app))
+    chosen = _choose(ways(paths, app, supervisor))
     paths.prepare_private()
-    launcher.write(paths)
+    if supervisor not in _OWNED:
+        launcher.write(paths)
     changed = chosen.install(drain)
-    for other in ways(paths, app):
+    for other in ways(paths, app, supervisor):
         if other.way != chosen.way:
             changed = other.remove() or changed
-    found = look(paths, app)
+    found = look(paths, app, supervisor)
     if not found["comes_up"]:
         raise PreflightError(
             "the service would not come up after a reboot",
@@ -84,11 +89,11 @@ def enable(paths: HostPaths, app: str, drain: Dict[str, Any]) -> Found:
     return {**found, "changed": changed}
 
 
-def disable(paths: HostPaths, app: str) -> Found:
+def disable(paths: HostPaths, app: str, supervisor: str = "builtin") -> Found:
     """Remove what `enable` installed, in whichever way; what runs goes on."""
-    removed = [way.remove() for way in ways(paths, app)]
+    removed = [way.remove() for way in ways(paths, app, supervisor)]
     launcher.remove(paths)
-    return {**look(paths, app), "changed": any(removed)}
+    return {**look(paths, app, supervisor), "changed": any(removed)}
 
 
 def _choose(all_ways: List[Way]) -> Way:

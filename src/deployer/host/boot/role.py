@@ -27,7 +27,7 @@ def main(argv: List[str]) -> int:
         if what == "stop":
             _stop(paths)
         else:
-            wake(paths)
+            wake(paths, Processes())
     except (DeployerError, OSError) as error:
         cause = getattr(error, "cause", None)
         sys.stderr.write(f"deployer boot: {error}" + (f": {cause}" if cause else "") + "\n")

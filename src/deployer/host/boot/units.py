@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import subprocess
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
-from deployer.errors import PreflightError
-from deployer.host import disk
+from deployer.errors import DeployerError, PreflightError
 from deployer.host.limits.units import SYSTEM, USER
 from deployer.host.paths import HostPaths
+from deployer.host.supervisors.systemctl import Manager
+from deployer.host.supervisors.systemd_units import MARK
 
-WITHIN = 30.0
 MARGIN = 60
 """Seconds that systemd waits beyond the ceiling."""
 _LINGER = "/var/lib/systemd/linger"
@@ -54,9 +53,10 @@ class BootUnit:
     def __init__(self, paths: HostPaths, app: str, scope: str) -> None:
         self._paths, self._app, self._scope = paths, app, scope
         self.way = "systemd" if scope == SYSTEM else "systemd-user"
-        self._wanted = "multi-user.target" if scope == SYSTEM else "default.target"
-        self._file = _directory(scope) / name_of(app)
-        self._link = _directory(scope) / f"{self._wanted}.wants" / name_of(app)
+        self._manager = Manager(scope)
+        self._wanted = self._manager.boot_target()
+        self._file = self._manager.directory() / name_of(app)
+        self._link = self._file.parent / f"{self._wanted}.wants" / name_of(app)
         self._mark = f'# deployer: app "{app}" at {json.dumps(str(paths.root))}'
 
     def possible(self) -> Optional[str]:
@@ -65,7 +65,7 @@ class BootUnit:
             if os.geteuid() != 0:
                 return "a system unit: only root may install one"
             return None if os.path.exists(_BOOTED) else f"systemd as PID 1: there is no {_BOOTED}"
-        socket = f"{_runtime()}/systemd/private"
+        socket = f"{os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{os.getuid()}'}/systemd/private"
         return None if os.path.exists(socket) else f"a systemd of this user: there is no {socket}"
 
     def where(self) -> Optional[str]:
@@ -74,25 +74,19 @@ class BootUnit:
 
     def doubt(self) -> Optional[Dict[str, str]]:
         """Why the unit would not be started at boot, though it is enabled, and what helps (`why`, `hint`)."""
-        user = _user()
-        if self._scope == SYSTEM or os.path.exists(f"{_LINGER}/{user}"):
-            return None
-        return {
-            "why": f"lingering is off for {user}: their systemd, and the service, start when they log in and not before",
-            "hint": f"loginctl enable-linger {user} (as root), then `deployer enable` again",
-        }
+        return lingering() if self._scope == USER else None
 
     def install(self, drain: Dict[str, Any]) -> bool:
         """Whether something had to be changed. Raises PreflightError for a unit that is not ours, or where systemd refuses."""
-        if self._file.exists() and not self._ours():
+        if self._file.exists() and not self._ours() and not self._first_line().startswith(f"{MARK} for {self._app},"):
             raise _not_ours(self._file, self._first_line())
         text = self.text(drain)
         old = self._content()
         if old != text:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            disk.write_atomically(str(self._file), text.encode())
-            os.chmod(self._file, 0o644)
+            self._manager.write(self._file, text)
             self._systemctl("daemon-reload")
+        # What a supervisor of before has left: through it the keeper would be started by this very unit, which waits for it.
+        self._paths.keeper_unit.unlink(missing_ok=True)
         linked = os.path.lexists(self._link)
         if not linked:
             self._systemctl("enable", name_of(self._app))
@@ -128,7 +122,16 @@ class BootUnit:
             return ""
 
     def _systemctl(self, *args: str) -> None:
-        _run(["systemctl", *(["--user"] if self._scope == USER else []), *args], self._file)
+        try:
+            self._manager.ask(*args)
+        except DeployerError as error:
+            raise PreflightError(
+                error.title,
+                cause=error.cause,
+                state=f"the service runs on as it did; {self._file} "
+                + ("is there" if self._file.exists() else "is not there"),
+                hint="mend that, and call the same command again",
+            ) from error
 
 
 def _word(text: str) -> str:
@@ -137,15 +140,15 @@ def _word(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _directory(scope: str) -> Path:
-    if scope == SYSTEM:
-        return Path("/etc/systemd/system")
-    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    return Path(config, "systemd", "user")
-
-
-def _runtime() -> str:
-    return os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+def lingering() -> Optional[Dict[str, str]]:
+    """None where the systemd of this user is started at boot; else why it is not, and what helps."""
+    user = _user()
+    if os.path.exists(f"{_LINGER}/{user}"):
+        return None
+    return {
+        "why": f"lingering is off for {user}: their systemd, and the service, start when they log in and not before",
+        "hint": f"loginctl enable-linger {user} (as root), then `deployer enable` again",
+    }
 
 
 def _user() -> str:
@@ -153,21 +156,6 @@ def _user() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
-
-
-def _run(argv: List[str], file: Path) -> None:
-    env = {**os.environ, "XDG_RUNTIME_DIR": _runtime()}
-    try:
-        subprocess.run(
-            argv, check=True, capture_output=True, timeout=WITHIN, text=True, env=env, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise PreflightError(
-            f"`{' '.join(argv)}` failed",
-            cause=(getattr(error, "stderr", None) or str(error)).strip(),
-            state=f"the service runs on as it did; {file} " + ("is there" if file.exists() else "is not there"),
-            hint="mend that, and call the same command again",
-        ) from error
 
 
 def _not_ours(file: Path, first: str) -> PreflightError:

@@ -16,6 +16,7 @@ from deployer.host.limits.programs import has_title, programs
 from deployer.host.limits.table import KNOWN, OUTER
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
+from deployer.host.supervisors import choose
 from deployer.host.tree import Tree
 from deployer.model import Identity
 
@@ -31,13 +32,14 @@ _READ = ("GUNICORN_CMD_ARGS", "UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN", "GRANIAN_WORK
 def read(paths: HostPaths, target: Found, settings: Found, facts: Found, processes: Processes) -> Found:
     """
     `limits`: a list of `name`, `seconds` (None: it waits for ever), `acts` (who does what when it is reached), `where`,
-    `kind` ("inner", "outer"), `certain` (somebody has set it), `binding` (a push is refused for it).
+    `kind` ("inner", "outer"), `certain` (somebody has set it), `binding` (a push is refused for it),
+    `ours` (a unit that we wrote: its limit is the ceiling itself).
     `unit`: what systemd says of the unit that the service runs in, or None.
     """
     pids = _pids(facts, processes)
     unit = _unit(target, pids, processes)
     found = [
-        *_of_unit(unit, pids, target),
+        *_of_unit(unit, pids, target, settings["app"]),
         *_of_job(target),
         *(limit for pid in pids for limit in _of_process(pid, processes)),
         *_of_managers(pids[:1], processes),
@@ -65,19 +67,21 @@ def _unit(target: Found, pids: Sequence[int], processes: Processes) -> Optional[
     if lived_in is None and not named:
         return None
     # A unit of that name may exist for the system and for the user: it is the one that the process is in.
-    asked = lived_in if lived_in and named in (None, lived_in.name) else units.Unit(str(named), units.SYSTEM)
+    asked = lived_in if lived_in and named in (None, lived_in.name) else units.Unit(str(named), choose.scope_of(target))
     return units.look(asked)
 
 
-def _of_unit(unit: Optional[Found], pids: Sequence[int], target: Found) -> Iterator[Found]:
+def _of_unit(unit: Optional[Found], pids: Sequence[int], target: Found, app: str) -> Iterator[Found]:
     """A unit that kills only its own main process (KillMode=process) does not end what merely runs in its group."""
     if unit is None or (unit["kill_mode"] in ("process", "none") and unit["pid"] not in pids):
         return
+    edit = f"{'systemctl --user' if unit['scope'] == units.USER else 'systemctl'} edit {unit['name']}"
+    ours = unit["name"].startswith(f"{app}@") and unit["name"] != (target.get("adopt") or {}).get("unit")
     yield {
         "name": f"TimeoutStopSec of {unit['name']}", "seconds": unit["stop_s"], "kind": OUTER, "certain": True,
-        "acts": "systemd kills all of it" if unit["kill_mode"] != "process" else "systemd kills its main process",
-        "where": "`deployer enable` writes it" if unit["name"].endswith("-deployer.service") else f"{'systemctl --user' if unit['scope'] == units.USER else 'systemctl'} edit {unit['name']}",
-        "binding": unit["name"] == (target.get("adopt") or {}).get("unit"),
+        "acts": "systemd kills its main process" if unit["kill_mode"] == "process" else "systemd kills all of it",
+        "where": "the last push" if ours else "deployer enable" if unit["name"] == f"{app}-deployer.service" else edit,
+        "binding": unit["name"] == (target.get("adopt") or {}).get("unit"), "ours": ours,
     }  # fmt: skip
 
 
@@ -88,7 +92,7 @@ def _of_job(target: Found) -> Iterator[Found]:
         seconds, path, written = found
         yield {
             "name": f"ExitTimeOut of {label}", "seconds": seconds, "acts": "launchd kills it", "kind": OUTER,
-            "where": path if written else f"its default, {path}", "certain": True, "binding": True,
+            "where": path if written else f"its default, {path}", "certain": True, "binding": True, "ours": False,
         }  # fmt: skip
 
 
@@ -144,7 +148,7 @@ def _placed(limit: Found, where: str) -> Found:
     source = limit["from"]
     return {
         **{name: limit[name] for name in ("name", "seconds", "acts", "kind", "certain")},
-        "where": f"{source}, {where}" if where else source, "binding": False,
+        "where": f"{source}, {where}" if where else source, "binding": False, "ours": False,
     }  # fmt: skip
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
-from deployer.host import units
+from deployer.errors import DeployerError
+from deployer.host.supervisors.systemctl import Manager, seconds
 
-WITHIN = 10.0
-"""Seconds for systemd to answer."""
-_SHOWN = "LoadState,MainPID,TimeoutStopUSec,KillMode,Restart,RestartUSec"
+_SHOWN = ("LoadState", "MainPID", "TimeoutStopUSec", "KillMode", "Restart", "RestartUSec")
 SYSTEM, USER = "system", "user"
 
 
@@ -58,22 +55,15 @@ def look(unit: Unit) -> Optional[Dict[str, Any]]:
         "name": unit.name,
         "scope": unit.scope,
         "pid": int(shown.get("MainPID") or 0),
-        "stop_s": units.seconds(shown.get("TimeoutStopUSec", "infinity")),
+        "stop_s": seconds(shown.get("TimeoutStopUSec", "infinity")),
         "kill_mode": shown.get("KillMode", "control-group"),
         "restart": shown.get("Restart", "no"),
-        "restart_s": units.seconds(shown.get("RestartUSec", "infinity")),
+        "restart_s": seconds(shown.get("RestartUSec", "infinity")),
     }
 
 
 def _show(unit: Unit) -> Dict[str, str]:
-    env = dict(os.environ)
-    env.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
-    whose = ["--user"] if unit.scope == USER else []
     try:
-        done = subprocess.run(
-            ["systemctl", *whose, "show", "--no-pager", f"--property={_SHOWN}", "--", unit.name],
-            capture_output=True, timeout=WITHIN, check=True, text=True, env=env, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
+        return Manager(unit.scope).show(unit.name, _SHOWN)
+    except DeployerError:
         return {}
-    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)

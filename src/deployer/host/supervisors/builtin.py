@@ -12,6 +12,7 @@ from deployer.errors import DeployerError, PreflightError
 from deployer.host import engine, unix
 from deployer.host.keeper import start_detached
 from deployer.host.paths import HostPaths
+from deployer.host.supervisors import keeper_unit
 from deployer.model import DrainOrder, Identity, Spec
 from deployer.wire import frames
 from deployer.wire.frames import BrokenFrame, Decoder, Message, pack
@@ -214,6 +215,8 @@ def resume(paths: HostPaths, deploy: str) -> int:
 
 def _launch(paths: HostPaths) -> Optional[int]:
     """Start a keeper and wait until it serves (None) or has gone (its exit code; 0 when there was one already)."""
+    if keeper_unit.start(paths):
+        return None
     argv = engine.argv(engine.install(paths), "keeper", str(paths.root))
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:

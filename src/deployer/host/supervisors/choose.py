@@ -1,0 +1,41 @@
+"""Which owner a target's `supervisor` means: a new one is a file and a line here."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Mapping, Optional
+
+from deployer.errors import DeployerError
+from deployer.host.paths import HostPaths
+from deployer.host.supervisors.owner import Owner
+from deployer.host.supervisors.systemctl import Manager
+from deployer.host.supervisors.systemd import Systemd
+
+_SYSTEMD = {"systemd": "system", "systemd-user": "user"}
+
+
+def owner_of(paths: HostPaths, owner: Mapping[str, Any]) -> Owner:
+    """Who owns the process of an instance with `Spec.owner` *owner*."""
+    if owner["kind"] == "systemd":
+        return Systemd(paths, str(owner["scope"]))
+    raise DeployerError(
+        f"this engine knows no supervisor {owner['kind']!r}", hint="client and engine differ in version"
+    )
+
+
+def setting(target: Mapping[str, Any], settings: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+    """`Spec.owner` of a release with *settings* on *target*; None where the keeper itself owns it."""
+    supervisor = str(target.get("supervisor") or "builtin")
+    if supervisor in _SYSTEMD:
+        return {"kind": "systemd", "scope": _SYSTEMD[supervisor], "settings": settings["run"].get("systemd") or {}}
+    return None
+
+
+def require(target: Mapping[str, Any]) -> None:
+    """Raises PreflightError when the supervisor of *target* cannot be had on this host."""
+    if target.get("supervisor") in _SYSTEMD:
+        Manager(scope_of(target)).require()
+
+
+def scope_of(target: Mapping[str, Any]) -> str:
+    """Whose systemd the units of *target* belong to: "system" or "user"."""
+    return _SYSTEMD.get(str(target.get("supervisor")), "system")

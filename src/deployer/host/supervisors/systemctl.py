@@ -1,0 +1,131 @@
+"""Ask systemd, the machine's or a user's own, through `systemctl`: what it says, as plain values."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Sequence
+
+from deployer.errors import DeployerError, PreflightError
+from deployer.host import disk
+
+ANSWER_WITHIN = 30.0
+"""Seconds until systemd must have answered; what it was asked to do may take longer."""
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31557600.0}
+
+
+class Manager:
+    """One systemd: that of the machine (*scope* "system"), or this user's own ("user")."""
+
+    def __init__(self, scope: str) -> None:
+        self.scope = scope
+        self._env = _environment(scope)
+
+    def directory(self) -> Path:
+        """Where units belong that outlive a reboot."""
+        if self.scope == "system":
+            return Path("/etc/systemd/system")
+        home = self._env.get("XDG_CONFIG_HOME") or f"{self._env.get('HOME') or os.path.expanduser('~')}/.config"
+        return Path(home) / "systemd" / "user"
+
+    def passing_directory(self) -> Path:
+        """Where settings belong that hold until the next boot."""
+        return (Path("/run") if self.scope == "system" else Path(self._env["XDG_RUNTIME_DIR"])) / "systemd" / self.scope
+
+    def boot_target(self) -> str:
+        """What wants everything that shall run after a boot."""
+        return "multi-user.target" if self.scope == "system" else "default.target"
+
+    def write(self, path: Path, text: str) -> bool:
+        """Whether *text* is new in *path*, a file that this systemd reads."""
+        try:
+            if path.read_text("utf-8") == text:
+                return False
+        except OSError:
+            pass
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        disk.write_atomically(str(path), text.encode(), mode=0o644)
+        return True
+
+    def argv(self, *args: str) -> List[str]:
+        return ["systemctl", f"--{self.scope}", "--no-pager", "--no-ask-password", *args]
+
+    def ask(self, *args: str, within: float = ANSWER_WITHIN) -> str:
+        """What `systemctl` *args* prints. Raises DeployerError with systemd's own words."""
+        try:
+            done = subprocess.run(
+                self.argv(*args), capture_output=True, timeout=within, text=True, errors="replace",
+                env=self._env, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError) as error:
+            raise DeployerError(f"systemctl {args[0]} failed", cause=str(error)) from error
+        if done.returncode:
+            raise DeployerError(
+                f"systemctl {' '.join(args)} failed", cause=done.stderr.strip() or f"exit code {done.returncode}"
+            )
+        return done.stdout
+
+    def begin(self, *args: str) -> int:
+        """The pid of a `systemctl` *args* that waits for what it asks for."""
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            argv = self.argv(*args)
+            actions = [(os.POSIX_SPAWN_DUP2, null, fd) for fd in (0, 1, 2)]
+            return os.posix_spawnp(argv[0], argv, {**self._env, "DEPLOYER_ENGINE": "waiter"}, file_actions=actions)
+        finally:
+            os.close(null)
+
+    def show(self, unit: str, names: Sequence[str]) -> Dict[str, str]:
+        """Properties of *unit*; those that it does not have are missing."""
+        printed = self.ask("show", f"--property={','.join(names)}", "--", unit)
+        return dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
+
+    def reload(self) -> None:
+        """Have changed unit files read."""
+        self.ask("daemon-reload", within=90.0)
+
+    def require(self) -> None:
+        """Raises PreflightError when this systemd cannot be asked, or may not be by us."""
+        hint = 'write supervisor = "builtin"'
+        if self.scope == "system" and os.geteuid() != 0:
+            raise PreflightError(
+                'supervisor = "systemd" needs root on the host',
+                cause="units of the machine's systemd can be written and started by root only",
+                state="nothing was changed",
+                hint='write become = "sudo" in the target, or supervisor = "systemd-user"',
+            )
+        try:
+            self.ask("show", "--property=Version", within=10.0)
+        except DeployerError as error:
+            said = error.cause or str(error)
+            raise PreflightError(
+                f"systemd ({self.scope}) cannot be asked",
+                cause=said,
+                state="nothing was changed",
+                hint=_why(self.scope) or hint,
+            ) from error
+
+
+def seconds(text: str) -> Optional[float]:
+    """Seconds in systemd's own notation ("1min 30s"); None for "infinity"."""
+    if text.strip() == "infinity":
+        return None
+    return sum(
+        float(number) * _UNITS.get(unit, 1.0) for number, unit in re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text)
+    )
+
+
+def _environment(scope: str) -> Mapping[str, str]:
+    env = dict(os.environ, LC_ALL="C.UTF-8", SYSTEMD_COLORS="0", SYSTEMD_PAGER="")
+    if scope == "user":
+        # A session without PAM, as sshd's can be, has not been told.
+        env.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.geteuid()}")
+    return env
+
+
+def _why(scope: str) -> Optional[str]:
+    if scope == "user":
+        return 'let the user\'s systemd run always: loginctl enable-linger; or write supervisor = "systemd" and become = "sudo"'
+    return None

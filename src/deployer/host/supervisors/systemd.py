@@ -1,0 +1,310 @@
+"""
+systemd owns the process: a unit per release, written from its settings; one transaction for the swap.
+
+What was asked of systemd completes whoever of us dies. Who was asked to stop is never asked twice: a unit that is being
+stopped takes no second request for a new one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from dataclasses import replace as changed
+from pathlib import Path
+from typing import List, Mapping, Optional, Sequence, Tuple
+
+from deployer.errors import DeployerError
+from deployer.host import disk, engine, sockets, unit_journal
+from deployer.host.paths import HostPaths
+from deployer.host.say import say
+from deployer.host.supervisors import owner, systemd_units
+from deployer.host.supervisors.owner import Seen
+from deployer.host.supervisors.systemctl import Manager, seconds
+from deployer.model import DrainOrder, Spec
+
+STOP_DROPIN, UNPROVEN_DROPIN = "50-deployer-stop.conf", "60-deployer-unproven.conf"
+JOURNAL = Path("/run/systemd/journal/stdout")
+_SHOWN = (
+    "LoadState", "ActiveState", "SubState", "MainPID", "ExecMainPID", "ExecMainCode", "ExecMainStatus", "InvocationID", "Result",
+    "Job", "StatusText",
+)  # fmt: skip
+_STATES = {
+    "active": owner.RUNNING,
+    "reloading": owner.RUNNING,
+    "activating": owner.STARTING,
+    "deactivating": owner.STOPPING,
+}
+_PERSONAL = ("HOME", "USER", "LOGNAME", "SHELL", "XDG_RUNTIME_DIR")
+_AFTER_MAIN = """#!/bin/sh
+# Written by deployer. systemd runs it when the main process of a unit has exited: how that ended is kept, and what lives on of
+# it is asked to stop, once, and waited for. Arguments: the signal, then how to start what waits.
+echo "$SERVICE_RESULT $EXIT_CODE $EXIT_STATUS" > "${0%/*}/ended-$INVOCATION_ID"
+signal=$1
+shift
+while IFS= read -r line; do
+    case $line in 0::*) group=${line#0::} ;; esac
+done < /proc/self/cgroup
+left=
+for top in /sys/fs/cgroup /sys/fs/cgroup/unified; do
+    [ -r "$top$group/cgroup.procs" ] || continue
+    while read -r pid; do
+        [ "$pid" = $$ ] || left="$left $pid"
+    done < "$top$group/cgroup.procs"
+    break
+done
+[ -z "$left" ] || exec "$@" "$signal" $left
+"""
+
+
+def unit_of(spec: Spec) -> str:
+    assert spec.owner is not None
+    return str(spec.owner["unit"])
+
+
+class Systemd:
+    """`owner.Owner` by the systemd of *scope* for the app at *paths*."""
+
+    def __init__(self, paths: HostPaths, scope: str) -> None:
+        self._paths = paths
+        self._manager = Manager(scope)
+        self._units = paths.private / "units"
+
+    # Where an instance is known by which name ------------------------------------------------------------------------
+
+    def placed(self, spec: Spec, others: Sequence[Spec]) -> Spec:
+        assert spec.owner is not None
+        if spec.owner.get("foreign"):
+            return spec
+        unit = f"{spec.app}@{spec.release}.service"
+        if any(one.owner is not None and unit_of(one) == unit for one in others):
+            unit = f"{spec.app}@{spec.release}.{spec.id}.service"
+        settings = spec.owner.get("settings") or {}
+        return changed(
+            spec, owner={**spec.owner, "unit": unit, "journal": JOURNAL.exists() and "StandardOutput" not in settings}
+        )
+
+    # Files -----------------------------------------------------------------------------------------------------------
+
+    def prepare(self, new: Spec, env: Mapping[str, str], olds: Sequence[Spec], how: DrainOrder, proven: bool) -> None:
+        written = [self._ordered(old, how) for old in olds]
+        if not self._is_foreign(new):
+            written += self._sockets(new, olds)
+            written += [self._service(new, env, olds), self._restarts(new, proven)]
+        if any(written):
+            self._manager.reload()
+        self._require_loaded(new)
+
+    def _require_loaded(self, new: Spec) -> None:
+        shown = self._manager.show(unit_of(new), ("LoadState", "LoadError"))
+        if shown.get("LoadState") != "loaded":
+            raise DeployerError(
+                f"systemd does not take {unit_of(new)}: {shown.get('LoadState')}",
+                cause=shown.get("LoadError") or f"systemctl status {unit_of(new)} says more",
+                state="the old release serves",
+                hint="correct run.systemd, or the unit",
+            )
+
+    def _service(self, new: Spec, env: Mapping[str, str], olds: Sequence[Spec]) -> bool:
+        assert new.owner is not None
+        settings = dict(new.owner.get("settings") or {})
+        kept = (
+            {name: value for name, value in env.items() if name not in _PERSONAL} if "User" in settings else dict(env)
+        )
+        kept.pop("NOTIFY_SOCKET", None)
+        env_file = self._units / f"{unit_of(new)}.env"
+        self._units.mkdir(mode=0o700, exist_ok=True)
+        disk.write_atomically(str(env_file), systemd_units.environment(kept).encode())
+        after = self._units / "after.sh"
+        self._manager.write(after, _AFTER_MAIN)
+        order = DrainOrder(**new.drain) if new.drain else DrainOrder()
+        leftover = engine.argv(engine.install(self._paths), "leftover")
+        others = [unit_of(old) for old in olds if unit_of(old) != unit_of(new)]
+        text = systemd_units.service(
+            new.app, new.release, _resolved(new, env), new.cwd, str(env_file),
+            ["/bin/sh", str(after), order.signal, *leftover], self._output(new), order, settings, self._socket_units(new), others,
+            self._manager.boot_target(),
+        )  # fmt: skip
+        return self._manager.write(self._manager.directory() / unit_of(new), text)
+
+    def _output(self, spec: Spec) -> str:
+        if unit_journal.kept(spec.owner):
+            return "journal"
+        self._paths.logs.mkdir(mode=0o700, exist_ok=True)
+        return f"append:{self._paths.app_log}".replace("%", "%%")
+
+    def _sockets(self, new: Spec, olds: Sequence[Spec]) -> List[bool]:
+        written = []
+        guard = f"{new.app}-guard.service"
+        for name, unit, listen in self._listens(new):
+            private = unit.endswith(".health.socket")
+            by_themselves = [unit_of(old) for old in olds if unit not in self._socket_units(old)]
+            text = systemd_units.socket(new.app, name, listen, guard, by_themselves, private)
+            written.append(self._manager.write(self._manager.directory() / unit, text))
+        return (
+            [*written, self._manager.write(self._manager.directory() / guard, systemd_units.guard(new.app))]
+            if written
+            else []
+        )
+
+    def _socket_units(self, spec: Spec) -> List[str]:
+        return [unit for _, unit, _ in self._listens(spec)]
+
+    def _listens(self, spec: Spec) -> List[Tuple[str, str, str]]:
+        """name, unit, address of every socket that *spec* inherits."""
+        named = sockets.named(spec.socket)
+        units = {name: f"{spec.app}.socket" if len(named) == 1 else f"{spec.app}-{name}.socket" for name in named}
+        found = [(name, units[name], _listen(address)) for name, address in named.items()]
+        if spec.private_health:
+            unit = unit_of(spec)[: -len(".service")] + ".health.socket"
+            found.append(("health", unit, str(self._paths.health_socket(spec.id))))
+        return found
+
+    def _restarts(self, spec: Spec, proven: bool) -> bool:
+        path = self._dropin(spec, UNPROVEN_DROPIN)
+        return _remove(path) if proven else self._manager.write(path, systemd_units.unproven(spec.app))
+
+    def _ordered(self, spec: Spec, how: DrainOrder) -> bool:
+        now = self._manager.show(unit_of(spec), ("TimeoutStopUSec", "KillSignal"))
+        number = str(int(signal.Signals[how.signal]))
+        if seconds(now.get("TimeoutStopUSec", "")) == how.ceiling and (
+            now.get("KillSignal") == number or self._is_foreign(spec)
+        ):
+            return False
+        text = systemd_units.stop_order(spec.app, how, foreign=self._is_foreign(spec))
+        return self._manager.write(self._dropin(spec, STOP_DROPIN), text)
+
+    def _dropin(self, spec: Spec, name: str) -> Path:
+        return self._manager.passing_directory() / f"{unit_of(spec)}.d" / name
+
+    def _is_foreign(self, spec: Spec) -> bool:
+        return bool(spec.owner and spec.owner.get("foreign"))
+
+    # Jobs ------------------------------------------------------------------------------------------------------------
+
+    def swap(self, new: Spec, olds: Sequence[Spec]) -> bool:
+        again = any(unit_of(old) == unit_of(new) for old in olds)
+        self._manager.ask("restart" if again else "start", "--no-block", "--", unit_of(new))
+        self._manager.begin("start", "--", unit_of(new))  # its exit tells us that the job has been done
+        return True
+
+    def start(self, new: Spec) -> None:
+        self._manager.ask("start", "--no-block", "--", unit_of(new))
+        self._manager.begin("start", "--", unit_of(new))
+
+    def order(self, spec: Spec, how: DrainOrder) -> None:
+        if self._ordered(spec, how):
+            self._manager.reload()
+
+    def stop(self, spec: Spec) -> None:
+        self._manager.ask("stop", "--no-block", "--", unit_of(spec))
+        self._manager.begin("stop", "--", unit_of(spec))
+
+    def kill(self, spec: Spec) -> None:
+        self._manager.ask("kill", "--kill-who=all", "--signal=SIGKILL", "--", unit_of(spec))
+
+    def extend(self, spec: Spec, how: DrainOrder, ceiling: float) -> None:
+        # systemd counts anew from the beginning of the stop when its files are read again.
+        self.order(spec, changed(how, ceiling=ceiling))
+
+    # What runs -------------------------------------------------------------------------------------------------------
+
+    def seen(self, spec: Spec, run: Optional[str] = None) -> Seen:
+        shown = self._manager.show(unit_of(spec), _SHOWN)
+        now = _seen(shown)
+        if run and now.run != run:
+            return self._ended(Seen(owner.ENDED, run))
+        return self._ended(now) if now.ended and now.run else now
+
+    def _ended(self, now: Seen) -> Seen:
+        """*now*, with what its unit wrote down when it ended."""
+        try:
+            result, how, status = (self._units / f"ended-{now.run}").read_text("ascii").split()
+        except (OSError, ValueError):
+            return now
+        return changed(now, code=_code(how, status), forced=now.forced or result == "timeout")
+
+    # What shall run --------------------------------------------------------------------------------------------------
+
+    def confirm(self, spec: Optional[Spec], others: Sequence[Spec]) -> None:
+        changes = []
+        keep = unit_of(spec) if spec is not None and not self._is_foreign(spec) else None
+        if spec is not None and keep is not None:
+            changes = [self._restarts(spec, proven=True), self._boot(keep, "enable")]
+        changes += [self._boot(unit, "disable") for unit in sorted({unit_of(one) for one in others} - {keep})]
+        if any(changes):
+            self._manager.reload()
+
+    def _boot(self, unit: str, verb: str) -> bool:
+        """Whether *unit* had to be told to start at boot, or not to (*verb*: enable, disable)."""
+        if (self._manager.show(unit, ("UnitFileState",)).get("UnitFileState") == "enabled") is (verb == "enable"):
+            return False
+        try:
+            self._manager.ask(verb, "--no-reload", "--", unit)
+        except DeployerError as error:  # what serves is worth more
+            say(f"systemctl {verb} {unit}: {error.cause or error}")
+        return True
+
+    def forget(self, app: str, releases: Sequence[str]) -> None:
+        gone = [
+            path
+            for path in self._manager.directory().glob(f"{app}@*.service")
+            if not _belongs(path.name, app, releases)
+        ]
+        for path in gone:
+            if path.read_text("utf-8", "replace").startswith(systemd_units.MARK):
+                self._boot(path.name, "disable")
+                _remove(path)
+                _remove(path.with_name(f"{path.stem}.health.socket"))
+                _remove(self._units / f"{path.name}.env")
+        if gone:
+            self._manager.reload()
+
+
+def _seen(shown: Mapping[str, str]) -> Seen:
+    state = _STATES.get(shown.get("ActiveState", ""), owner.ENDED)
+    main = int(shown.get("MainPID") or 0)
+    if state == owner.RUNNING and not main:
+        state = owner.ENDED
+    ended = int(shown.get("ExecMainPID") or 0)
+    how = {"1": "exited", "2": "killed", "3": "dumped"}.get(shown.get("ExecMainCode", ""), "")
+    return Seen(
+        state, shown.get("InvocationID", ""), main or ended or None,
+        _code(how, shown.get("ExecMainStatus", "")) if not main else None,
+        shown.get("Result") == "timeout", shown.get("Job", "0") not in ("", "0"),
+        None if shown.get("Result", "success") == "success" else shown.get("Result"),
+    )  # fmt: skip
+
+
+def _code(how: str, status: str) -> Optional[int]:
+    if how in ("killed", "dumped"):
+        try:
+            return -int(status) if status.isdigit() else -int(signal.Signals[f"SIG{status}"])
+        except KeyError:
+            return None
+    return int(status) if how == "exited" and status.isdigit() else None
+
+
+def _listen(address: str) -> str:
+    return address[len(sockets.UNIX) :] if address.startswith(sockets.UNIX) else address
+
+
+def _resolved(spec: Spec, env: Mapping[str, str]) -> List[str]:
+    """The command with the program's whole path: systemd looks for others in its own places only."""
+    name = spec.argv[0]
+    found = str(Path(spec.cwd, name)) if "/" in name else shutil.which(name, path=env.get("PATH"))
+    return [os.path.normpath(found or name), *spec.argv[1:]]
+
+
+def _belongs(unit: str, app: str, releases: Sequence[str]) -> bool:
+    """Whether *unit* is of one of *releases*; one that runs beside another of its release has one more word."""
+    name = unit[len(app) + 1 : -len(".service")]
+    return any(name == release or name.startswith(f"{release}.") for release in releases)
+
+
+def _remove(path: Path) -> bool:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
