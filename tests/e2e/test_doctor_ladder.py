@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import sys
 
-from test_adopt import systemctl
-
 from app import App
 
 DRAIN = 'longest_task = "8m"\napp_grace = "10m"'
@@ -35,15 +33,6 @@ def test_doctor_finds_the_ladder_of_a_plain_service_in_order(app: App) -> None:
     checks = app.run("doctor", "--json", check=0).event("doctor")["checks"]
     [check] = [check for check in checks if check["check"] == "ladder"]
     assert check["ok"] is True and "3 time limits" in check["detail"]
-
-
-def test_unit_that_would_be_killed_before_the_ceiling_is_told_by_doctor_and_plan(app: App) -> None:
-    systemctl(app, 1, "5s")
-    app.configure(drain=DRAIN, adopt='unit = "agent.service"')
-    result = app.run("doctor", "--json")
-    assert any("TimeoutStopSec of agent.service = 5s does not outlast drain.ceiling = 11m" in check["detail"]
-               for check in result.event("doctor")["checks"])  # fmt: skip
-    assert "TimeoutStopSec of agent.service = 5s" in app.run("plan").out
 
 
 def test_push_in_a_ci_job_that_ends_too_early_is_refused_unless_nobody_waits_for_it(app: App) -> None:
