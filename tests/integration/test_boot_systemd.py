@@ -14,7 +14,7 @@ from systemd_rig import InsideApp, UserManager, app_in, user_manager
 UNIT = "t-app-deployer.service"
 
 
-@pytest.fixture(params=["root", "throwaway"])
+@pytest.fixture(params=["throwaway", pytest.param("root", marks=pytest.mark.full)])
 def manager(request: pytest.FixtureRequest) -> Iterator[UserManager]:
     with user_manager(throwaway=request.param == "throwaway") as made:
         yield made
