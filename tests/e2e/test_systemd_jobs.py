@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from systemd_rig import InsideApp, app_in, user_manager
 from test_systemd import SUPERVISOR
 
 from app import wait_until
+from systemd_rig import InsideApp, app_in, user_manager
 from victims import signals_to_mains
 
 SHIM = """#!/bin/sh

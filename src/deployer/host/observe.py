@@ -86,7 +86,7 @@ class Observer:
         """What keeps a deploy from starting; also fills `facts["adopt"]` with the process that would be adopted."""
         found: List[DeployerError] = []
         if facts["app"] not in (None, self._settings["app"]):
-            found.append(_other_app(facts, self._settings["app"]))
+            found.append(other_app(facts, self._settings["app"]))
         members = {process["pid"] for one in self._known(facts) for process in one["processes"]}
         if self._target.get("adopt") and not self._had_instance():
             try:
@@ -365,7 +365,7 @@ def _stranger(port: int, owners: List[int], processes: Processes) -> PreflightEr
     )
 
 
-def _other_app(facts: Facts, app: str) -> PreflightError:
+def other_app(facts: Facts, app: str) -> PreflightError:
     return PreflightError(
         f'{facts["path"]} belongs to the app "{facts["app"]}", not to "{app}"',
         state="nothing was changed",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Set
 
 from deployer.host import disk, drain_history, log_tails
+from deployer.host.boot import launcher
 from deployer.host.deploy import Deploy
 from deployer.host.drain import CRASH
 from deployer.host.state import State
@@ -110,6 +111,7 @@ def _prune_private(deploy: Deploy) -> None:
             path.unlink(missing_ok=True)
     for old in sorted(deploy.paths.deploys.iterdir())[:-OUTPUTS_KEPT]:
         disk.remove_tree(str(old))
+    launcher.refresh(deploy.paths)  # first: it may name an engine that goes now
     engines = sorted(deploy.paths.engines.glob("[!.]*"), key=lambda path: path.stat().st_mtime)
     for old in engines[:-ENGINES_KEPT] + [path for path in deploy.paths.engines.glob(".*") if _is_left_over(path)]:
         disk.remove_tree(str(old))

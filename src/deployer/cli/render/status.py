@@ -62,11 +62,18 @@ def _rows(facts: Mapping[str, Any], now: str) -> list[Row]:
     rows += [("restart", f"in {text.took(facts['restart_in_s'])}")] if facts.get("restart_in_s") else []
     rows += _health(facts.get("health") or {}) if facts.get("instance") or draining else []
     rows += [("drains", str(facts["drains"]["text"]))] if facts.get("drains") else []
+    rows += [("reboot", _reboot(facts["boot"]))] if facts.get("boot") else []
     rows += [("deploy", _under_way(facts["under_way"], now))] if facts.get("under_way") else []
     rows += [("waiting", _waiting(who)) for who in facts.get("waiting") or []]
     rows += [("starting", _generation(item)) for item in facts.get("starting") or []]
     rows += [("draining", _generation(item)) for item in draining]
     return rows + [row for problem in facts.get("problems") or [] for row in _problem("problem", problem)]
+
+
+def _reboot(boot: Mapping[str, Any]) -> str:
+    if boot.get("comes_up"):
+        return f"comes up again ({boot.get('where')})"
+    return f"stays down: {boot.get('why')}; {boot.get('hint')}"
 
 
 def _crashes(crashes: Mapping[str, Any]) -> str:
