@@ -48,13 +48,13 @@ def test_push_runs_the_release_as_a_unit(app: InsideApp) -> None:
 
 def test_work_in_flight_is_finished_before_the_new_release_starts(app: InsideApp) -> None:
     app.push()
-    old, client = app.get(), app.task(3)
+    old, client = app.get(), app.task(after=1)
     app.release("v2")
     result = app.push()
     assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
     drained = result.event("drain.finished")
     assert (drained["verdict"], drained["exit_code"]) == ("clean", 0)
-    assert drained["waited_s"] > 0.2
+    assert drained["waited_s"] > 0.8
     assert app.get()["release"] == app.current() != old["release"]
     assert active(app) == [unit(app)]
     assert signals_to_mains(app) == {str(old["pid"]): 1}
@@ -66,7 +66,7 @@ def test_user_without_rights_pushes_drains_and_goes_back() -> None:
     with user_manager(throwaway=True) as manager, app_in(manager) as app:
         app.configure(more=SUPERVISOR)
         app.push()
-        first, client = app.get(), app.task(2)
+        first, client = app.get(), app.task(after=0.5)
         app.release("v2")
         assert app.push().event("drain.finished")["verdict"] == "clean"
         assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
@@ -161,7 +161,7 @@ def test_reboot_brings_the_current_release_back_without_a_client(app: InsideApp)
 def test_drain_is_ended_and_lengthened_by_a_person(app: InsideApp, way: str) -> None:
     app.configure(drain='ceiling = "4s"', more=SUPERVISOR)
     app.push()
-    client = app.task(6 if way == "--extend" else 100)
+    client = app.task(after=6 if way == "--extend" else 100)
     app.release("v2")
     pushing = app.start("push", "--json")
     wait_until(lambda: app.lines("SIGNALS_FILE"), what="it was asked to stop")
@@ -175,7 +175,7 @@ def test_child_that_outlives_its_wrapper_is_waited_for(app: InsideApp) -> None:
     app.push()
     app.configure(run=wrapped(app), more=SUPERVISOR)
     app.push()
-    client = app.task(2)
+    client = app.task(after=0.5)
     app.configure(more=SUPERVISOR)
     app.release("v3")
     result = app.push()
@@ -259,7 +259,7 @@ def test_unit_of_somebody_else_is_moved_to_ours_in_one_step_and_back(app: Inside
     wait_until(lambda: app.manager.show("agent.service", "ActiveState")["ActiveState"] == "active", what="it came back")
     assert active(app) == []
     app.configure(args=[], adopt='unit = "agent.service"', more=SUPERVISOR)
-    client = app.task(2)
+    client = app.task(after=0.5)
     app.release("v2")
     result = app.push()
     assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
@@ -301,12 +301,12 @@ def foreign(app: InsideApp, setting: str) -> None:
 def test_service_moves_from_the_built_in_supervisor_to_systemd_and_back(app: InsideApp) -> None:
     app.configure()
     app.push()
-    old, client = app.get(), app.task(2)
+    old, client = app.get(), app.task(after=0.5)
     app.configure(more=SUPERVISOR)
     assert app.push().event("push.finished")["status"] == "done"
     assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
     assert active(app) == [unit(app)] and app.get()["pid"] != old["pid"]
-    client = app.task(2)
+    client = app.task(after=0.5)
     app.configure()
     app.push()
     assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
@@ -360,3 +360,20 @@ def test_awkward_values_reach_the_app_and_secrets_stay_in_closed_files(app: Insi
         assert "s3cret" not in path.read_text()
     kept = app.host / ".deployer" / "units" / f"{unit(app)}.env"
     assert kept.stat().st_mode & 0o777 == 0o600 and "s3cret" not in str(app.manager.journal(unit(app)))
+
+
+def test_all_of_the_tree_are_signalled_at_once_where_that_was_asked_for(app: InsideApp) -> None:
+    app.configure(args=["--spawn", "setsid:1:after"], drain='signal_to = "tree"', more=SUPERVISOR)
+    app.push()
+    wait_until(lambda: len(app.lines("STARTS_FILE")) >= 2, what="the child has started")
+    app.configure(args=[], more=SUPERVISOR)
+    app.push()
+    heard = [(role, pid) for name, role, pid, *_ in app.lines("SIGNALS_FILE") if name == "SIGTERM"]
+    assert len({role for role, _ in heard}) == 2 and len(set(heard)) == len(heard), heard
+    assert any(role == "setsid" for role, *_ in [line[1:] for line in app.lines("WORK_FILE")]), "the child was cut off"
+
+
+def test_app_that_never_says_that_it_is_ready_is_proven_all_the_same(app: InsideApp) -> None:
+    app.configure(run='systemd = { Type = "notify" }', more=SUPERVISOR)
+    app.push()
+    assert app.get()["release"] == app.current()

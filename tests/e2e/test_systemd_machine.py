@@ -27,7 +27,7 @@ def test_push_drain_and_reboot_of_a_unit_of_the_machine(machine: Machine, tmp_pa
     with machine_fleet(tmp_path, [machine]) as fleet:
         fleet.configure(become=SYSTEM, run='systemd = { User = "deploy", MemoryMax = "200M" }', args=[])
         fleet.push()
-        old, client = machine.get(), machine.task(3)
+        old, client = machine.get(), machine.task(after=1)
         fleet.release("v2")
         result = fleet.push()
         assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"

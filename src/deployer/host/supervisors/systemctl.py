@@ -84,6 +84,11 @@ class Manager:
         printed = self.ask("show", f"--property={','.join(names)}", "--", unit)
         return dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
 
+    def version(self) -> int:
+        """The number of this systemd's version; 0 where it says none."""
+        found = re.match(r"Version=(\d+)", self.ask("show", "--property=Version"))
+        return int(found.group(1)) if found else 0
+
     def reload(self) -> None:
         """Have changed unit files read."""
         self.ask("daemon-reload", within=90.0)

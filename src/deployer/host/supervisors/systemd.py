@@ -125,9 +125,13 @@ class Systemd:
         others = [unit_of(old) for old in olds if unit_of(old) != unit_of(new)]
         return systemd_units.service(
             new.app, new.release, _resolved(new, env), new.cwd, str(self._env_file(new)),
-            ["/bin/sh", str(self._units / "after.sh"), order.signal, *leftover], self._output(new), order, _settings(new),
+            ["/bin/sh", str(self._units / "after.sh"), _to_leftover(order), *leftover], self._output(new), order, self._all(new),
             self._socket_units(new), others, self._manager.boot_target(),
         )  # fmt: skip
+
+    def _all(self, spec: Spec) -> Dict[str, Any]:
+        """The unit's further settings: pauses between restarts that grow where systemd knows them, and the user's own."""
+        return {**(systemd_units.BACKOFF if self._manager.version() >= 254 else {}), **_settings(spec)}
 
     def preview(self, new: Spec, env: Mapping[str, str], now: Optional[Spec]) -> List[str]:
         """What would change in the units, as a unified diff: nothing is written."""
@@ -309,6 +313,8 @@ def _seen(shown: Mapping[str, str]) -> Seen:
     main = int(shown.get("MainPID") or 0)
     if state == owner.RUNNING and not main:
         state = owner.ENDED
+    if state == owner.STARTING and main:
+        state = owner.RUNNING  # it has to say that it is ready (Type=notify): whether it is, we prove ourselves
     ended = int(shown.get("ExecMainPID") or 0)
     how = {"1": "exited", "2": "killed", "3": "dumped"}.get(shown.get("ExecMainCode", ""), "")
     return Seen(
@@ -337,6 +343,11 @@ def _resolved(spec: Spec, env: Mapping[str, str]) -> List[str]:
     name = spec.argv[0]
     found = str(Path(spec.cwd, name)) if "/" in name else shutil.which(name, path=env.get("PATH"))
     return [os.path.normpath(found or name), *spec.argv[1:]]
+
+
+def _to_leftover(order: DrainOrder) -> str:
+    """What those get that outlive the main process: the signal, unless all have had theirs at once."""
+    return "0" if order.signal_to == "tree" else order.signal
 
 
 def _settings(spec: Spec) -> Dict[str, Any]:
