@@ -377,3 +377,12 @@ def test_app_that_never_says_that_it_is_ready_is_proven_all_the_same(app: Inside
     app.configure(run='systemd = { Type = "notify" }', more=SUPERVISOR)
     app.push()
     assert app.get()["release"] == app.current()
+
+
+def test_settings_that_systemd_would_ignore_are_refused_before_anything_is_touched(app: InsideApp) -> None:
+    app.push()
+    old = app.get()
+    app.configure(run='systemd = { MemoryMax = "lots", Nonsense = "x" }', more=SUPERVISOR)
+    result = app.push(check=7)
+    assert "MemoryMax" in result.err and "Nonsense" in result.err
+    assert (app.get()["pid"], app.current()) == (old["pid"], old["release"])
