@@ -50,7 +50,7 @@ def fleet(request: pytest.FixtureRequest, bed: Bed, tmp_path: Path) -> Iterator[
         *(pytest.param(kind, "paramiko", marks=[] if kind in OFTEN else pytest.mark.full) for kind in KINDS),
         pytest.param("root", "openssh", marks=pytest.mark.full),
         ("sudo", "openssh"),
-    ],  # fmt: skip
+    ],
     indirect=["fleet"],
 )
 def test_a_push_lets_the_task_in_flight_finish(fleet: Fleet, client: str, request: pytest.FixtureRequest) -> None:
