@@ -281,5 +281,28 @@ def test_two_of_one_release_have_two_labels(host: HostPaths) -> None:
 
 def test_host_without_launchd_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
+    by = choose.owner_on(HostPaths(Path("/nowhere")), {"supervisor": "launchd"}, {"run": {}})
+    assert by is not None
     with pytest.raises(PreflightError, match="needs macOS"):
-        choose.require({"supervisor": "launchd"})
+        by.require("app")
+
+
+def test_plan_shows_what_changes_in_the_plist(host: HostPaths) -> None:
+    by, now = Launchd(host), spec("r1")
+    assert "+\t<string>deployer.app.r2</string>" in by.preview(spec("r2"), {}, None)
+    by.prepare(now, {}, [], DrainOrder(), proven=True)
+    assert by.preview(spec("r2"), {}, now) == []
+    changed = by.preview(spec("r2", drain=DrainOrder(ceiling=60.0).to_json()), {}, now)
+    assert changed[-2:] == ["-\t<integer>720</integer>", "+\t<integer>120</integer>"]
+
+
+def test_plist_of_another_app_by_that_name_is_refused(
+    host: HostPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launchctl, "require", lambda: None)
+    by, agents = Launchd(host), tmp_path / "Library" / "LaunchAgents"
+    by.require("app")
+    agents.mkdir(parents=True)
+    (agents / "deployer.app.plist").write_text("<plist>/srv/elsewhere/</plist>")
+    with pytest.raises(PreflightError, match="not this app's"):
+        by.require("app")

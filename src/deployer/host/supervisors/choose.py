@@ -6,10 +6,8 @@ from typing import Any, Dict, Mapping, Optional
 
 from deployer.errors import DeployerError
 from deployer.host.paths import HostPaths
-from deployer.host.supervisors import launchctl
 from deployer.host.supervisors.launchd import Launchd
 from deployer.host.supervisors.owner import Owner
-from deployer.host.supervisors.systemctl import Manager
 from deployer.host.supervisors.systemd import Systemd
 
 _SYSTEMD = {"systemd": "system", "systemd-user": "user"}
@@ -36,12 +34,10 @@ def setting(target: Mapping[str, Any], settings: Mapping[str, Any]) -> Optional[
     return None
 
 
-def require(target: Mapping[str, Any]) -> None:
-    """Raises PreflightError when the supervisor of *target* cannot be had on this host."""
-    if target.get("supervisor") in _SYSTEMD:
-        Manager(scope_of(target)).require()
-    if target.get("supervisor") == "launchd":
-        launchctl.require()
+def owner_on(paths: HostPaths, target: Mapping[str, Any], settings: Mapping[str, Any]) -> Optional[Owner]:
+    """Who owns what runs on *target*; None where the keeper itself does."""
+    owner = setting(target, settings)
+    return owner_of(paths, owner) if owner is not None else None
 
 
 def scope_of(target: Mapping[str, Any]) -> str:

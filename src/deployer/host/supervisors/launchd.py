@@ -11,13 +11,14 @@ Not run on macOS by us: docs/launchd.md.
 
 from __future__ import annotations
 
+import difflib
 import os
 from dataclasses import replace as changed
 from functools import partial
 from pathlib import Path
-from typing import Callable, Mapping, Optional, Sequence
+from typing import Callable, List, Mapping, Optional, Sequence
 
-from deployer.errors import DeployerError
+from deployer.errors import DeployerError, PreflightError
 from deployer.host import disk, engine
 from deployer.host.paths import HostPaths
 from deployer.host.say import say
@@ -48,7 +49,30 @@ class Launchd:
             label = f"{label}.{spec.id}"
         return changed(spec, owner={**spec.owner, "unit": label, "domain": launchctl.domain_here()})
 
+    def require(self, app: str) -> None:
+        launchctl.require()
+        path = _boot_directory(launchctl.domain_here()) / f"{_prefix(app)[:-1]}.plist"
+        if path.exists() and f"{self._paths.root}/".encode() not in path.read_bytes():
+            raise PreflightError(
+                f"there is a {path.name} already, which is not this app's",
+                cause=f"{path} belongs to another service",
+                state="nothing was changed",
+                hint="give one of the two another name (`app` in deploy.toml), or remove it",
+            )
+
     # Files -----------------------------------------------------------------------------------------------------------
+
+    def check(self, new: Spec, env: Mapping[str, str]) -> None:
+        """There are no settings of the user's in it."""
+
+    def preview(self, new: Spec, env: Mapping[str, str], now: Optional[Spec]) -> List[str]:
+        new = self.placed(new, [])
+        before = _text(self._file(now, "plist")) if now is not None and (now.owner or {}).get("unit") else ""
+        if now is not None:  # its name is in every line, and no news
+            before = before.replace(now.release, new.release)
+        name = f"{label_of(new)}.plist"
+        after = self._plist(new).decode()
+        return list(difflib.unified_diff(before.splitlines(), after.splitlines(), name, name, lineterm="", n=0))
 
     def prepare(self, new: Spec, env: Mapping[str, str], olds: Sequence[Spec], how: DrainOrder, proven: bool) -> None:
         if not _is_foreign(new):
@@ -196,6 +220,13 @@ def _seen(job: Job) -> Seen:
 def _boot_directory(domain: str) -> Path:
     """Where launchd looks for what it starts by itself: at boot the machine's, at the login a user's."""
     return Path("/Library/LaunchDaemons") if domain == "system" else Path(os.path.expanduser("~/Library/LaunchAgents"))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError:
+        return ""
 
 
 def _write(path: Path, content: bytes) -> None:
