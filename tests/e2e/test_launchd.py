@@ -12,7 +12,7 @@ import pytest
 
 from app import alive, wait_until
 from launchd_rig import LaunchdApp, app_under_launchd
-from victims import signals_to_mains
+from victims import keeper, signals_to_mains
 
 SUPERVISOR = 'supervisor = "launchd"\n'
 
@@ -47,6 +47,7 @@ def test_work_in_flight_is_finished_and_one_job_is_left(app: LaunchdApp) -> None
     assert app.modes("*.sh") == {"0o600"} == app.modes("*.plist")
 
 
+@pytest.mark.full
 def test_broken_release_gives_way_and_is_not_started_again(app: LaunchdApp) -> None:
     app.push()
     old = app.get()
@@ -59,6 +60,7 @@ def test_broken_release_gives_way_and_is_not_started_again(app: LaunchdApp) -> N
     assert app.at_boot()["Label"] == label(app)
 
 
+@pytest.mark.full
 def test_process_that_outlasts_the_ceiling_is_killed_by_the_keeper(app: LaunchdApp) -> None:
     app.configure(drain='ceiling = "3s"', more=SUPERVISOR)
     app.push()
@@ -69,6 +71,7 @@ def test_process_that_outlasts_the_ceiling_is_killed_by_the_keeper(app: LaunchdA
     client.communicate(timeout=60)
 
 
+@pytest.mark.full
 def test_child_that_works_on_after_its_wrapper_has_gone_is_waited_for(app: LaunchdApp) -> None:
     done = app.root / "done"
     child = f"trap '' TERM; exec 0</dev/null; sleep 2; touch {done}"
@@ -80,6 +83,7 @@ def test_child_that_works_on_after_its_wrapper_has_gone_is_waited_for(app: Launc
     assert done.exists()
 
 
+@pytest.mark.full
 def test_crash_is_mended_by_launchd_and_told_by_status(app: LaunchdApp) -> None:
     app.push()
     old = app.get()
@@ -91,6 +95,7 @@ def test_crash_is_mended_by_launchd_and_told_by_status(app: LaunchdApp) -> None:
     assert app.get()["release"] == app.current()
 
 
+@pytest.mark.full
 def test_stop_start_restart_rollback_and_boot(app: LaunchdApp) -> None:
     app.push()
     first = app.get()
@@ -147,3 +152,19 @@ def test_job_is_adopted_by_its_label_and_loaded_again_by_a_revert(app: LaunchdAp
     assert app.get()["release"] == app.current()
     wait_until(lambda: app.jobs() == [label(app)], what="the other job has been unloaded")
     assert (app.root / "launchd" / "disabled-com.example.agent").exists()
+
+
+def test_killed_keeper_is_followed_by_one_that_asks_nobody_twice(app: LaunchdApp) -> None:
+    app.push()
+    old, client = app.get(), app.task(600)
+    app.release("v2")
+    pushing = app.start("push", "--json")
+    wait_until(lambda: app.lines("SIGNALS_FILE"), what="the old release has been asked to stop")
+    os.kill(keeper(app), signal.SIGKILL)
+    app.finish()
+    assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
+    out, err = pushing.communicate(timeout=60)
+    assert pushing.returncode == 0, out + err
+    assert app.get()["release"] == app.current() != old["release"]
+    assert signals_to_mains(app) == {str(old["pid"]): 1}
+    assert len(app.lines("SIGNALS_FILE")) == 1
