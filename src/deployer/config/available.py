@@ -10,12 +10,17 @@ from deployer.errors import UsageError
 # A feature that arrives deletes its line.
 _NOT_YET: tuple[tuple[Callable[[Config], bool], str, str, str], ...] = (
     (
-        lambda c: c.supervisor in ("launchd", "command"),
+        lambda c: c.supervisor == "launchd",
         "target.{t}.supervisor",
-        "the supervisors launchd and command",
-        'write supervisor = "builtin", "systemd" or "systemd-user"',
+        "the supervisor launchd",
+        'write supervisor = "builtin", "systemd", "systemd-user" or "command"',
     ),
-    (lambda c: not c.tables.run.command, "run.command", "a [job] without [run]", 'add command = ["..."] to [run]'),
+    (
+        lambda c: not c.tables.run.command and c.supervisor != "command",
+        "run.command",
+        "a [job] without [run]",
+        'add command = ["..."] to [run]',
+    ),
     (lambda c: bool(c.settings()["services"]), "services", "services", "remove [services] from this file"),
     (
         lambda c: (c.target_table["pool"] or {}).get("kind") == "registry",

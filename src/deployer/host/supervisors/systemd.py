@@ -65,6 +65,8 @@ def unit_of(spec: Spec) -> str:
 class Systemd:
     """`owner.Owner` by the systemd of *scope* for the app at *paths*."""
 
+    whole = True
+
     def __init__(self, paths: HostPaths, scope: str) -> None:
         self._paths = paths
         self._manager = Manager(scope)
