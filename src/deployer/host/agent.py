@@ -173,6 +173,7 @@ class Agent:
         facts["problems"] = [problem.to_json() for problem in problems]
         if params.get("pool"):
             facts["pool"] = _pool_says(params["target"], params["settings"])
+            facts["problems"] += _supervisor_says(params["target"])
         return facts
 
     def _look(self, target: Params, settings: Params) -> tuple[Params, List[DeployerError]]:
@@ -449,6 +450,15 @@ def main(argv: List[str]) -> int:
         sys.stderr.write(f"agent: {error}\n")
         return 1
     return 0
+
+
+def _supervisor_says(target: Params) -> List[Params]:
+    """Why the supervisor of *target* cannot be had here, if so."""
+    try:
+        choose.require(target)
+        return []
+    except DeployerError as error:
+        return [error.to_json()]
 
 
 def _pool_says(target: Params, settings: Params) -> Optional[Params]:

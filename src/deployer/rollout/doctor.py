@@ -13,6 +13,7 @@ from deployer.config.model import Config
 from deployer.errors import DeployerError
 from deployer.rollout.each import on_each
 from deployer.rollout.hosts import LOCAL, connect, hosts, look
+from deployer.rollout.promises import of_supervisor
 
 LOW_BYTES = 512 * 1024 * 1024
 LOW_INODES = 10_000
@@ -101,6 +102,8 @@ def _host(report: Report, config: Config, facts: dict[str, Any]) -> None:
     _socket(report, facts)
     _pool(report, facts.get("pool"))
     _process(report, config, facts)
+    for ok, detail, hint in of_supervisor(config):
+        report.note("supervisor", ok, detail, hint)
     _drains(report, facts["drains"])
     _health(report, config, facts)
     if facts["under_way"]:
@@ -174,7 +177,7 @@ def _process(report: Report, config: Config, facts: dict[str, Any]) -> None:
         _signal(report, config, running)
         if facts["crashes"]:
             report.note("process", None, f"it has crashed {facts['crashes']['count']} times in a row", "deployer logs")
-        if not facts["keeper"]:
+        if not facts["keeper"] and config.supervisor == "builtin":
             report.note(
                 "keeper", None, "no keeper looks after it: a crash would not be noticed", "deployer status starts one"
             )
