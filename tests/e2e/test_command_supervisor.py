@@ -127,21 +127,22 @@ def test_stop_that_fails_is_told_and_the_process_is_not_taken_for_stopped(app: O
     assert pushing.returncode in (1, 5, 8)
 
 
-def test_crash_that_nobody_mends_is_told_and_mended_by_start(app: Own) -> None:
-    plain = f"nohup {' '.join(app.service())} & echo $! > {app.root}/app.pid"
+def test_plain_script_with_nobody_behind_it(app: Own) -> None:
     pidfile = f"{app.root}/app.pid"
-    alive = f"kill -0 $(cat {pidfile})"
-    app.own(
-        start=plain,
-        stop=f"kill $DEPLOYER_PID; while {alive} 2>/dev/null; do sleep 0.05; done",
-        status=alive,
-        pidfile=pidfile,
-    )
+    start = f"nohup {' '.join(app.service())} & echo $! > {pidfile}"
+    app.own(start=start, stop='kill "$DEPLOYER_PID"', status=f'kill -0 "$(cat {pidfile})"', pidfile=pidfile)
     app.push()
+    old, client = app.get(), app.task(2)
+    app.release("v2")
+    drained = app.push().event("drain.finished")
+    assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
+    assert drained["verdict"] == "clean" and app.get()["release"] == app.current() != old["release"]
     kill(app.get()["pid"])
+    # A crash that nobody mends is told, and `start` is the way back.
     wait_until(lambda: app.status()["instance"] is None, what="status knows that nothing runs")
     app.run("start", check=0)
     assert app.get()["release"] == app.current()
+    assert signals_to_mains(app) == {str(old["pid"]): 1}
 
 
 @pytest.mark.parametrize("how", ["port", "pid"])

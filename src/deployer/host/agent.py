@@ -49,6 +49,8 @@ from deployer.wire import frames
 MARGIN_BYTES = 16 * 1024 * 1024
 MARGIN_INODES = 200
 """Left free beyond what a release needs: state.db, logs, and whatever else lives there."""
+LOOK_AGAIN = 0.1
+"""Seconds between two looks at a keeper that is about to know what runs."""
 
 Params = Dict[str, Any]
 
@@ -224,10 +226,8 @@ class Agent:
         # The keeper starts what should run at once; give it the moment that takes, so that `status` tells the outcome.
         keeper = builtin.Builtin(self._paths)
         deadline = time.monotonic() + within
-        desired = keeper.status()["desired"]
-        while desired and desired["state"] == "promised" and time.monotonic() < deadline:
-            keeper.wait(deadline)
-            desired = keeper.status()["desired"]
+        while _is_about_to_know(keeper.status()) and time.monotonic() < deadline:
+            keeper.wait(min(deadline, time.monotonic() + LOOK_AGAIN))
         keeper.close()
 
     def _releases(self, params: Params) -> List[Params]:
@@ -450,6 +450,12 @@ def main(argv: List[str]) -> int:
         sys.stderr.write(f"agent: {error}\n")
         return 1
     return 0
+
+
+def _is_about_to_know(status: Params) -> bool:
+    """Whether a keeper with this *status* starts something, or has asked somebody who has not answered yet."""
+    desired = status["desired"]
+    return bool(status.get("asks") or (desired and desired["state"] == "promised"))
 
 
 def _supervisor_says(target: Params) -> List[Params]:

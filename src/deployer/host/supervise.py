@@ -706,7 +706,12 @@ class Core:
                 for instance in self.instances.values()
             ],
             "restart_in_s": self._restart_in(),
+            "asks": any(self._asks(instance.spec) for instance in self.instances.values()),
         }  # fmt: skip
+
+    def _asks(self, spec: Spec) -> bool:
+        by = self.owned.by(spec) if spec.owner is not None else None
+        return by is not None and not by.whole and cast(owner.Asker, by).asks(spec)
 
     def _drain_summary(self, instance_id: str) -> Optional[Dict[str, Any]]:
         found = self.drains.get(instance_id)

@@ -33,7 +33,7 @@ def _of_commands(config: Config) -> list[Note]:
         ),
         (
             None,
-            "after a crash or a boot it is started by whoever is behind these commands, or by nobody: deployer looks when it is called",
+            "after a crash or a boot it is started by who is behind these commands, or by nobody: deployer looks when it is called",
             f"have `{start}` leave it with something that restarts it",
         ),
         (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from deployer.errors import DeployerError, PreflightError
 from deployer.host import adopt, disk, logs
@@ -44,6 +44,7 @@ class Command:
         self._records = paths.private / "commands"
         self._once: Dict[Tuple[str, str], Once] = {}
         self._questions: Dict[Tuple[str, str], Question] = {}
+        self._answered: Set[Tuple[str, str]] = set()
         self._mains: Dict[str, Identity] = {}
         self._missed_since: Dict[str, float] = {}
 
@@ -90,6 +91,10 @@ class Command:
         """What is wrong with a `stop` that has ended and failed; None else."""
         stop = self._record(spec, "stop")
         return None if stop.state() != once.ENDED or stop.code == 0 else f"stop {_how(stop.code)}"
+
+    def asks(self, spec: Spec) -> bool:
+        """Whether a question about *spec* has never been answered yet."""
+        return any(key[0] == spec.id and key not in self._answered for key in self._questions)
 
     def kill(self, spec: Spec) -> None:
         """End the commands that are still at it; the process itself is killed by whoever counts its tree."""
@@ -211,6 +216,8 @@ class Command:
         key = (spec.id, what)
         asked = self._questions.get(key)
         said = asked.answered() if asked is not None else None
+        if said is not None:
+            self._answered.add(key)
         age = time.monotonic() - asked.asked_at if asked is not None else 0.0
         if asked is None or (said is not None and age > ASK_AGAIN):
             self._questions[key] = self._asked(spec, what)

@@ -96,3 +96,6 @@ class Asker(Owner, Protocol):
 
     def refused(self, spec: Spec) -> Optional[str]:
         """What went wrong with it, for a person; None where nothing did."""
+
+    def asks(self, spec: Spec) -> bool:
+        """Whether it has asked what became of *spec*, and waits for the first answer."""
