@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import parts
-from app import App, make_app, wait_until
+from app import App, alive, make_app, wait_until
 from supervised import Commanded
 from victims import keepers, kill, runners, signals_to_mains
 
@@ -98,7 +98,7 @@ def noting(app: App) -> dict[str, str]:
     [
         ({"start": "exit 4"}, "start failed with exit code 4"),
         ({"start": "sleep 100", "timeout": "1s"}, "start took too long"),
-        ({"status": "exit 9"}, "status ends with exit code 9"),
+        pytest.param({"status": "exit 9"}, "status ends with exit code 9", marks=pytest.mark.full),
         ({"pidfile": "/nowhere/app.pid", "timeout": "1s"}, "does not exist"),
     ],
 )
@@ -145,7 +145,19 @@ def test_plain_script_with_nobody_behind_it(app: Own) -> None:
     assert signals_to_mains(app) == {str(old["pid"]): 1}
 
 
-@pytest.mark.parametrize("how", ["port", "pid"])
+def test_daemon_that_start_leaves_behind_for_itself_is_not_the_service(app: Own) -> None:
+    usual = " ".join(app.visor("start", "--", *app.service()))
+    # As the first `pm2 start` does: it has the environment of that call, and outlives all apps.
+    app.own(start=f"nohup sleep 1000 > /dev/null & echo $! > {app.root}/daemon.pid; exec {usual}")
+    app.push()
+    daemon = int((app.root / "daemon.pid").read_text())
+    app.own()
+    app.release("v2")
+    assert app.push().event("drain.finished")["verdict"] == "clean"
+    assert alive(daemon)
+
+
+@pytest.mark.parametrize("how", ["port", pytest.param("pid", marks=pytest.mark.full)])
 def test_process_is_known_by_its_port_or_by_a_command(app: Own, how: str) -> None:
     app.own(pidfile="", **({"pid": " ".join(app.visor("pid"))} if how == "pid" else {}))
     app.push()

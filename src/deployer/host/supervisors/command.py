@@ -47,6 +47,7 @@ class Command:
         self._answered: Set[Tuple[str, str]] = set()
         self._mains: Dict[str, Identity] = {}
         self._missed_since: Dict[str, float] = {}
+        self._failures: Dict[str, str] = {}
 
     # Asked by the keeper ---------------------------------------------------------------------------------------------
 
@@ -123,6 +124,8 @@ class Command:
             return self._starting(spec, start)
         if state == once.ENDED and start.code != 0:
             return self._failed(spec, f"start {_how(start.code)}")
+        if spec.id in self._failures:  # what `status` says now is of what we have stopped
+            return self._failed(spec, self._failures[spec.id])
         now = self._running(spec)
         now = Seen(now.state, now.run, now.pid, text=now.text, begun=state != once.NEVER)
         return Seen(owner.ENDED, run) if run and now.state == owner.RUNNING and now.run != run else now
@@ -156,6 +159,7 @@ class Command:
         """A start that failed may have left something: `stop` is called, and what outlives that is killed; it never served."""
         if self._ran(spec):
             return Seen(owner.ENDED, text=text)
+        self._failures[spec.id] = text
         stop = self._record(spec, "stop")
         if stop.state() == once.NEVER:
             self.ask(spec, self._main(spec), DrainOrder(ceiling=self._timeout(spec)))
