@@ -14,6 +14,7 @@ import time
 
 QUICK, GIVES_UP, PAUSE = 1.0, 3, 0.2
 LOOK = 0.02
+NOTICES_AFTER = 1.0  # a supervisor needs its moment to see that its process was killed by somebody else
 
 
 def number(path):
@@ -72,7 +73,8 @@ class Visor:
             began = time.monotonic()
             app = subprocess.Popen(argv, start_new_session=True)
             write(self.app, str(app.pid))
-            app.wait()
+            if app.wait() == -signal.SIGKILL:
+                time.sleep(NOTICES_AFTER)
             quick = quick + 1 if time.monotonic() - began < QUICK else 0
             time.sleep(PAUSE)
 

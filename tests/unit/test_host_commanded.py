@@ -17,6 +17,7 @@ from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
 from deployer.host.state import State
 from deployer.host.supervise import Core
+from deployer.host.supervisors import command
 from deployer.model import DrainOrder, Spec
 
 
@@ -125,12 +126,13 @@ def test_stop_that_was_mended_in_the_config_is_the_one_that_is_called(host: Host
 def test_start_that_fails_is_followed_by_one_stop_and_nothing_is_left(host: Host) -> None:
     core = host.keeper()
     half = f"sleep 1000 & echo $! > {host.pid}; exit 3"
-    core.replace("d1", "me", host.spec("one", start=half), DrainOrder())
+    deaf = f"echo stop-$DEPLOYER_INSTANCE >> {host.calls}"
+    core.replace("d1", "me", host.spec("one", start=half, stop=deaf), DrainOrder())
     brought_to(core, host, "one", "ended")
     row = host.state.row("SELECT error FROM instances WHERE id='one'")
     assert row is not None and "start failed with exit code 3" in row["error"]
     assert host.called() == ["stop-one"]
-    assert Processes().identity(int(host.pid.read_text())) is None
+    wait_until(lambda: Processes().identity(int(host.pid.read_text())) is None, what="nothing is left")
 
 
 def test_what_outlasts_the_ceiling_is_killed(host: Host) -> None:
@@ -145,11 +147,22 @@ def test_what_outlasts_the_ceiling_is_killed(host: Host) -> None:
     assert Processes().identity(pid) is None
 
 
-def test_crash_that_its_supervisor_mends_is_the_same_instance_with_another_pid(host: Host) -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_crash_that_its_supervisor_mends_is_the_same_instance_with_another_pid(
+    host: Host, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "SETTLES_WITHIN", 0.1)
     core = host.keeper()
     core.replace("d1", "me", host.spec("one"), DrainOrder(), True)
     brought_to(core, host, "one", "running")
+    core.confirm("one")
     os.kill(int(host.pid.read_text()), signal.SIGKILL)
+    by = core.owned.by(host.spec("one"))
+    if late:  # after everybody has come to believe that it is gone for good
+        wait_until(lambda: core.advance() or by.seen(host.spec("one")).ended, what="it is known to be gone")
+        for _ in range(5):
+            core.advance()
+        core = host.keeper()
     again = os.posix_spawnp("sleep", ["sleep", "1000"], os.environ, setsid=True)
     host.pid.write_text(str(again))
 
@@ -158,7 +171,7 @@ def test_crash_that_its_supervisor_mends_is_the_same_instance_with_another_pid(h
         row = host.state.row("SELECT pid FROM instances WHERE id='one'")
         return row is not None and row["pid"] == again
 
-    wait_until(taken, what="the new process is known")
+    wait_until(taken, within=10, what="the new process is known")
     assert host.called() == ["start-one"]
     os.kill(again, signal.SIGKILL)
     os.waitpid(again, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import Optional
 
 from deployer.errors import DeployerError
 from deployer.host.clock import Clock
@@ -86,14 +86,9 @@ class AskedDrain(Drain):
             say(f"drain of {self.instance.id}: {error}: {error.cause}")
             return False
         self._called_at = self._clock.now()
-        self._signalled.add((main.pid, main.start))
+        self._signalled.add((main.pid, main.start))  # what it leaves behind gets a signal of its own, once it has gone
         self._try(lambda: self._sent(stat, self._signal.name))
         return True
-
-    def _ask(self, members: List[Stat]) -> None:
-        # Whoever the main process leaves behind gets its own signal, once it has gone. It itself is the command's business.
-        if not any(self.instance.tree.is_main(stat) for stat in members):
-            super()._ask(members)
 
     def _tell_refusal(self) -> None:
         problem = None if self._told else self._by.refused(self.instance.spec)

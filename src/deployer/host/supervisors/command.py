@@ -56,13 +56,11 @@ class Command:
 
     def prepare(self, new: Spec, env: Mapping[str, str], olds: Sequence[Spec], how: DrainOrder, proven: bool) -> None:
         once.forget(self._records, [new.id, *(old.id for old in olds)], KEPT_FOR)
-        for old in olds:
+        for old in [old for old in olds if _words(old, "stop") != _words(new, "stop")]:
             # Today's command, as the whole drain is today's: one that was mended must not wait for the next release.
-            if _words(old, "stop") != _words(new, "stop"):
-                self._records.joinpath(old.id).mkdir(mode=0o700, parents=True, exist_ok=True)
-                disk.write_atomically(
-                    str(self._records / old.id / "stop.json"), json.dumps(_words(new, "stop")).encode()
-                )
+            self._records.joinpath(old.id).mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = self._records / old.id / "stop.json"
+            disk.write_atomically(str(path), json.dumps(_words(new, "stop")).encode())
 
     def swap(self, new: Spec, olds: Sequence[Spec]) -> bool:
         return False  # commands know no job that outlives who calls them: the keeper's record brings it to its end
