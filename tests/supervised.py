@@ -19,8 +19,6 @@ from typing import Any
 from app import SERVICES, App, make_app, pids, read
 from systemd_rig import InsideApp, app_in, user_manager
 
-RESTART_TAKES = "the app is started again"
-
 
 class Supervised(App):
     """An app whose target has `supervisor` set; what a test does to its processes, it does here."""
@@ -108,8 +106,8 @@ def _plain(kind: Callable[[Path, int], App], root: Path) -> Iterator[App]:
 def supervised(kind: str, root: Path) -> Iterator[Supervised]:
     """An app under the supervisor *kind*, in *root* where it may be anywhere."""
     with ExitStack() as opened:
-        if kind == "systemd-user":
-            manager = opened.enter_context(user_manager())
+        if kind.startswith("systemd-user"):
+            manager = opened.enter_context(user_manager(throwaway=kind.endswith("of a user")))
             made: App = opened.enter_context(app_in(manager, kind=UnderSystemd))
         else:
             made = opened.enter_context(_plain({"builtin": Supervised, "command": Commanded}[kind], root))

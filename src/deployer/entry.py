@@ -11,7 +11,7 @@ from deployer import __version__
 # The commands that ask an engine. To be wrong about one costs time and nothing else.
 ENGINE = {
     *("push", "deploy", "plan", "rollback", "start", "stop", "restart", "attach", "abort", "drain"),
-    *("status", "doctor", "releases", "history", "explain", "logs"),
+    *("status", "doctor", "releases", "history", "explain", "logs", "enable", "disable"),
 }
 INTERRUPTED = 130
 """`deployer.errors.Interrupted.code`, without its import."""

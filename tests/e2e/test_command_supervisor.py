@@ -77,7 +77,7 @@ def test_each_command_is_called_once_whoever_dies(app: Own) -> None:
 def test_service_that_the_commands_own_already_is_taken_over_and_given_back(app: Own) -> None:
     subprocess.run(app.visor("start", "--", *app.service()), cwd=app.dist, env=noting(app), check=True)
     wait_until(app.get, what="it serves")
-    client = app.task(2)
+    client = app.task(after=0.5)
     names = f'SERVICE_HEALTH = "never-ready", SIGNALS_FILE = "{app.root}/signals_file.txt"'
     health = f'url = "{app.url}/health"\nready_within = "2s"'
     app.configure(run=f"env = {{ {names} }}", health=health, adopt=f"port = {app.port}")
@@ -132,7 +132,7 @@ def test_plain_script_with_nobody_behind_it(app: Own) -> None:
     start = f"nohup {' '.join(app.service())} & echo $! > {pidfile}"
     app.own(start=start, stop='kill "$DEPLOYER_PID"', status=f'kill -0 "$(cat {pidfile})"', pidfile=pidfile)
     app.push()
-    old, client = app.get(), app.task(2)
+    old, client = app.get(), app.task(after=0.5)
     app.release("v2")
     drained = app.push().event("drain.finished")
     assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
@@ -235,7 +235,7 @@ def test_real_supervisord_runs_the_releases(supervisord: Supervisord) -> None:
         pid=app.control("pid", "t-app"), pidfile="",
     )  # fmt: skip
     app.push()
-    old, client = app.get(), app.task(2)
+    old, client = app.get(), app.task(after=0.5)
     app.release("v2")
     drained = app.push().event("drain.finished")
     assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"

@@ -15,7 +15,11 @@ from supervised import Supervised, supervised
 from victims import signals_to_mains
 
 # The built-in one is shown all of this elsewhere, at more length.
-KINDS = [pytest.param("builtin", marks=pytest.mark.full), "systemd-user", "command"]
+KINDS = [
+    "systemd-user",
+    "command",
+    *(pytest.param(kind, marks=pytest.mark.full) for kind in ("builtin", "systemd-user of a user")),
+]
 
 
 @pytest.fixture(params=KINDS)
@@ -43,11 +47,11 @@ def test_push_serves_is_told_by_status_and_the_same_again_is_unchanged(app: Supe
 
 def test_work_in_flight_is_finished_before_the_new_release_starts(app: Supervised) -> None:
     app.push()
-    old, client = app.get(), app.task(3)
+    old, client = app.get(), app.task(after=1)
     app.release("v2")
     drained = app.push().event("drain.finished")
     assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
-    assert drained["verdict"] == "clean" and drained["waited_s"] > 0.2
+    assert drained["verdict"] == "clean" and drained["waited_s"] > 0.8
     assert app.get()["release"] == app.current() != old["release"]
     assert signals_to_mains(app) == {str(old["pid"]): 1}
 
@@ -123,7 +127,7 @@ def test_stop_start_restart_and_rollback(app: Supervised) -> None:
 def test_drain_is_ended_and_lengthened_by_a_person(app: Supervised, way: str) -> None:
     app.configure(drain='ceiling = "4s"' if way == "--extend" else 'ceiling = "10m"')
     app.push()
-    client = app.task(6 if way == "--extend" else 100)
+    client = app.task(after=6 if way == "--extend" else 100)
     app.release("v2")
     pushing = app.start("push", "--json")
     wait_until(lambda: app.lines("SIGNALS_FILE"), what="it was asked to stop")
@@ -138,7 +142,7 @@ def test_child_that_outlives_its_wrapper_is_waited_for(app: Supervised) -> None:
     words = shlex.join([sys.executable, "-S", "service.py", "--port", str(app.port)])
     app.configure(run=f"command = {json.dumps(f'{words}; true')}\n")
     app.push()
-    client = app.task(2)
+    client = app.task(after=0.5)
     app.configure()
     app.release("v2")
     drained = app.push().event("drain.finished")
@@ -195,7 +199,7 @@ def test_service_moves_here_from_the_built_in_supervisor_and_back(app: Supervise
         app.push()
     finally:
         type(app).target = target  # type: ignore[method-assign]
-    old, client = app.get(), app.task(2)
+    old, client = app.get(), app.task(after=0.5)
     app.supervisor = theirs
     app.configure()
     assert app.push().event("push.finished")["status"] == "done"

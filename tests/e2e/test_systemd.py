@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +15,9 @@ from systemd_rig import InsideApp, app_in, user_manager
 SUPERVISOR = 'supervisor = "systemd-user"\n'
 
 
-@pytest.fixture
-def app() -> Iterator[InsideApp]:
-    with user_manager() as manager, app_in(manager) as made:
+@pytest.fixture(params=["root", pytest.param("user", marks=pytest.mark.full)])
+def app(request: pytest.FixtureRequest) -> Iterator[InsideApp]:
+    with user_manager(throwaway=request.param == "user") as manager, app_in(manager) as made:
         made.configure(more=SUPERVISOR)
         yield made
 
@@ -63,6 +64,18 @@ def boots(app: InsideApp, release: str | None = None) -> str:
     return app.manager.show(unit(app, release), "UnitFileState")["UnitFileState"]
 
 
+def test_user_without_rights_pushes_drains_and_goes_back() -> None:
+    with user_manager(throwaway=True) as manager, app_in(manager) as app:
+        app.configure(more=SUPERVISOR)
+        app.push()
+        first, client = app.get(), app.task(after=0.5)
+        app.release("v2")
+        assert app.push().event("drain.finished")["verdict"] == "clean"
+        assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
+        app.run("rollback")
+        assert app.get()["release"] == first["release"]
+
+
 def test_release_that_exits_at_once_gives_way_and_is_not_started_again(app: InsideApp) -> None:
     app.push()
     old = app.get()
@@ -73,6 +86,12 @@ def test_release_that_exits_at_once_gives_way_and_is_not_started_again(app: Insi
     assert "code 3" in result.err
     assert app.get()["release"] == old["release"]
     assert len(app.lines("STARTS_FILE")) <= 3
+
+
+def test_status_names_the_unit(app: InsideApp) -> None:
+    app.push()
+    assert app.status()["instance"]["unit"] == unit(app)
+    assert unit(app) in app.run("status").out
 
 
 def test_reboot_brings_the_current_release_back_without_a_client(app: InsideApp) -> None:
@@ -133,7 +152,7 @@ def test_unit_of_somebody_else_is_moved_to_ours_in_one_step_and_back(app: Inside
     wait_until(lambda: app.manager.show("agent.service", "ActiveState")["ActiveState"] == "active", what="it came back")
     assert active(app) == []
     app.configure(args=[], adopt='unit = "agent.service"', more=SUPERVISOR)
-    client = app.task(2)
+    client = app.task(after=0.5)
     app.release("v2")
     result = app.push()
     assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
@@ -170,3 +189,79 @@ def foreign(app: InsideApp, setting: str) -> None:
     app.manager.systemctl("daemon-reload")
     app.manager.systemctl("enable", "--now", "agent.service")
     wait_until(app.get, what="it serves")
+
+
+def test_plan_shows_what_changes_in_the_unit(app: InsideApp) -> None:
+    planned = app.run("plan").out
+    assert "+KillMode=mixed" in planned and "+TimeoutStopSec=660s" in planned
+    app.push()
+    app.configure(run='systemd = { MemoryMax = "1G" }', drain='ceiling = "12m"', more=SUPERVISOR)
+    planned = app.run("plan").out
+    assert "+MemoryMax=1G" in planned and "-TimeoutStopSec=660s" in planned and "+TimeoutStopSec=720s" in planned
+    assert "KillMode" not in planned
+    assert "MemoryMax" not in (app.manager.units / unit(app)).read_text()
+
+
+@pytest.mark.full
+def test_names_that_another_service_has_are_refused(app: InsideApp) -> None:
+    theirs = app.manager.units / "t-app@1.service"
+    theirs.write_text("[Service]\nExecStart=/bin/true\n")
+    result = app.push(check=6)
+    assert "t-app@1.service" in result.err
+    assert theirs.read_text() == "[Service]\nExecStart=/bin/true\n"
+
+
+@pytest.mark.full
+def test_old_releases_take_their_units_along(app: InsideApp) -> None:
+    app.configure(more=SUPERVISOR + "keep = 1\n")
+    for number in range(4):
+        app.release(f"v{number}")
+        app.push()
+    here = {path.name for path in app.manager.units.glob("t-app@*.service")}
+    assert here == {unit(app, path.name) for path in (app.host / "releases").iterdir()}
+
+
+def test_awkward_values_reach_the_app_and_secrets_stay_in_closed_files(app: InsideApp) -> None:
+    values = {"ODD": 'a "quoted" $HOME %h `x` \\ back', "LINES": "one\ntwo", "EMPTY": ""}
+    env = ", ".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
+    command = json.dumps(
+        [sys.executable, "-S", "service.py", "--port", str(app.port), "--version-text", 'it\'s 100% "$5"']
+    )
+    app.configure(run=f'command = {command}\nenv = {{ {env} }}\nsecrets = ["TOKEN"]', more=SUPERVISOR)
+    app.env["TOKEN"] = "s3cret % $x"
+    app.push()
+    pid = app.manager.outer(int(app.get()["pid"]))
+    environ = dict(part.split("=", 1) for part in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in part)
+    assert {name: environ.get(name) for name in [*values, "TOKEN"]} == {**values, "TOKEN": "s3cret % $x"}
+    assert 'it\'s 100% "$5"' in Path(f"/proc/{pid}/cmdline").read_text()
+    assert environ["DEPLOYER_RELEASE"] == app.current()
+    for path in app.manager.units.rglob("*.service"):
+        assert "s3cret" not in path.read_text()
+    kept = app.host / ".deployer" / "units" / f"{unit(app)}.env"
+    assert kept.stat().st_mode & 0o777 == 0o600 and "s3cret" not in str(app.manager.journal(unit(app)))
+
+
+def test_all_of_the_tree_are_signalled_at_once_where_that_was_asked_for(app: InsideApp) -> None:
+    app.configure(args=["--spawn", "setsid:1:after"], drain='signal_to = "tree"', more=SUPERVISOR)
+    app.push()
+    wait_until(lambda: len(app.lines("STARTS_FILE")) >= 2, what="the child has started")
+    app.configure(args=[], more=SUPERVISOR)
+    app.push()
+    heard = [(role, pid) for name, role, pid, *_ in app.lines("SIGNALS_FILE") if name == "SIGTERM"]
+    assert len({role for role, _ in heard}) == 2 and len(set(heard)) == len(heard), heard
+    assert any(role == "setsid" for role, *_ in [line[1:] for line in app.lines("WORK_FILE")]), "the child was cut off"
+
+
+def test_app_that_never_says_that_it_is_ready_is_proven_all_the_same(app: InsideApp) -> None:
+    app.configure(run='systemd = { Type = "notify" }', more=SUPERVISOR)
+    app.push()
+    assert app.get()["release"] == app.current()
+
+
+def test_settings_that_systemd_would_ignore_are_refused_before_anything_is_touched(app: InsideApp) -> None:
+    app.push()
+    old = app.get()
+    app.configure(run='systemd = { MemoryMax = "lots", Nonsense = "x" }', more=SUPERVISOR)
+    result = app.push(check=7)
+    assert "MemoryMax" in result.err and "Nonsense" in result.err
+    assert (app.get()["pid"], app.current()) == (old["pid"], old["release"])

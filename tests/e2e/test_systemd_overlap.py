@@ -17,9 +17,9 @@ class Inside(InsideApp, Overlapping):
     """Its `deployer` runs beside the manager."""
 
 
-@pytest.fixture
-def app() -> Iterator[Inside]:
-    with user_manager() as manager:
+@pytest.fixture(params=["root", pytest.param("user", marks=pytest.mark.full)])
+def app(request: pytest.FixtureRequest) -> Iterator[Inside]:
+    with user_manager(throwaway=request.param == "user") as manager:
 
         def kind(root: Path, port: int) -> Inside:
             made = Inside(root, port)
@@ -32,16 +32,17 @@ def app() -> Iterator[Inside]:
             yield made
 
 
-def test_pushes_in_a_row_lose_nothing(app: Inside) -> None:
+@pytest.mark.parametrize("pushes", [2, pytest.param(20, marks=pytest.mark.full)])
+def test_pushes_in_a_row_lose_nothing(app: Inside, pushes: int) -> None:
     app.push()
     with Load(app.url, rate=100, kept=8, slow_rate=1, slow_seconds=3) as load:
-        for number in range(3):
+        for number in range(pushes):
             app.release(f"v{number + 2}")
             result = app.push()
             assert result.event("host.finished")["gap_ms"] == 0
         figures = load.stop()
     assert figures.lost == 0, figures.losses
-    assert len(figures.releases) == 4 and figures.sent > 300
+    assert len(figures.releases) == pushes + 1 and figures.sent > 300
 
 
 def test_instances_share_one_socket_unit_that_is_never_restarted(app: Inside) -> None:

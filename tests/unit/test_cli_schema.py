@@ -13,6 +13,8 @@ from jsonschema import Draft202012Validator
 
 from deployer.cli.render.json import encode, stamped
 from deployer.errors import LinkError
+from deployer.rollout.boot import BLANK
+from deployer.rollout.ladder import Rung
 from deployer.rollout.showing import NO_TIMELINE
 
 SCHEMA = json.loads(files("deployer.cli").joinpath("events.schema.json").read_text("utf-8"))
@@ -20,6 +22,8 @@ HOSTS: list[dict[str, Any]] = [{"host": "local", "status": "done", "release": No
 PROBES = {"probes": 40, "failed": 2, "skipped": 1, "kinds": {"refused": 2}, "longest_gap_ms": 210.0, "slowest_ms": None}
 WITNESS = {**PROBES, "url": "http://127.0.0.1:1/", "rate": 10, "phases": {"drain": PROBES}}
 REFUSED = LinkError("web-1 could not be reached", cause="refused").to_json()
+RUNG = Rung("drain.ceiling", 660.0, "ceiling", "deployer kills what is left", "deploy.toml").to_json()
+BOOT = {"host": "web-1", "way": "crontab", "where": "@reboot", "comes_up": True, "changed": True, "error": None}
 
 SAMPLES = [
     *clean_push(),
@@ -48,7 +52,9 @@ SAMPLES = [
     event("link.restored", after_s=12.0),
     stamped("explain", {"hosts": [explained()]}),
     {**until_drain()[-1], "expected": {"count": 2, "median_s": 1.5, "longest_s": 3.0, "at_least": True}},
-    stamped("doctor", {"checks": [], "ladder": "", "exit_code": 0}),
+    stamped("enable", {"hosts": [BOOT, {"host": "web-2", **BLANK, "error": REFUSED}]}),
+    stamped("disable", {"hosts": [{"host": "web-1", **BLANK, "changed": True, "error": None}]}),
+    stamped("doctor", {"checks": [], "ladder": "", "rungs": [RUNG], "exit_code": 0}),
 ]
 
 PROMISED = {

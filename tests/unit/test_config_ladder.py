@@ -1,7 +1,7 @@
 import pytest
 
 from deployer.config import secrets
-from deployer.config.ladder import Rung, check, picture
+from deployer.config.ladder import Rung, check
 from deployer.errors import UsageError
 
 APP, CEILING, UNIT = Rung("drain.app_grace", 600), Rung("drain.ceiling", 660), Rung("systemd TimeoutStopSec", 90)
@@ -19,14 +19,6 @@ def test_outer_rung_that_does_not_outlast_the_inner_is_named_with_both_values(ru
     assert "drain.ceiling = 11m" in caught.value.cause
     assert "systemd TimeoutStopSec = " in caught.value.cause
     assert "systemd TimeoutStopSec" in caught.value.hint
-
-
-def test_picture_shows_the_outermost_on_top_and_marks_the_fault():
-    lines = picture([APP, CEILING, UNIT]).splitlines()
-    assert lines[0].split("  ")[0] == "systemd TimeoutStopSec" and "does not outlast drain.ceiling" in lines[0]
-    assert lines[1].split() == ["drain.ceiling", "11m"]
-    assert lines[2].split() == ["drain.app_grace", "10m"]
-    assert picture([]) == ""
 
 
 def test_secrets_come_from_the_environment():

@@ -46,15 +46,3 @@ def check(rungs: Sequence[Rung]) -> None:
             cause=sentence(inner, outer),
             hint=f"raise {outer.name} above {durations.show(inner.seconds)}, or lower {inner.name}",
         )
-
-
-def picture(rungs: Sequence[Rung]) -> str:
-    """The ladder as text, the outermost rung on top, and a mark on each rung that does not outlast the one below."""
-    width = max((len(rung.name) for rung in rungs), default=0)
-    lines = [_line(rung, rungs[place - 1] if place else None, width) for place, rung in enumerate(rungs)]
-    return "\n".join(reversed(lines))
-
-
-def _line(rung: Rung, below: Rung | None, width: int) -> str:
-    mark = f"  <- does not outlast {below.name}" if below and below.seconds >= rung.seconds else ""
-    return f"{rung.name:<{width}}  {durations.show(rung.seconds):>6}{mark}"

@@ -14,6 +14,8 @@ def main() -> int:
         from deployer.host.keeper import main as run
     elif role == "resume":
         from deployer.host.runner_process import main as run
+    elif role == "boot":
+        from deployer.host.boot.role import main as run
     elif role == "leftover":
         from deployer.host.leftover import main as run
     else:

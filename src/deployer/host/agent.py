@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import deployer
@@ -21,7 +22,6 @@ from deployer.host import (
     disk,
     envfile,
     following,
-    lock,
     observe,
     runner_process,
     spawn,
@@ -33,7 +33,7 @@ from deployer.host import (
 from deployer.host.claim import Claim
 from deployer.host.connection import Connection, Link
 from deployer.host.control import WORDS
-from deployer.host.deploy import Request, in_drain, record, unfinished
+from deployer.host.deploy import Request, record, spec_of
 from deployer.host.inflow import Inflow
 from deployer.host.paths import HostPaths, resolve
 from deployer.host.planner import Planner
@@ -41,16 +41,15 @@ from deployer.host.process import Processes, require_linux
 from deployer.host.receiving import Receiving, checked
 from deployer.host.releases import Releases
 from deployer.host.state import State, opened
-from deployer.host.supervisors import builtin, choose
+from deployer.host.supervisors import choose
+from deployer.host.wake import wake
 from deployer.manifest import Manifest
-from deployer.model import PROTOCOL, Identity
+from deployer.model import PROTOCOL, Spec
 from deployer.wire import frames
 
 MARGIN_BYTES = 16 * 1024 * 1024
 MARGIN_INODES = 200
 """Left free beyond what a release needs: state.db, logs, and whatever else lives there."""
-LOOK_AGAIN = 0.1
-"""Seconds between two looks at a keeper that is about to know what runs."""
 
 Params = Dict[str, Any]
 
@@ -91,6 +90,7 @@ class Agent:
             "explain": self._explain,
             "logs": self._logs,
             "verify": self._verify,
+            "boot": self._boot,
         }
 
     def serve(self) -> None:
@@ -175,7 +175,14 @@ class Agent:
         facts["problems"] = [problem.to_json() for problem in problems]
         if params.get("pool"):
             facts["pool"] = _pool_says(params["target"], params["settings"])
-            facts["problems"] += _supervisor_says(params["target"])
+        if params.get("boot"):
+            from deployer.host.boot import enabling
+
+            facts["boot"] = enabling.look(self._paths, params["settings"]["app"], params["target"]["supervisor"])
+        if params.get("limits"):
+            from deployer.host.limits import reading  # only who looks at the ladder pays for it
+
+            facts.update(reading.read(self._paths, params["target"], params["settings"], facts, self._processes))
         return facts
 
     def _look(self, target: Params, settings: Params) -> tuple[Params, List[DeployerError]]:
@@ -189,46 +196,25 @@ class Agent:
     def _wake_or_tell(self) -> Optional[DeployerError]:
         # A disk that lets nobody start anything must not hide what runs.
         try:
-            self._wake()
+            wake(self._paths, self._processes)
             return None
         except OSError as error:
             return _os_error(error)
         except DeployerError as error:
             return error
 
-    def _wake(self) -> None:
-        # A keeper or runner that died, or a reboot: whoever comes next brings the service back.
+    def _boot(self, params: Params) -> Params:
+        from deployer.host.boot import enabling
+
+        app = str(params["settings"]["app"])
         with opened(self._paths.state) as state:
-            interrupted = unfinished(state)
-            draining = [row["id"] for row in in_drain(state)]
-            wanted = interrupted is not None or (state is not None and self._needs_keeper(state))
-        connection = builtin.connect(self._paths)
-        if connection is None and wanted:
-            connection = builtin.start(self._paths)
-            self._settle()
-        if connection is not None:
-            connection.close()
-        if interrupted and lock.free(self._paths.lock):
-            builtin.resume(self._paths, interrupted["id"])
-        for name in draining:
-            if lock.free(self._paths.drain_lock(name)):
-                builtin.resume(self._paths, name)
-
-    def _needs_keeper(self, state: State) -> bool:
-        row = state.row("SELECT * FROM instances WHERE id=?", state.meta("desired"))
-        if row is None or json.loads(row["spec"]).get("owner") is None:
-            return row is not None
-        # Somebody else keeps it running: only what has changed since the record was written must be looked at.
-        known = Identity(int(row["pid"] or 0), int(row["start"] or 0), str(row["boot"]))
-        return row["state"] != "ended" and not self._processes.alive(known)
-
-    def _settle(self, within: float = 3.0) -> None:
-        # The keeper starts what should run at once; give it the moment that takes, so that `status` tells the outcome.
-        keeper = builtin.Builtin(self._paths)
-        deadline = time.monotonic() + within
-        while _is_about_to_know(keeper.status()) and time.monotonic() < deadline:
-            keeper.wait(min(deadline, time.monotonic() + LOOK_AGAIN))
-        keeper.close()
+            other = state.meta("app") if state is not None else None
+        if other not in (None, app):
+            raise observe.other_app({"path": str(self._paths.root), "app": other}, app)
+        supervisor = str(params["target"]["supervisor"])
+        if params["what"] == "disable":
+            return enabling.disable(self._paths, app, supervisor)
+        return enabling.enable(self._paths, app, params["settings"]["drain"], supervisor)
 
     def _releases(self, params: Params) -> List[Params]:
         observer = observe.Observer(self._paths, params["target"], params["settings"], self._processes)
@@ -303,7 +289,6 @@ class Agent:
             raise problems[0]
         if facts["adopt"] and target["adopt"].get("unit"):
             units.check(target["adopt"]["unit"], settings["drain"]["ceiling"], choose.scope_of(target))
-        choose.require(target)
         if target.get("pool") and params["kind"] != "stop":
             traffic.check(target, settings)
         if params["kind"] == "push":
@@ -369,7 +354,23 @@ class Agent:
             "release": request.release,
             "steps": [{"step": step["step"], "what": step["what"]} for step in request.steps],
             "warnings": [problem.title for problem in problems],
+            "units": self._units(request, params["target"]) if request.steps and request.release else [],
         }
+
+    def _units(self, request: Request, target: Params) -> List[str]:
+        """What the push would change in the units of the supervisor, as a diff."""
+        owner = choose.owner_on(self._paths, target, request.settings)
+        if owner is None:
+            return []
+        before = (request.previous or {}).get("spec") or {}
+        now = (
+            Spec.from_json(before)
+            if (before.get("owner") or {}).get("kind") and not before["owner"].get("foreign")
+            else None
+        )
+        spec = spec_of(self._paths, str(request.release), request.settings, "preview")
+        spec = replace(spec, owner=choose.setting(target, request.settings))
+        return owner.preview(spec, spec.env, now)
 
     def _commit(self, params: Params) -> Params:
         if not self._holds():  # no runner may begin without the lock that it inherits
@@ -450,21 +451,6 @@ def main(argv: List[str]) -> int:
         sys.stderr.write(f"agent: {error}\n")
         return 1
     return 0
-
-
-def _is_about_to_know(status: Params) -> bool:
-    """Whether a keeper with this *status* starts something, or has asked somebody who has not answered yet."""
-    desired = status["desired"]
-    return bool(status.get("asks") or (desired and desired["state"] == "promised"))
-
-
-def _supervisor_says(target: Params) -> List[Params]:
-    """Why the supervisor of *target* cannot be had here, if so."""
-    try:
-        choose.require(target)
-        return []
-    except DeployerError as error:
-        return [error.to_json()]
 
 
 def _pool_says(target: Params, settings: Params) -> Optional[Params]:

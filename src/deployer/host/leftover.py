@@ -12,7 +12,7 @@ from deployer.host.tree import is_engine
 
 def main(argv: List[str]) -> int:
     """Return once all of them have exited. systemd ends us, and them, at the unit's TimeoutStopSec."""
-    number, processes = signal.Signals[argv[0]], Processes()
+    number, processes = 0 if argv[0] == "0" else signal.Signals[argv[0]], Processes()
     known = [processes.identity(int(pid)) for pid in argv[1:]]
     handles = [processes.open(one) for one in known if one is not None and not is_engine(processes.environ(one.pid))]
     poller = select.poll()

@@ -86,7 +86,7 @@ class Observer:
         """What keeps a deploy from starting; also fills `facts["adopt"]` with the process that would be adopted."""
         found: List[DeployerError] = []
         if facts["app"] not in (None, self._settings["app"]):
-            found.append(_other_app(facts, self._settings["app"]))
+            found.append(other_app(facts, self._settings["app"]))
         members = {process["pid"] for one in self._known(facts) for process in one["processes"]}
         if self._target.get("adopt") and not self._had_instance():
             try:
@@ -97,6 +97,12 @@ class Observer:
             facts["adopt"] = adopted.summary(self._processes)
             members |= self._tree_of(adopted)
             facts["gap"] = self._gap_of(Tree(self._processes, adopted.identity, None))
+        owner = choose.owner_on(self._paths, self._target, self._settings)
+        if owner is not None:
+            try:
+                owner.require(self._settings["app"])
+            except DeployerError as error:
+                found.append(error)
         if facts["keeper"]:
             members.add(facts["keeper"]["pid"])
         return found + self._forgotten(members) + self._strangers(members)
@@ -158,6 +164,7 @@ class Observer:
             "state": state,
             "confirmed": one.confirmed,
             "command": self._command(one),
+            "unit": (one.spec.owner or {}).get("unit"),
             "status": self._said_by(one),
             "port": one.spec.port or next(iter(sockets.tcp_ports(one.spec.socket)), None),
             # Also one that a revert has started again as it was found: there is no release of that name.
@@ -363,7 +370,7 @@ def _stranger(port: int, owners: List[int], processes: Processes) -> PreflightEr
     )
 
 
-def _other_app(facts: Facts, app: str) -> PreflightError:
+def other_app(facts: Facts, app: str) -> PreflightError:
     return PreflightError(
         f'{facts["path"]} belongs to the app "{facts["app"]}", not to "{app}"',
         state="nothing was changed",

@@ -26,6 +26,7 @@ class HostPaths:
         self.waiting = self.run / "waiting"
         self.keeper_socket = self.run / "keeper.sock"
         self.keeper_lock = self.run / "keeper.lock"
+        self.boot = self.private / "boot"
         self.keeper_unit = self.private / "keeper-unit"
         self.app_log = self.logs / "app.log"
         self.engine_log = self.private / "engine.log"

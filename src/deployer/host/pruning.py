@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Set
 
 from deployer.host import disk, drain_history, log_tails
+from deployer.host.boot import launcher
 from deployer.host.deploy import Deploy
 from deployer.host.drain import CRASH
 from deployer.host.state import State
 from deployer.host.store import Store
+from deployer.host.supervisors import choose
 
 ENGINES_KEPT = 3
 """Copies of the engine that are kept: the last used is the one that the keeper runs."""
@@ -41,6 +43,9 @@ def prune(deploy: Deploy) -> None:
     for release in removed:
         deploy.state.execute("DELETE FROM releases WHERE id=?", release)
         deploy.paths.secrets_of(release).unlink(missing_ok=True)
+    owner = choose.owner_on(deploy.paths, deploy.request.target, deploy.request.settings)
+    if owner is not None and removed:
+        owner.forget(deploy.request.settings["app"], [str(release) for release in releases.listing()])
     prune_records(deploy.state)
     _prune_private(deploy)
     _prune_ends(deploy)
@@ -106,6 +111,7 @@ def _prune_private(deploy: Deploy) -> None:
             path.unlink(missing_ok=True)
     for old in sorted(deploy.paths.deploys.iterdir())[:-OUTPUTS_KEPT]:
         disk.remove_tree(str(old))
+    launcher.refresh(deploy.paths)  # first: it may name an engine that goes now
     engines = sorted(deploy.paths.engines.glob("[!.]*"), key=lambda path: path.stat().st_mtime)
     for old in engines[:-ENGINES_KEPT] + [path for path in deploy.paths.engines.glob(".*") if _is_left_over(path)]:
         disk.remove_tree(str(old))

@@ -349,7 +349,9 @@ class Core:
             self.owned.begin(spec, lambda: by.start(spec))
         now = by.seen(spec)
         before = self.owned.begun_after(spec.id)
-        if now.state in (owner.STARTING, owner.STOPPING) or now.waits:
+        if now.state == owner.RUNNING and now.run != before:
+            self._take_owned(spec, now)
+        elif now.state in (owner.STARTING, owner.STOPPING) or now.waits:
             self._look_at[spec.id] = self._clock.now() + LOOK_AGAIN
         elif now.run == before and now.ended and now.begun and now.pid is None:
             self._not_started(spec, FailedError("it ended at once, or was never started", cause=now.text))

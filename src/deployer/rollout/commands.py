@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from deployer.config.available import require_available
 from deployer.config.model import Config
 from deployer.rollout.events import Emit, Stream
 from deployer.rollout.fleet import Fleet
 from deployer.rollout.hosts import chosen, deploy_id, who
+from deployer.rollout.ladder import require_time
 from deployer.rollout.order import Order, PushOptions, policy
 from deployer.rollout.rollout import Rollout
 from deployer.rollout.witness import witness_of
@@ -24,6 +27,8 @@ def lifecycle(config: Config, kind: str, options: PushOptions, emit: Emit) -> in
 
 def _act(config: Config, kind: str, options: PushOptions, emit: Emit, release: str | None = None) -> int:
     require_available(config)
+    if not options.detach:
+        require_time(config, os.environ)
     hosts = chosen(config, options.hosts)
     witness = witness_of(config, kind)
     stream = Stream(deploy_id(kind), witness.noting(emit))

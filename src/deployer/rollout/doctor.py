@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from deployer import __version__, durations
-from deployer.config import ladder, secrets
+from deployer.config import secrets
 from deployer.config.available import require_available
 from deployer.config.model import Config
-from deployer.errors import DeployerError
+from deployer.errors import DeployerError, UsageError
 from deployer.rollout.each import on_each
 from deployer.rollout.hosts import LOCAL, connect, hosts, look
+from deployer.rollout.ladder import Rung, faults, ladder
+from deployer.rollout.ladder_picture import picture
 from deployer.rollout.promises import of_supervisor
 
 LOW_BYTES = 512 * 1024 * 1024
@@ -20,12 +23,30 @@ LOW_INODES = 10_000
 
 
 def doctor(config: Config) -> dict[str, Any]:
-    """`checks`: what was looked at and how it stands; `ladder`: the timeouts as a picture; `exit_code`: the first bad one."""
+    """
+    `checks`: what was looked at and how it stands; `ladder`: the timeouts as a picture; `rungs`: as data, from the inside
+    out; `exit_code`: that of the first bad check.
+    """
     here = _here(config)
-    reports = [here, *(_report(*found) for found in zip(hosts(config), _look_at(config), strict=True))]
+    looked = [_report(*found) for found in zip(hosts(config), _look_at(config), strict=True)]
+    rungs = ladder(config, {report.host: report.limits for report in looked if report.limits is not None}, os.environ)
+    _ladder(here, rungs)
+    reports = [here, *looked]
     checks = [check for report in reports for check in report.checks]
     exit_code = next((report.exit_code for report in reports if report.exit_code), 0)
-    return {"checks": checks, "ladder": ladder.picture(config.rungs()), "exit_code": exit_code}
+    data = [rung.to_json() for rung in rungs]
+    return {"checks": checks, "ladder": picture(rungs), "rungs": data, "exit_code": exit_code}
+
+
+def _ladder(report: Report, rungs: Sequence[Rung]) -> None:
+    broken = faults(rungs)
+    for rung in broken:
+        where = f" on {', '.join(rung.hosts)}" if rung.hosts else ""
+        report.note("ladder", rung.ok, f"{rung.fault}: {rung.acts}{where}", rung.hint)
+        if rung.ok is False:
+            report.exit_code = report.exit_code or UsageError.code
+    if not broken:
+        report.note("ladder", True, f"each of {len(rungs)} time limits outlasts what is inside it")
 
 
 def _here(config: Config) -> Report:
@@ -52,7 +73,7 @@ def _look_at(config: Config) -> list[Report | DeployerError]:
                 report.note("reach", True, took)
             if config.target_table["become"]:
                 report.note("become", True, f"{config.target_table['become']} works without a password")
-            _host(report, config, session.call("observe", pool=True, **look(config, host)))
+            _host(report, config, session.call("observe", pool=True, limits=True, boot=True, **look(config, host)))
             return report
 
     return on_each(hosts(config), one)
@@ -68,12 +89,13 @@ def _report(host: str, found: Report | DeployerError) -> Report:
 
 
 class Report:
-    """Collects checks; `exit_code` is that of the first failed one."""
+    """Collects checks; `exit_code` is that of the first failed one, `limits` what was found on the host that was looked at."""
 
     def __init__(self, host: str) -> None:
         self.host = host
         self.checks: list[dict[str, Any]] = []
         self.exit_code = 0
+        self.limits: Sequence[dict[str, Any]] | None = None
 
     def note(self, check: str, ok: bool | None, detail: str, hint: str | None = None) -> None:
         self.checks.append({"host": self.host, "check": check, "ok": ok, "detail": detail, "hint": hint})
@@ -92,6 +114,7 @@ class Report:
 
 
 def _host(report: Report, config: Config, facts: dict[str, Any]) -> None:
+    report.limits = facts["limits"]
     report.note("python", True, f"Python {facts['python']} runs the host engine")
     _disk(report, facts["disk"])
     for problem in facts["problems"]:
@@ -102,6 +125,8 @@ def _host(report: Report, config: Config, facts: dict[str, Any]) -> None:
     _socket(report, facts)
     _pool(report, facts.get("pool"))
     _process(report, config, facts)
+    _unit(report, config, facts)
+    _boot(report, facts)
     for ok, detail, hint in of_supervisor(config):
         report.note("supervisor", ok, detail, hint)
     _drains(report, facts["drains"])
@@ -115,6 +140,29 @@ def _socket(report: Report, facts: dict[str, Any]) -> None:
     if facts["gap"]:
         detail = f"the next push has a gap: {facts['gap']}"
         report.note("socket", None, detail, "from that push on the socket is held, and there is none")
+
+
+def _unit(report: Report, config: Config, facts: dict[str, Any]) -> None:
+    """What systemd will do of itself with a service that it started, and we are to take over."""
+    unit = facts["unit"]
+    if not unit or not facts["adopt"]:
+        return
+    name, adopted = unit["name"], (config.target().get("adopt") or {}).get("unit")
+    if adopted is None and unit["restart"] not in ("no", "on-failure", "on-abnormal", "on-abort", "on-watchdog"):
+        after = f" after {durations.show(unit['restart_s'])}" if unit["restart_s"] else ""
+        detail = f"pid {facts['adopt']['pid']} runs in {name}, which starts it again{after} (Restart={unit['restart']})"
+        report.note("unit", None, detail, f'write [adopt] unit = "{name}": only systemd can stop it for good')
+    if unit["kill_mode"] == "control-group":
+        detail = f"{name} has KillMode=control-group: its stop signals every process at once, children at work too"
+        report.note("unit", None, detail, f"KillMode=mixed in {name} asks the main process alone")
+
+
+def _boot(report: Report, facts: dict[str, Any]) -> None:
+    boot = facts["boot"]
+    if boot["comes_up"]:
+        report.note("reboot", True, f"the service comes up again ({boot['where']})")
+    elif facts["exists"]:
+        report.note("reboot", None, f"the service stays down: {boot['why']}", boot["hint"])
 
 
 def _pool(report: Report, pool: dict[str, Any] | None) -> None:

@@ -15,6 +15,7 @@ from deployer.link.session import Session
 from deployer.manifest import release_hash, release_id
 from deployer.rollout.asking import answers
 from deployer.rollout.hosts import only, who
+from deployer.rollout.ladder import CEILING, faults, ladder
 from deployer.rollout.push import PushOptions, artifact_path
 
 BLANK: dict[str, Any] = {"release": None, "steps": [], "warnings": [], "drains": None}
@@ -57,7 +58,7 @@ def _offer(config: Config, options: PushOptions) -> Offer:
 def _plan(
     session: Session, asked: dict[str, Any], config: Config, options: PushOptions, offer: Offer
 ) -> dict[str, Any]:
-    facts = session.call("observe", pool=True, **asked)
+    facts = session.call("observe", pool=True, limits=True, **asked)
     known = {found["id"] for found in facts["releases"]}
     found = session.call(
         "plan",
@@ -73,8 +74,9 @@ def _plan(
     return {
         "release": found["release"],
         "steps": steps,
-        "warnings": _warnings(facts, bool(steps)),
+        "warnings": _warnings(facts, bool(steps)) + _ladder(config, facts),
         "drains": facts["drains"],
+        "units": found.get("units") or [],
     }
 
 
@@ -84,6 +86,12 @@ def _warnings(facts: dict[str, Any], acts: bool) -> list[str]:
     problems = [*facts["problems"], *([facts["pool"]["error"]] if (facts.get("pool") or {}).get("error") else [])]
     gap = f"this push has a gap: {facts['gap']}" if facts["gap"] and acts else None
     return [*(DeployerError.from_json(problem).title for problem in problems), *filter(None, (gap, close))]
+
+
+def _ladder(config: Config, facts: dict[str, Any]) -> list[str]:
+    """What was found on this host, and the CI job's limit: where a push would be cut. The config has warned of itself."""
+    found = faults(ladder(config, {"": facts["limits"]}, os.environ))
+    return [f"the timeout ladder: {rung.fault}; {rung.hint}" for rung in found if rung.kind != CEILING]
 
 
 def _build_steps(config: Config, options: PushOptions) -> list[dict[str, str]]:

@@ -16,6 +16,7 @@ from deployer.rollout.content import Content
 from deployer.rollout.events import Emit, Stream
 from deployer.rollout.fleet import Fleet
 from deployer.rollout.hosts import chosen, deploy_id, who
+from deployer.rollout.ladder import require_time
 from deployer.rollout.order import Order, PushOptions, policy
 from deployer.rollout.rollout import Rollout
 from deployer.rollout.witness import witness_of
@@ -31,6 +32,8 @@ def push(config: Config, options: PushOptions, emit: Emit) -> int:
     Every event goes to *emit*, the last being `push.finished`. Raises UsageError before anything was started.
     """
     require_available(config)
+    if not options.detach:
+        require_time(config, os.environ)
     hosts = chosen(config, options.hosts)
     values = secrets.values(config.settings()["run"]["secrets"], os.environ)
     _require_something_to_push(config, options)

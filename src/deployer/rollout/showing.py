@@ -19,7 +19,7 @@ def status(config: Config) -> Data:
     """What runs on each host; brings back a service that should run and whose keeper has died."""
 
     def question(session: Session, asked: Data) -> Data:
-        facts = session.call("observe", wake=True, **asked)
+        facts = session.call("observe", wake=True, boot=True, **asked)
         return {**_summary(facts), "facts": facts, "error": None}
 
     found = zip(hosts(config), ask(config, question), strict=True)

@@ -27,6 +27,7 @@ def _host(host: Mapping[str, Any], layout: Layout) -> list[str]:
              for step in host.get("steps") or []]  # fmt: skip
     if not lines:
         lines = [f"{name}  nothing to do, already on {host.get('release') or 'this release'}"]
+    lines += [f"{layout.indent}{text.one_line(line, 300)}" for line in host.get("units") or []]
     return [*lines, *(warning_text(f"{name.strip()}: {item}", layout.paint) for item in host.get("warnings") or [])]
 
 

@@ -62,11 +62,18 @@ def _rows(facts: Mapping[str, Any], now: str) -> list[Row]:
     rows += [("restart", f"in {text.took(facts['restart_in_s'])}")] if facts.get("restart_in_s") else []
     rows += _health(facts.get("health") or {}) if facts.get("instance") or draining else []
     rows += [("drains", str(facts["drains"]["text"]))] if facts.get("drains") else []
+    rows += [("reboot", _reboot(facts["boot"]))] if facts.get("boot") else []
     rows += [("deploy", _under_way(facts["under_way"], now))] if facts.get("under_way") else []
     rows += [("waiting", _waiting(who)) for who in facts.get("waiting") or []]
     rows += [("starting", _generation(item)) for item in facts.get("starting") or []]
     rows += [("draining", _generation(item)) for item in draining]
     return rows + [row for problem in facts.get("problems") or [] for row in _problem("problem", problem)]
+
+
+def _reboot(boot: Mapping[str, Any]) -> str:
+    if boot.get("comes_up"):
+        return f"comes up again ({boot.get('where')})"
+    return f"stays down: {boot.get('why')}; {boot.get('hint')}"
 
 
 def _crashes(crashes: Mapping[str, Any]) -> str:
@@ -81,6 +88,8 @@ def _instance(instance: Mapping[str, Any] | None) -> list[Row]:
     odd = str(state) if state not in (None, "serving", "ready") else None
     first = text.process({"pid": instance.get("pid"), "command": instance.get("command")})
     rows = [("process", text.joined(first, f"up {up}" if up else None, odd))]
+    if instance.get("unit"):
+        rows.append(("unit", text.one_line(instance["unit"], 100)))
     others = [item for item in instance.get("processes") or [] if item.get("pid") != instance.get("pid")]
     said = [("says", str(instance["status"]))] if instance.get("status") else []
     return [*rows, *(("", text.process(item)) for item in others), *said]

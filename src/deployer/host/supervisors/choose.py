@@ -10,7 +10,6 @@ from deployer.host.ready import is_here, url_port
 from deployer.host.supervisors import command
 from deployer.host.supervisors.command import Command
 from deployer.host.supervisors.owner import Owner
-from deployer.host.supervisors.systemctl import Manager
 from deployer.host.supervisors.systemd import Systemd
 
 _SYSTEMD = {"systemd": "system", "systemd-user": "user"}
@@ -21,7 +20,7 @@ def owner_of(paths: HostPaths, owner: Mapping[str, Any]) -> Owner:
     if owner["kind"] == "systemd":
         return Systemd(paths, str(owner["scope"]))
     if owner["kind"] == "command":
-        return Command(paths)
+        return Command(paths, owner)
     raise DeployerError(
         f"this engine knows no supervisor {owner['kind']!r}", hint="client and engine differ in version"
     )
@@ -50,12 +49,10 @@ def _port(settings: Mapping[str, Any]) -> Optional[int]:
     return url_port(url) if url and "{port}" not in url and is_here(url) else None
 
 
-def require(target: Mapping[str, Any]) -> None:
-    """Raises PreflightError when the supervisor of *target* cannot be had on this host."""
-    if target.get("supervisor") in _SYSTEMD:
-        Manager(scope_of(target)).require()
-    if target.get("supervisor") == "command":
-        command.require(target["commands"])
+def owner_on(paths: HostPaths, target: Mapping[str, Any], settings: Mapping[str, Any]) -> Optional[Owner]:
+    """Who owns what runs on *target*; None where the keeper itself does."""
+    owner = setting(target, settings)
+    return owner_of(paths, owner) if owner is not None else None
 
 
 def scope_of(target: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
@@ -38,8 +39,9 @@ class Command:
 
     whole = False
 
-    def __init__(self, paths: HostPaths, processes: Optional[Processes] = None) -> None:
+    def __init__(self, paths: HostPaths, commands: Mapping[str, Any], processes: Optional[Processes] = None) -> None:
         self._paths = paths
+        self._commands = commands
         self._processes = processes or Processes()
         self._records = paths.private / "commands"
         self._once: Dict[Tuple[str, str], Once] = {}
@@ -53,6 +55,24 @@ class Command:
 
     def placed(self, spec: Spec, others: Sequence[Spec]) -> Spec:
         return spec
+
+    def require(self, app: str) -> None:
+        for what in ("start", "stop", "status", "pid"):
+            name = (self._commands.get(what) or ["/bin/sh"])[0]
+            # What is relative is a file of the release.
+            if not shutil.which(name) and ("/" not in name or name.startswith("/")):
+                raise PreflightError(
+                    f"the command {what} cannot be called: there is no program {name!r} on this host",
+                    cause="not on the PATH, or not executable",
+                    state="nothing was changed",
+                    hint=f"correct {what} in [target.NAME.commands], or install it on this host",
+                )
+
+    def check(self, new: Spec, env: Mapping[str, str]) -> None:
+        """`start` has been looked for, as any release's command is."""
+
+    def preview(self, new: Spec, env: Mapping[str, str], now: Optional[Spec]) -> List[str]:
+        return []
 
     def prepare(self, new: Spec, env: Mapping[str, str], olds: Sequence[Spec], how: DrainOrder, proven: bool) -> None:
         once.forget(self._records, [new.id, *(old.id for old in olds)], KEPT_FOR)
@@ -278,25 +298,9 @@ def setting(commands: Mapping[str, Any], port: Optional[int]) -> Dict[str, Any]:
     return {**commands, "kind": "command", "port": port}
 
 
-def require(commands: Mapping[str, Any]) -> None:
-    """Raises PreflightError when one of *commands* names a program that this host has not."""
-    import shutil
-
-    for what in ("start", "stop", "status", "pid"):
-        name = (commands.get(what) or ["/bin/sh"])[0]
-        # What is relative is a file of the release.
-        if not shutil.which(name) and ("/" not in name or name.startswith("/")):
-            raise PreflightError(
-                f"the command {what} cannot be called: there is no program {name!r} on this host",
-                cause="not on the PATH, or not executable",
-                state="nothing was changed",
-                hint=f"correct {what} in [target.NAME.commands], or install it on this host",
-            )
-
-
 def runs_as(spec: Spec, paths: HostPaths, identity: Identity) -> bool:
     """Whether the commands of *spec* own the process *identity*, which somebody started before us: by what they say of it now."""
-    asked = Command(paths)
+    asked = Command(paths, spec.owner or {})
     deadline = time.monotonic() + once.ANSWERS_WITHIN
     while time.monotonic() < deadline:
         now = asked.seen(spec)

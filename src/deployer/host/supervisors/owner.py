@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Mapping, Optional, Protocol, Sequence
+from typing import List, Mapping, Optional, Protocol, Sequence
 
 from deployer.model import DrainOrder, Identity, Spec
 
@@ -50,6 +50,9 @@ class Owner(Protocol):
     def placed(self, spec: Spec, others: Sequence[Spec]) -> Spec:
         """*spec* with the name that it has here, which no one of *others* that it runs beside has."""
 
+    def check(self, new: Spec, env: Mapping[str, str]) -> None:
+        """Raises GateError when *new* could not be started with its settings. Changes nothing."""
+
     def prepare(self, new: Spec, env: Mapping[str, str], olds: Sequence[Spec], how: DrainOrder, proven: bool) -> None:
         """
         Write down how *new* is started, with *env*, in the place of *olds* and how those are stopped. Nothing that runs notices.
@@ -80,6 +83,12 @@ class Owner(Protocol):
 
     def confirm(self, spec: Optional[Spec], others: Sequence[Spec]) -> None:
         """*spec* has proven itself: it, and none of *others*, is started again after a crash and at boot. None: nothing is."""
+
+    def preview(self, new: Spec, env: Mapping[str, str], now: Optional[Spec]) -> List[str]:
+        """What `prepare` would change on the host in the place of *now*, line by line."""
+
+    def require(self, app: str) -> None:
+        """Raises PreflightError when *app* cannot be owned here."""
 
     def forget(self, app: str, releases: Sequence[str]) -> None:
         """Releases of *app* other than *releases* are gone from this host."""

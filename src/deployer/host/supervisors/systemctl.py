@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import subprocess
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence
 
-from deployer.errors import DeployerError, PreflightError
+from deployer.errors import DeployerError, GateError, PreflightError
 from deployer.host import disk
 
 ANSWER_WITHIN = 30.0
 """Seconds until systemd must have answered; what it was asked to do may take longer."""
+_LINGER = 'let it run always: loginctl enable-linger; or write supervisor = "systemd" and become = "sudo"'
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31557600.0}
 
 
@@ -45,9 +47,30 @@ class Manager:
                 return False
         except OSError:
             pass
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        disk.write_atomically(str(path), text.encode(), mode=0o644)
+        try:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            disk.write_atomically(str(path), text.encode(), mode=0o644)
+        except OSError as error:
+            raise GateError(
+                f"{path} cannot be written", cause=str(error), state="nothing that runs was touched"
+            ) from error
         return True
+
+    def complaints(self, path: Path) -> List[str]:
+        """What systemd says of the unit in *path*, which it has not been told of: settings that it does not know, or not take."""
+        try:
+            done = subprocess.run(
+                ["systemd-analyze", f"--{self.scope}", "--no-pager", "--man=no", "--generators=no", "verify", str(path)],
+                capture_output=True, timeout=ANSWER_WITHIN, text=True, errors="replace", env=self._env, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError):
+            return []  # the start will tell
+        found, lines = [], path.read_text("utf-8").splitlines()
+        for line in done.stderr.splitlines():
+            number, _, words = line[len(f"{path}:") :].partition(":") if line.startswith(f"{path}:") else ("", "", "")
+            if number.isdigit() and 0 < int(number) <= len(lines):
+                found.append(f"{lines[int(number) - 1]}: {words.strip()}")
+        return found
 
     def argv(self, *args: str) -> List[str]:
         return ["systemctl", f"--{self.scope}", "--no-pager", "--no-ask-password", *args]
@@ -82,13 +105,17 @@ class Manager:
         printed = self.ask("show", f"--property={','.join(names)}", "--", unit)
         return dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
 
+    def version(self) -> int:
+        """The number of this systemd's version; 0 where it says none."""
+        found = re.match(r"Version=(\d+)", self.ask("show", "--property=Version"))
+        return int(found.group(1)) if found else 0
+
     def reload(self) -> None:
         """Have changed unit files read."""
         self.ask("daemon-reload", within=90.0)
 
     def require(self) -> None:
         """Raises PreflightError when this systemd cannot be asked, or may not be by us."""
-        hint = 'write supervisor = "builtin"'
         if self.scope == "system" and os.geteuid() != 0:
             raise PreflightError(
                 'supervisor = "systemd" needs root on the host',
@@ -99,13 +126,18 @@ class Manager:
         try:
             self.ask("show", "--property=Version", within=10.0)
         except DeployerError as error:
-            said = error.cause or str(error)
+            hint = _LINGER if self.scope == "user" else 'write supervisor = "builtin"'
             raise PreflightError(
                 f"systemd ({self.scope}) cannot be asked",
-                cause=said,
+                cause=error.cause or str(error),
                 state="nothing was changed",
-                hint=_why(self.scope) or hint,
+                hint=hint,
             ) from error
+        if self.scope == "user" and _goes_with_the_session():
+            raise PreflightError(
+                "this user's systemd ends with its last login, and all its services with it",
+                cause="lingering is off", state="nothing was changed", hint=_LINGER,
+            )  # fmt: skip
 
 
 def seconds(text: str) -> Optional[float]:
@@ -125,7 +157,7 @@ def _environment(scope: str) -> Mapping[str, str]:
     return env
 
 
-def _why(scope: str) -> Optional[str]:
-    if scope == "user":
-        return 'let the user\'s systemd run always: loginctl enable-linger; or write supervisor = "systemd" and become = "sudo"'
-    return None
+def _goes_with_the_session() -> bool:
+    """Whether logind stops this user's systemd after the last logout. False where there is no logind to do so."""
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    return Path("/run/systemd/users").is_dir() and not Path("/var/lib/systemd/linger", user).exists()

@@ -7,14 +7,16 @@ stopped takes no second request for a new one.
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 import signal
+import time
 from dataclasses import replace as changed
 from pathlib import Path
-from typing import List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from deployer.errors import DeployerError
+from deployer.errors import DeployerError, GateError, PreflightError
 from deployer.host import disk, engine, sockets, unit_journal
 from deployer.host.paths import HostPaths
 from deployer.host.say import say
@@ -23,7 +25,10 @@ from deployer.host.supervisors.owner import Seen
 from deployer.host.supervisors.systemctl import Manager, seconds
 from deployer.model import DrainOrder, Spec
 
+OLD_SERVES = "the old release still serves; its process was not touched"
 STOP_DROPIN, UNPROVEN_DROPIN = "50-deployer-stop.conf", "60-deployer-unproven.conf"
+KEPT_FOR = 86400.0
+"""Seconds for which it is kept how a run of a unit ended."""
 JOURNAL = Path("/run/systemd/journal/stdout")
 _SHOWN = (
     "LoadState", "ActiveState", "SubState", "MainPID", "ExecMainPID", "ExecMainCode", "ExecMainStatus", "InvocationID", "Result",
@@ -81,12 +86,27 @@ class Systemd:
         unit = f"{spec.app}@{spec.release}.service"
         if any(one.owner is not None and unit_of(one) == unit for one in others):
             unit = f"{spec.app}@{spec.release}.{spec.id}.service"
-        settings = spec.owner.get("settings") or {}
-        return changed(
-            spec, owner={**spec.owner, "unit": unit, "journal": JOURNAL.exists() and "StandardOutput" not in settings}
-        )
+        journal = JOURNAL.exists() and "StandardOutput" not in _settings(spec)
+        return changed(spec, owner={**spec.owner, "unit": unit, "journal": journal})
 
     # Files -----------------------------------------------------------------------------------------------------------
+
+    def check(self, new: Spec, env: Mapping[str, str]) -> None:
+        if self._is_foreign(new) or not _settings(new):
+            return
+        new = self.placed(new, [])
+        path = self._units / "check" / unit_of(new)
+        try:
+            self._units.mkdir(mode=0o700, exist_ok=True)
+            self._manager.write(path, self._text(new, env, []))
+            complaints = self._manager.complaints(path)
+        finally:
+            disk.remove_quietly(str(path.parent))
+        if complaints:
+            raise GateError(
+                "systemd does not take run.systemd", cause="\n".join(complaints[:10]), state=OLD_SERVES,
+                hint="correct run.systemd (systemd.exec(5), systemd.service(5), systemd.resource-control(5))",
+            )  # fmt: skip
 
     def prepare(self, new: Spec, env: Mapping[str, str], olds: Sequence[Spec], how: DrainOrder, proven: bool) -> None:
         written = [self._ordered(old, how) for old in olds]
@@ -100,7 +120,7 @@ class Systemd:
     def _require_loaded(self, new: Spec) -> None:
         shown = self._manager.show(unit_of(new), ("LoadState", "LoadError"))
         if shown.get("LoadState") != "loaded":
-            raise DeployerError(
+            raise GateError(
                 f"systemd does not take {unit_of(new)}: {shown.get('LoadState')}",
                 cause=shown.get("LoadError") or f"systemctl status {unit_of(new)} says more",
                 state="the old release serves",
@@ -108,26 +128,65 @@ class Systemd:
             )
 
     def _service(self, new: Spec, env: Mapping[str, str], olds: Sequence[Spec]) -> bool:
-        assert new.owner is not None
-        settings = dict(new.owner.get("settings") or {})
-        kept = (
-            {name: value for name, value in env.items() if name not in _PERSONAL} if "User" in settings else dict(env)
-        )
-        kept.pop("NOTIFY_SOCKET", None)
-        env_file = self._units / f"{unit_of(new)}.env"
+        settings = _settings(new)
+        kept = {name: env[name] for name in env if "User" not in settings or name not in _PERSONAL}
         self._units.mkdir(mode=0o700, exist_ok=True)
-        disk.write_atomically(str(env_file), systemd_units.environment(kept).encode())
-        after = self._units / "after.sh"
-        self._manager.write(after, _AFTER_MAIN)
+        disk.write_atomically(str(self._env_file(new)), systemd_units.environment(kept).encode())
+        self._manager.write(self._units / "after.sh", _AFTER_MAIN)
+        engine.install(self._paths)
+        return self._manager.write(self._manager.directory() / unit_of(new), self._text(new, env, olds))
+
+    def _env_file(self, spec: Spec) -> Path:
+        return self._units / f"{unit_of(spec)}.env"
+
+    def _text(self, new: Spec, env: Mapping[str, str], olds: Sequence[Spec]) -> str:
         order = DrainOrder(**new.drain) if new.drain else DrainOrder()
-        leftover = engine.argv(engine.install(self._paths), "leftover")
+        leftover = engine.argv(self._paths.engines / engine.own_digest() / "deployer", "leftover")
         others = [unit_of(old) for old in olds if unit_of(old) != unit_of(new)]
-        text = systemd_units.service(
-            new.app, new.release, _resolved(new, env), new.cwd, str(env_file),
-            ["/bin/sh", str(after), order.signal, *leftover], self._output(new), order, settings, self._socket_units(new), others,
-            self._manager.boot_target(),
+        return systemd_units.service(
+            new.app, new.release, _resolved(new, env), new.cwd, str(self._env_file(new)),
+            ["/bin/sh", str(self._units / "after.sh"), _to_leftover(order), *leftover], self._output(new), order, self._all(new),
+            self._socket_units(new), others, self._manager.boot_target(),
         )  # fmt: skip
-        return self._manager.write(self._manager.directory() / unit_of(new), text)
+
+    def _all(self, spec: Spec) -> Dict[str, Any]:
+        """The unit's further settings: pauses between restarts that grow where systemd knows them, and the user's own."""
+        return {**(systemd_units.BACKOFF if self._manager.version() >= 254 else {}), **_settings(spec)}
+
+    def preview(self, new: Spec, env: Mapping[str, str], now: Optional[Spec]) -> List[str]:
+        """What would change in the units, as a unified diff: nothing is written."""
+        new = self.placed(new, [])
+        texts = [(unit_of(new), self._text(new, env, [now] if now is not None else []))]
+        texts += [(unit, self._socket_text(new, name, unit, listen, [])) for name, unit, listen in self._listens(new)]
+        found: List[str] = []
+        for unit, text in texts:
+            old = unit_of(now) if now is not None and unit == unit_of(new) else unit
+            try:
+                before = (self._manager.directory() / old).read_text("utf-8")
+            except OSError:
+                before = ""
+            if now is not None:  # its name is in every line, and no news
+                before = before.replace(now.release, new.release)
+            found += difflib.unified_diff(before.splitlines(), text.splitlines(), old, unit, lineterm="", n=0)
+        return found
+
+    def require(self, app: str) -> None:
+        """Raises PreflightError when this systemd cannot be asked, or has units of these names that are not this app's."""
+        self._manager.require()
+        for path in [
+            *self._manager.directory().glob(f"{app}@*.service"),
+            self._manager.directory() / f"{app}-deployer.service",
+        ]:
+            try:
+                text = path.read_text("utf-8", "replace")
+            except OSError:
+                continue
+            if not text.startswith(systemd_units.MARK) or f"{self._paths.root}/" not in text:
+                raise PreflightError(
+                    f"there is a unit {path.name} already, which is not this app's",
+                    cause=f"{path} belongs to another service" + (" of deployer" if text.startswith(systemd_units.MARK) else ""),
+                    state="nothing was changed", hint="give one of the two another name (`app` in deploy.toml), or remove the unit",
+                )  # fmt: skip
 
     def _output(self, spec: Spec) -> str:
         if unit_journal.kept(spec.owner):
@@ -139,15 +198,18 @@ class Systemd:
         written = []
         guard = f"{new.app}-guard.service"
         for name, unit, listen in self._listens(new):
-            private = unit.endswith(".health.socket")
-            by_themselves = [unit_of(old) for old in olds if unit not in self._socket_units(old)]
-            text = systemd_units.socket(new.app, name, listen, guard, by_themselves, private)
+            text = self._socket_text(new, name, unit, listen, olds)
             written.append(self._manager.write(self._manager.directory() / unit, text))
         return (
             [*written, self._manager.write(self._manager.directory() / guard, systemd_units.guard(new.app))]
             if written
             else []
         )
+
+    def _socket_text(self, new: Spec, name: str, unit: str, listen: str, olds: Sequence[Spec]) -> str:
+        by_themselves = [unit_of(old) for old in olds if unit not in self._socket_units(old)]
+        private = unit.endswith(".health.socket")
+        return systemd_units.socket(new.app, name, listen, f"{new.app}-guard.service", by_themselves, private)
 
     def _socket_units(self, spec: Spec) -> List[str]:
         return [unit for _, unit, _ in self._listens(spec)]
@@ -261,6 +323,9 @@ class Systemd:
                 _remove(self._units / f"{path.name}.env")
         if gone:
             self._manager.reload()
+        for ended in self._units.glob("ended-*"):
+            if time.time() - ended.stat().st_mtime > KEPT_FOR:
+                _remove(ended)
 
 
 def _seen(shown: Mapping[str, str]) -> Seen:
@@ -268,6 +333,8 @@ def _seen(shown: Mapping[str, str]) -> Seen:
     main = int(shown.get("MainPID") or 0)
     if state == owner.RUNNING and not main:
         state = owner.ENDED
+    if state == owner.STARTING and main:
+        state = owner.RUNNING  # it has to say that it is ready (Type=notify): whether it is, we prove ourselves
     ended = int(shown.get("ExecMainPID") or 0)
     how = {"1": "exited", "2": "killed", "3": "dumped"}.get(shown.get("ExecMainCode", ""), "")
     return Seen(
@@ -296,6 +363,16 @@ def _resolved(spec: Spec, env: Mapping[str, str]) -> List[str]:
     name = spec.argv[0]
     found = str(Path(spec.cwd, name)) if "/" in name else shutil.which(name, path=env.get("PATH"))
     return [os.path.normpath(found or name), *spec.argv[1:]]
+
+
+def _to_leftover(order: DrainOrder) -> str:
+    """What those get that outlive the main process: the signal, unless all have had theirs at once."""
+    return "0" if order.signal_to == "tree" else order.signal
+
+
+def _settings(spec: Spec) -> Dict[str, Any]:
+    """The user's own settings of the unit."""
+    return dict((spec.owner or {}).get("settings") or {})
 
 
 def _belongs(unit: str, app: str, releases: Sequence[str]) -> bool:

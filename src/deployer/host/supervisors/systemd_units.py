@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 from deployer.model import DrainOrder
 
 MARK = "# Written by deployer"
+BACKOFF: Dict[str, str] = {"RestartSteps": "8", "RestartMaxDelaySec": "60s"}
 DEFAULTS: Dict[str, str] = {"Type": "exec", "RestartSec": "500ms", "UMask": "0022"}
 
 
@@ -35,7 +36,8 @@ def service(
 
 def stopping(order: DrainOrder) -> List[Tuple[str, str]]:
     """How a unit is asked to stop: its main process once, all of it by force at the ceiling."""
-    found = [("KillMode", "mixed"), ("KillSignal", order.signal), ("TimeoutStopSec", span(order.ceiling))]
+    mode = "control-group" if order.signal_to == "tree" else "mixed"
+    found = [("KillMode", mode), ("KillSignal", order.signal), ("TimeoutStopSec", span(order.ceiling))]
     # A death by the very signal that we sent is a clean end, also of those that systemd does not count as one.
     return [*found, ("SuccessExitStatus", order.signal)] if order.signal not in _CLEAN else found
 
