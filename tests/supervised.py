@@ -52,9 +52,11 @@ class Supervised(App):
     def printed(self) -> str:
         """Everything that anybody may read without being root: command lines, units, logs, records."""
         seen = [read(f"/proc/{pid}/cmdline").decode(errors="replace") for pid in pids()]
-        private = self.host / ".deployer"
-        files = [path for path in private.rglob("*") if path.is_file() and private / "secrets" not in path.parents]
-        seen += [path.read_bytes().decode(errors="replace") for path in [*files, *(self.host / "logs").glob("*")]]
+        files = [path for path in (self.host / ".deployer").rglob("*") if path.is_file()]
+        closed = [path for path in files if path.parent.name == "secrets" or path.suffix == ".env"]
+        assert closed and all(path.stat().st_mode & 0o077 == 0 for path in closed)
+        readable = [*(path for path in files if path not in closed), *(self.host / "logs").glob("*")]
+        seen += [path.read_bytes().decode(errors="replace") for path in readable]
         return "\n".join(seen)
 
 
@@ -90,10 +92,7 @@ class UnderSystemd(Supervised, InsideApp):
 
     def printed(self) -> str:
         units = [path for path in self.manager.units.rglob("*") if path.is_file()]
-        env_files = self.host / ".deployer" / "units"
-        hidden = "\n".join(path.read_text() for path in env_files.glob("*.env")) if env_files.is_dir() else ""
-        assert all(path.stat().st_mode & 0o077 == 0 for path in env_files.glob("*.env"))
-        return super().printed().replace(hidden, "") + "\n".join(path.read_text() for path in units)
+        return super().printed() + "\n".join(path.read_text() for path in units)
 
 
 @contextmanager
