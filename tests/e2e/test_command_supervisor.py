@@ -96,7 +96,7 @@ def noting(app: App) -> dict[str, str]:
 @pytest.mark.parametrize(
     "commands, why",
     [
-        ({"start": "exit 4"}, "start failed with exit code 4"),
+        pytest.param({"start": "exit 4"}, "start failed with exit code 4", marks=pytest.mark.full),
         ({"start": "sleep 100", "timeout": "1s"}, "start took too long"),
         pytest.param({"status": "exit 9"}, "status ends with exit code 9", marks=pytest.mark.full),
         ({"pidfile": "/nowhere/app.pid", "timeout": "1s"}, "does not exist"),

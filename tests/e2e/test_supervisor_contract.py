@@ -152,7 +152,7 @@ def test_child_that_outlives_its_wrapper_is_waited_for(app: Supervised) -> None:
     assert set(signals_to_mains(app).values()) == {1}
 
 
-@pytest.mark.parametrize("who", ["runner", pytest.param("keeper", marks=pytest.mark.full), "both"])
+@pytest.mark.parametrize("who", ["both", *(pytest.param(who, marks=pytest.mark.full) for who in ("runner", "keeper"))])
 def test_whoever_dies_in_the_drain_the_service_ends_up_running(app: Supervised, who: str) -> None:
     app.push()
     old, client = app.get(), app.task(100)
