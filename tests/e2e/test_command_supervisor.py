@@ -177,6 +177,10 @@ def test_doctor_says_what_the_commands_cannot_promise(app: Own) -> None:
     assert "nothing was changed" in app.push(check=6).err
 
 
+def test_boot_is_left_to_whoever_is_behind_the_commands(app: Own) -> None:
+    assert "whoever is behind your commands" in app.run("enable", check=6).err
+
+
 def test_plan_names_the_commands(app: Own) -> None:
     app.push()
     app.own(stop="the-stop-command")
