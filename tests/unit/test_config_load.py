@@ -209,7 +209,6 @@ def test_ceiling_that_is_no_duration_is_refused(config, seconds):
 @pytest.mark.parametrize(
     "text, word",
     [
-        (SMALL + "[target.p]\nsupervisor = 'command'", "target.p.supervisor"),
         (SMALL + "socket = '127.0.0.1:3001'\n[target.p]\nsupervisor = 'launchd'", "run.socket"),
         (SMALL + "[health]\nprivate = true\n[target.p]\nsupervisor = 'launchd'", "health.private"),
         (SMALL + "[target.p.pool]\nkind = 'registry'", "target.p.pool"),

@@ -10,12 +10,6 @@ from deployer.errors import UsageError
 # A feature that arrives deletes its line.
 _NOT_YET: tuple[tuple[Callable[[Config], bool], str, str, str], ...] = (
     (
-        lambda c: c.supervisor == "command",
-        "target.{t}.supervisor",
-        "the supervisor command",
-        'write supervisor = "builtin", "systemd", "systemd-user" or "launchd"',
-    ),
-    (
         lambda c: c.supervisor == "launchd" and bool(c.tables.run.socket),
         "run.socket",
         "a socket that launchd holds: it gives one only to programs that call launch_activate_socket",
@@ -27,7 +21,12 @@ _NOT_YET: tuple[tuple[Callable[[Config], bool], str, str, str], ...] = (
         "a private socket for /health under launchd",
         'remove private from [health], or write supervisor = "builtin" in [target.{t}]',
     ),
-    (lambda c: not c.tables.run.command, "run.command", "a [job] without [run]", 'add command = ["..."] to [run]'),
+    (
+        lambda c: not c.tables.run.command and c.supervisor != "command",
+        "run.command",
+        "a [job] without [run]",
+        'add command = ["..."] to [run]',
+    ),
     (lambda c: bool(c.settings()["services"]), "services", "services", "remove [services] from this file"),
     (
         lambda c: (c.target_table["pool"] or {}).get("kind") == "registry",

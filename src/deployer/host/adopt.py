@@ -33,16 +33,19 @@ class Found:
 
 def find(how: Dict[str, Any], processes: Processes) -> Found:
     """The one process that `[adopt]` means. Raises PreflightError, with what was seen, when it is none or several."""
+    return _describe(pid_of(how, processes), processes)
+
+
+def pid_of(how: Dict[str, Any], processes: Processes) -> int:
+    """Its pid alone; it may be somebody else's. Raises as `find`."""
     if how.get("pidfile"):
-        pid = _from_pidfile(Path(os.path.expanduser(str(how["pidfile"]))), processes)
-    elif how.get("port"):
-        pid = _from_port(int(how["port"]), processes)
-    elif how.get("unit"):
+        return _from_pidfile(Path(os.path.expanduser(str(how["pidfile"]))), processes)
+    if how.get("port"):
+        return _from_port(int(how["port"]), processes)
+    if how.get("unit"):
         scope = str(how.get("scope") or "system")
-        pid = launchd_jobs.pid_of(str(how["unit"])) if scope == "launchd" else _from_unit(str(how["unit"]), scope)
-    else:
-        pid = _from_pattern(str(how["match"]), processes)
-    return _describe(pid, processes)
+        return launchd_jobs.pid_of(str(how["unit"])) if scope == "launchd" else _from_unit(str(how["unit"]), scope)
+    return _from_pattern(str(how["match"]), processes)
 
 
 def again(identity: Identity, processes: Processes) -> Found:

@@ -164,7 +164,7 @@ class Observer:
             "uptime_s": round(max(0.0, time.time() - one.started_at), 1),
             "state": state,
             "confirmed": one.confirmed,
-            "command": " ".join(one.spec.argv),
+            "command": self._command(one),
             "unit": (one.spec.owner or {}).get("unit"),
             "status": self._said_by(one),
             "port": one.spec.port or next(iter(sockets.tcp_ports(one.spec.socket)), None),
@@ -175,6 +175,11 @@ class Observer:
                 [stat.pid for stat in members], signal.Signals[self._settings["drain"]["signal"]]
             ),
         }
+
+    def _command(self, one: Instance) -> str:
+        # Of a service that commands start, only the process itself says what it is.
+        by_commands = (one.spec.owner or {}).get("kind") == "command"
+        return self._processes.command(one.main.pid) if by_commands else " ".join(one.spec.argv)
 
     def _running_settings(self, running: Optional[Instance]) -> Optional[Dict[str, Any]]:
         if running is None or self._state is None:

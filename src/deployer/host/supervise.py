@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from dataclasses import replace as changed
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple, Union, cast
 from uuid import uuid4
 
 from deployer.errors import DeployerError, FailedError
 from deployer.host import drain, logs, unix
+from deployer.host.asked_drain import AskedDrain
 from deployer.host.clock import Clock
 from deployer.host.held import Held
 from deployer.host.instance import Instance, alive_rows, from_row
@@ -246,6 +247,8 @@ class Core:
         by = self.owned.by(instance.spec) if instance.spec.owner is not None else None
         if by is None or not by.stops:
             return drain.Drain(instance, self._state, self._clock)
+        if not by.whole:
+            return AskedDrain(instance, self._state, self._clock, cast(owner.Asker, by))
         return OwnedDrain(instance, self._state, self._clock, by, self.owned.run_of(instance.id))
 
     def adopt(self, spec: Spec, identity: Identity) -> None:
@@ -347,6 +350,7 @@ class Core:
             self._look_at[spec.id] = self._clock.now()
             return
         if self.owned.begun_after(spec.id) is None:
+            self._state.update("instances", spec.id, log_offset=logs.size(self._paths.app_log))
             self.owned.begin(spec, lambda: by.start(spec))
         now = by.seen(spec)
         before = self.owned.begun_after(spec.id)
@@ -354,7 +358,7 @@ class Core:
             self._take_owned(spec, now)
         elif now.state in (owner.STARTING, owner.STOPPING) or now.waits:
             self._look_at[spec.id] = self._clock.now() + LOOK_AGAIN
-        elif now.run == before and now.ended and now.pid is None:
+        elif now.run == before and now.ended and now.begun and now.pid is None:
             self._not_started(spec, FailedError("it ended at once, or was never started", cause=now.text))
         elif now.run == before and now.ended:
             by.start(spec)  # whoever asked before died of it
@@ -369,7 +373,8 @@ class Core:
         if now.ended and now.pid is None:
             self._not_started(spec, FailedError(now.text or "it ended at once"))
             return
-        self._record(spec, int(now.pid or 0), logs.size(self._paths.app_log))
+        row = self._state.row("SELECT log_offset FROM instances WHERE id=?", spec.id)
+        self._record(spec, int(now.pid or 0), int(row["log_offset"] or 0) if row else 0)
         if now.ended:
             self._state.update(
                 "instances", spec.id, state="ended", ended_at=self._clock.wall(), exit_code=now.code,
@@ -391,6 +396,8 @@ class Core:
         stat = self._processes.stat(now.pid) if now.pid else None
         if now.state == owner.RUNNING and stat is not None and not instance.tree.is_main(stat):
             self._start_again(instance, now)
+        elif now.ended and not by.whole:
+            self._look_after_what_is_left(instance)
         elif now.ended:
             ended = by.seen(instance.spec, self.owned.run_of(instance.id) or None)
             self._say(f"instance {instance.id} of {instance.spec.release} exited by itself: {ended.code}")
@@ -399,6 +406,17 @@ class Core:
             else:
                 self._end(instance, ended.code)
         else:
+            self._look_at[instance.id] = self._clock.now() + LOOK_AGAIN
+
+    def _look_after_what_is_left(self, instance: Instance) -> None:
+        """Its main process has gone, and its supervisor, which knows no more than that, does not start it again."""
+        if instance.members():
+            self._drain_leftovers(instance)
+        elif not instance.confirmed:
+            self._say(f"instance {instance.id} of {instance.spec.release} exited by itself: {instance.reap()}")
+            self._end(instance, instance.reap())
+        else:
+            # It may come up later, after a back-off of its supervisor or by a person: whoever looks next finds it by this record.
             self._look_at[instance.id] = self._clock.now() + LOOK_AGAIN
 
     def _start_again(self, instance: Instance, now: owner.Seen) -> None:
@@ -528,7 +546,7 @@ class Core:
         how = DrainOrder(**instance.spec.drain) if instance.spec.drain else DrainOrder()
         with self._state.transaction():
             drain.order(self._state, self._clock, instance, instance.deploy or "", drain.CRASH, how)
-        self.drains[instance.id] = drain.Drain(instance, self._state, self._clock)
+        self.drains[instance.id] = self._drain_of(instance)
         self.drains[instance.id].advance()
 
     def _end(self, instance: Instance, code: Optional[int]) -> None:
@@ -707,7 +725,12 @@ class Core:
                 for instance in self.instances.values()
             ],
             "restart_in_s": self._restart_in(),
+            "asks": any(self._asks(instance.spec) for instance in self.instances.values()),
         }  # fmt: skip
+
+    def _asks(self, spec: Spec) -> bool:
+        by = self.owned.by(spec) if spec.owner is not None else None
+        return by is not None and not by.whole and cast(owner.Asker, by).asks(spec)
 
     def _drain_summary(self, instance_id: str) -> Optional[Dict[str, Any]]:
         found = self.drains.get(instance_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as changed
 from typing import Any, Dict, Optional
 
 from deployer.host import adopt as adoption
@@ -12,7 +13,7 @@ from deployer.host.hooks import LastCall
 from deployer.host.proving import prove
 from deployer.host.spawn import write_secrets
 from deployer.host.supervise import new_instance_id
-from deployer.host.supervisors import choose
+from deployer.host.supervisors import choose, command
 from deployer.model import Identity, Spec
 
 
@@ -29,6 +30,7 @@ def adopt(deploy: Deploy) -> None:
         id=instance, release=release, app=deploy.request.settings["app"], argv=tuple(found.argv), cwd=found.cwd,
         secrets_file=str(secrets), user=found.user, owner=_owner_of_adopted(deploy),
     )  # fmt: skip
+    spec = changed(spec, owner=spec.owner or _commands_of_adopted(deploy, spec, found.identity))
     deploy.supervisor.adopt(spec, found.identity)
 
 
@@ -70,6 +72,15 @@ def _owner_of_adopted(deploy: Deploy) -> Optional[Dict[str, Any]]:
     if not unit or ours is None or ours["kind"] != "systemd":
         return None
     return {"kind": "systemd", "scope": ours["scope"], "unit": unit, "foreign": True}
+
+
+def _commands_of_adopted(deploy: Deploy, spec: Spec, identity: Identity) -> Optional[Dict[str, Any]]:
+    """The user's commands own it already, where they say so: then `stop` stops it, for its supervisor would start it again."""
+    ours = choose.setting(deploy.request.target, deploy.request.settings)
+    if ours is None or ours["kind"] != "command":
+        return None
+    theirs = {**ours, "foreign": True}
+    return theirs if command.runs_as(changed(spec, owner=theirs), deploy.paths, identity) else None
 
 
 def leave_unit(deploy: Deploy) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from deployer.errors import DeployerError
 from deployer.host.paths import HostPaths
+from deployer.host.ready import is_here, url_port
+from deployer.host.supervisors import command
+from deployer.host.supervisors.command import Command
 from deployer.host.supervisors.launchd import Launchd
 from deployer.host.supervisors.owner import Owner
 from deployer.host.supervisors.systemd import Systemd
@@ -19,6 +22,8 @@ def owner_of(paths: HostPaths, owner: Mapping[str, Any]) -> Owner:
         return Systemd(paths, str(owner["scope"]))
     if owner["kind"] == "launchd":
         return Launchd(paths)
+    if owner["kind"] == "command":
+        return Command(paths, owner)
     raise DeployerError(
         f"this engine knows no supervisor {owner['kind']!r}", hint="client and engine differ in version"
     )
@@ -31,7 +36,22 @@ def setting(target: Mapping[str, Any], settings: Mapping[str, Any]) -> Optional[
         return {"kind": "systemd", "scope": _SYSTEMD[supervisor], "settings": settings["run"].get("systemd") or {}}
     if supervisor == "launchd":
         return {"kind": "launchd"}
+    if supervisor == "command":
+        return command.setting(target["commands"], _port(settings))
     return None
+
+
+def argv(owner: Optional[Mapping[str, Any]], command: Tuple[str, ...]) -> Tuple[str, ...]:
+    """What is run to start an instance with `Spec.owner` *owner* whose release has *command*."""
+    return tuple(owner["start"]) if owner is not None and owner["kind"] == "command" else command
+
+
+def _port(settings: Mapping[str, Any]) -> Optional[int]:
+    """Where a release with *settings* listens on this machine, as far as they say."""
+    ports, url = settings["run"]["ports"], settings["health"]["url"]
+    if ports:
+        return int(ports[0])
+    return url_port(url) if url and "{port}" not in url and is_here(url) else None
 
 
 def owner_on(paths: HostPaths, target: Mapping[str, Any], settings: Mapping[str, Any]) -> Optional[Owner]:

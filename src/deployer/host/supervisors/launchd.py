@@ -32,6 +32,7 @@ class Launchd:
     """`owner.Owner` by launchd for the app at *paths*."""
 
     stops = False
+    whole = True
 
     def __init__(self, paths: HostPaths) -> None:
         self._paths = paths

@@ -71,6 +71,7 @@ class Systemd:
     """`owner.Owner` by the systemd of *scope* for the app at *paths*."""
 
     stops = True
+    whole = True
 
     def __init__(self, paths: HostPaths, scope: str) -> None:
         self._paths = paths
