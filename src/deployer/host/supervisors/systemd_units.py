@@ -24,7 +24,7 @@ def service(
     unit += [("StartLimitIntervalSec", "0")]
     passed = {**DEFAULTS, "StandardOutput": output, "StandardError": "inherit", **_flat(settings)}
     body: List[Tuple[str, str]] = [
-        ("WorkingDirectory", _path(cwd)), ("EnvironmentFile", _path(env_file)), ("ExecStart", command(argv)),
+        ("WorkingDirectory", escaped(cwd)), ("EnvironmentFile", escaped(env_file)), ("ExecStart", command(argv)),
         ("ExecStopPost", "-+" + command(after_main)), *stopping(order),
         ("Restart", "on-failure"), ("NonBlocking", "yes"), ("NotifyAccess", "all"),
     ]  # fmt: skip
@@ -62,7 +62,7 @@ def socket(app: str, name: str, listen: str, guard: str, olds: Sequence[str] = (
 
     *olds* may have listened there by themselves: it is opened once they have gone.
     """
-    body = [("ListenStream", _escape(listen)), ("FileDescriptorName", name), ("Backlog", "4096"), ("Service", guard)]
+    body = [("ListenStream", escaped(listen)), ("FileDescriptorName", name), ("Backlog", "4096"), ("Service", guard)]
     body += [("SocketMode", "0600"), ("RemoveOnStop", "yes")] if private else []
     unit = [("Description", f"{app}, socket {name}")]
     unit += [("After", " ".join(olds))] if olds else []
@@ -84,7 +84,7 @@ def engine(app: str, argv: Sequence[str], env: Mapping[str, str], log: str, boot
     body = [("Type", "notify"), ("NotifyAccess", "main"), ("ExecStart", command(argv))]
     body += [("Environment", quote(f"{name}={value}")) for name, value in sorted(env.items())]
     body += [("KillMode", "process"), ("Restart", "on-failure"), ("RestartSec", "1s"), ("TimeoutStopSec", "10s")]
-    body += [("StandardOutput", f"append:{_escape(log)}"), ("StandardError", "inherit")]
+    body += [("StandardOutput", f"append:{escaped(log)}"), ("StandardError", "inherit")]
     return _text(app, [("Unit", unit), ("Service", body), ("Install", [("WantedBy", boot)])])
 
 
@@ -102,9 +102,9 @@ def command(argv: Sequence[str]) -> str:
 def quote(word: str) -> str:
     """*word* as one word of a setting, where specifiers and escapes mean nothing."""
     return (
-        _escape(word)
+        escaped(word)
         if word and all(char.isalnum() or char in "-_./:=@,+" for char in word)
-        else _double(_escape(word), True)
+        else _double(escaped(word), True)
     )
 
 
@@ -122,23 +122,25 @@ def _flat(settings: Mapping[str, Any]) -> Dict[str, Any]:
     return found
 
 
+def mark(app: str) -> str:
+    """How the first line of every unit of *app* begins."""
+    return f"{MARK} for {app},"
+
+
 def _text(app: str, sections: Sequence[Tuple[str, Sequence[Tuple[str, str]]]]) -> str:
-    lines = [f"{MARK} for {app}, and again by the next push: change deploy.toml instead."]
+    lines = [f"{mark(app)} and again by the next push: change deploy.toml instead."]
     for title, settings in sections:
         lines += ["", f"[{title}]", *(f"{name}={value}" for name, value in settings)]
     return "\n".join([*lines, ""])
 
 
-def _path(path: str) -> str:
-    return _escape(path)
-
-
-def _escape(text: str) -> str:
+def escaped(text: str) -> str:
     return text.replace("%", "%%")
 
 
 def _double(text: str, exec_line: bool = False) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
     if exec_line:
-        return '"' + escaped.replace("\n", "\\n").replace("\t", "\\t") + '"'
-    return '"' + escaped.replace("$", "\\$").replace("`", "\\`") + '"'
+        # Every control character: a carriage return would end the line as well.
+        return '"' + "".join(f"\\x{ord(char):02x}" if ord(char) < 32 else char for char in quoted) + '"'
+    return '"' + quoted.replace("$", "\\$").replace("`", "\\`") + '"'
