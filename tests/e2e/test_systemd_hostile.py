@@ -67,15 +67,16 @@ def test_unit_that_serves_again_has_its_own_ceiling(app: InsideApp) -> None:
     assert app.manager.show(unit(app), "TimeoutStopUSec") == {"TimeoutStopUSec": "4min"}
 
 
-def test_child_that_is_killed_at_the_ceiling_of_a_restart_is_told(app: InsideApp) -> None:
+@pytest.mark.parametrize("job", ["push", pytest.param("restart", marks=pytest.mark.full)])
+def test_child_that_outlasts_its_wrapper_and_the_ceiling_is_killed_and_told(app: InsideApp, job: str) -> None:
     app.configure(run=wrapped(app), drain='ceiling = "2s"', more=SUPERVISOR)
     app.push()
     client = app.task(100)
-    result = app.run("restart", "--json")
+    app.release("v2")
+    result = app.run(job, "--json")
     client.communicate(timeout=60)
-    assert (result.event("drain.finished")["verdict"], result.code) == ("killed", 5), (
-        result.out + result.err + app.engine_log() + str(app.manager.journal(unit(app)))
-    )
+    assert (result.event("drain.finished")["verdict"], result.code) == ("killed", 5), result.err
+    assert app.get()["release"] == app.current()
 
 
 def test_private_health_outlives_a_restart_of_the_same_release(beside: Inside) -> None:

@@ -58,15 +58,18 @@ for top in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
     [ "$top" != /sys/fs/cgroup/systemd ] || group=$older
     [ -n "${group#/}" ] || continue
     [ -r "$top$group/cgroup.procs" ] || continue
+    group=$top$group/cgroup.procs
     while read -r pid; do
         [ "$pid" = $$ ] || left="$left $pid"
-    done < "$top$group/cgroup.procs"
+    done < "$group"
     break
 done
 [ -n "$left" ] || exit 0
-# Until they have gone, the record says that some are left: it stays so where systemd ends this too, at the ceiling.
+# Until they have gone, the record says that some are left; it stays so where they have not by the ceiling. systemd tells the
+# ceiling by a signal to this and to what waits, and would take the unit for ended, with all that live on, were this to go then.
 echo "$ended left" > "$kept"
-"$@" "$signal" $left && echo "$ended" > "$kept"
+trap '' TERM INT QUIT HUP USR1 USR2 WINCH
+"$@" "$signal" "$group" $left && echo "$ended" > "$kept"
 """
 
 
