@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_systemd import SUPERVISOR, active, unit, wrapped
+from test_systemd import SUPERVISOR, active, foreign, unit, wrapped
 
 from app import wait_until
 from overlapping import overlapping
@@ -106,3 +106,27 @@ def test_release_that_its_successor_conflicts_with_can_be_started_beside_it(besi
     result = beside.run("rollback", "--json", check=0)
     assert beside.current() == first
     assert result.event("host.finished")["gap_ms"] == 0
+
+
+def test_variable_that_systemd_would_print_into_its_journal_is_refused(app: InsideApp) -> None:
+    app.push()
+    old = app.get()
+    app.configure(run='env = { "MY-KEY" = "s3cret" }', more=SUPERVISOR)
+    result = app.push(check=None)
+    assert result.code and "MY-KEY" in result.err and "s3cret" not in result.err
+    assert app.get() == {**app.get(), "pid": old["pid"]}
+    everything = app.manager.run(["journalctl", "--output=cat", "--no-pager"], check=False).out
+    assert "s3cret" not in everything
+
+
+def test_unit_that_a_socket_starts_is_not_adopted(app: InsideApp) -> None:
+    foreign(app, "TimeoutStopSec=12min")
+    (app.manager.units / "agent.socket").write_text(f"[Socket]\nListenStream={app.root}/agent.sock\n")
+    app.manager.systemctl("daemon-reload")
+    app.manager.systemctl("stop", "agent.service")  # a socket is not opened beside the service that it would start
+    app.manager.systemctl("start", "agent.socket", "agent.service")
+    wait_until(app.get, what="it serves")
+    app.configure(adopt='unit = "agent.service"', more=SUPERVISOR)
+    result = app.push(check=2)
+    assert "agent.socket" in result.err
+    assert app.manager.show("agent.service", "ActiveState")["ActiveState"] == "active"

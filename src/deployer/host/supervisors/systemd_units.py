@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
+from deployer.errors import UsageError
 from deployer.model import DrainOrder
 
 MARK = "# Written by deployer"
 BACKOFF: Dict[str, str] = {"RestartSteps": "8", "RestartMaxDelaySec": "60s"}
-DEFAULTS: Dict[str, str] = {"Type": "exec", "RestartSec": "500ms", "UMask": "0022"}
+DEFAULTS: Dict[str, str] = {"Type": "exec", "RestartSec": "500ms", "UMask": "0022", "TimeoutStartSec": "infinity"}
+"""A start may take as long as it takes: whether a release is ready we prove ourselves, and systemd would kill one that never says so."""
 
 
 def service(
@@ -89,9 +92,24 @@ def engine(app: str, argv: Sequence[str], env: Mapping[str, str], log: str, boot
 
 
 def environment(values: Mapping[str, str]) -> str:
-    """An EnvironmentFile of *values*, whatever is in them."""
+    """
+    An EnvironmentFile of *values*, whatever is in them. Raises UsageError where systemd would leave one out.
+
+    It would also write that one into its journal, with its value.
+    """
+    for name, value in values.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or _surrogates(value):
+            raise UsageError(
+                f"systemd takes no variable like {name!r}",
+                cause="names are letters, digits and _, values are UTF-8", state="nothing was changed",
+                hint="rename it in run.env, or have it set by the command: sh -c 'env NAME=… program'",
+            )  # fmt: skip
     lines = [f"{name}={_double(value)}" for name, value in sorted(values.items())]
     return "\n".join([f"{MARK}. Secret.", *lines, ""])
+
+
+def _surrogates(text: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def command(argv: Sequence[str]) -> str:
