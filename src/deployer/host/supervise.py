@@ -304,7 +304,7 @@ class Core:
         return new
 
     def _take_back(self, promised: str, *words: str) -> None:
-        """Let the owners start nothing of *promised* (a query) any more: what was asked for is taken back before it is forgotten."""
+        """Let the owners start nothing of *promised* (a query) any more, before it is forgotten."""
         for spec in map(_spec, self._state.rows(promised, *words)):
             if spec.owner is None or self.owned.begun_after(spec.id) is None:
                 continue

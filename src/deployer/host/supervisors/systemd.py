@@ -216,7 +216,7 @@ class Systemd:
                 )  # fmt: skip
 
     def _link_health(self, new: Spec) -> None:
-        """The socket is its unit's, which a restart of the same release keeps; the name under which it is asked is the instance's."""
+        """The socket is its unit's, which a restart of the release keeps; the name by which it is asked is the instance's."""
         link = self._paths.health_socket(new.id)
         link.unlink(missing_ok=True)
         link.symlink_to(self._health_of(new).name)

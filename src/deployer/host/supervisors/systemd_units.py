@@ -11,7 +11,7 @@ from deployer.model import DrainOrder
 MARK = "# Written by deployer"
 BACKOFF: Dict[str, str] = {"RestartSteps": "8", "RestartMaxDelaySec": "60s"}
 DEFAULTS: Dict[str, str] = {"Type": "exec", "RestartSec": "500ms", "UMask": "0022", "TimeoutStartSec": "infinity"}
-"""A start may take as long as it takes: whether a release is ready we prove ourselves, and systemd would kill one that never says so."""
+"""A start takes as long as it takes: whether it is ready we prove ourselves, and systemd would kill one that never says so."""
 
 
 def service(
