@@ -256,6 +256,8 @@ def test_app_that_never_says_that_it_is_ready_is_proven_all_the_same(app: Inside
     app.configure(run='systemd = { Type = "notify" }', more=SUPERVISOR)
     app.push()
     assert app.get()["release"] == app.current()
+    # … and lives on: by default systemd would kill it after 90 s.
+    assert app.manager.show(unit(app), "TimeoutStartUSec") == {"TimeoutStartUSec": "infinity"}
 
 
 def test_settings_that_systemd_would_ignore_are_refused_before_anything_is_touched(app: InsideApp) -> None:

@@ -126,7 +126,16 @@ def _from_unit(unit: str, scope: str) -> int:
 
 def unit_properties(unit: str, scope: str = "system") -> Dict[str, str]:
     """What `systemctl show` says of *unit*. Raises PreflightError when systemd cannot be asked."""
-    names = ("LoadState", "ActiveState", "MainPID", "TimeoutStopUSec", "KillMode", "KillSignal", "Restart")
+    names = (
+        "LoadState",
+        "ActiveState",
+        "MainPID",
+        "TimeoutStopUSec",
+        "KillMode",
+        "KillSignal",
+        "Restart",
+        "TriggeredBy",
+    )
     try:
         return Manager(scope).show(unit, names)
     except DeployerError as error:

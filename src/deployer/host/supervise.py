@@ -149,6 +149,7 @@ class Core:
         if new is not None and new.owner is None:
             self.held.prepare(new, self.instances.values())
         new = self._order_owned(new, self.instances.values(), how, confirmed)
+        self._take_back("SELECT * FROM instances WHERE state='promised' AND pid IS NULL")
         self._not_before.clear()  # a restart that was waiting its turn is overtaken
         with self._state.transaction():
             self._forget_promised()
@@ -193,6 +194,7 @@ class Core:
         self._not_before.clear()
         others = [one for one in self.instances.values() if one.id != keep]
         self._order_owned(None, others, how)
+        self._take_back("SELECT * FROM instances WHERE state='promised' AND pid IS NULL")
         with self._state.transaction():
             self._forget_promised()
             self._state.update("instances", keep, confirmed=1)
@@ -210,6 +212,7 @@ class Core:
         self._settle_announced()
         launched = [one for one in self.instances.values() if one.id == instance_id]
         self._order_owned(None, launched, how)
+        self._take_back("SELECT * FROM instances WHERE state='promised' AND pid IS NULL AND id=?", instance_id)
         with self._state.transaction():
             self._state.execute(
                 "UPDATE instances SET state='ended', ended_at=? WHERE id=? AND state='promised' AND pid IS NULL",
@@ -303,6 +306,16 @@ class Core:
         for old in theirs:
             self.owned.by(old.spec).order(old.spec, how)
         return new
+
+    def _take_back(self, promised: str, *words: str) -> None:
+        """Let the owners start nothing of *promised* (a query) any more, before it is forgotten."""
+        for spec in map(_spec, self._state.rows(promised, *words)):
+            if spec.owner is None or self.owned.begun_after(spec.id) is None:
+                continue
+            try:
+                self.owned.by(spec).stop(spec)
+            except DeployerError as error:  # what follows is worth more, and stops it as well
+                self._say(f"the start of {spec.id} was not taken back: {error}")
 
     def _ask_owners(self) -> None:
         """Ask whoever owns it to stop what drains: together with the start of what comes after it, where that is possible."""
