@@ -1,4 +1,8 @@
-"""Which owner a target's `supervisor` means: a new one is a file and a line here."""
+"""
+Which owner a target's `supervisor` means: a new one is a file and a line here.
+
+Each is loaded where it is used: most hosts need none of them, and every command starts an agent.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from deployer.errors import DeployerError
 from deployer.host.paths import HostPaths
-from deployer.host.ready import is_here, url_port
-from deployer.host.supervisors import command
-from deployer.host.supervisors.command import Command
-from deployer.host.supervisors.launchd import Launchd
 from deployer.host.supervisors.owner import Owner
-from deployer.host.supervisors.systemd import Systemd
 
 _SYSTEMD = {"systemd": "system", "systemd-user": "user"}
 
@@ -19,10 +18,16 @@ _SYSTEMD = {"systemd": "system", "systemd-user": "user"}
 def owner_of(paths: HostPaths, owner: Mapping[str, Any]) -> Owner:
     """Who owns the process of an instance with `Spec.owner` *owner*."""
     if owner["kind"] == "systemd":
+        from deployer.host.supervisors.systemd import Systemd
+
         return Systemd(paths, str(owner["scope"]))
     if owner["kind"] == "launchd":
+        from deployer.host.supervisors.launchd import Launchd
+
         return Launchd(paths)
     if owner["kind"] == "command":
+        from deployer.host.supervisors.command import Command
+
         return Command(paths, owner)
     raise DeployerError(
         f"this engine knows no supervisor {owner['kind']!r}", hint="client and engine differ in version"
@@ -37,6 +42,8 @@ def setting(target: Mapping[str, Any], settings: Mapping[str, Any]) -> Optional[
     if supervisor == "launchd":
         return {"kind": "launchd"}
     if supervisor == "command":
+        from deployer.host.supervisors import command
+
         return command.setting(target["commands"], _port(settings))
     return None
 
@@ -48,6 +55,8 @@ def argv(owner: Optional[Mapping[str, Any]], command: Tuple[str, ...]) -> Tuple[
 
 def _port(settings: Mapping[str, Any]) -> Optional[int]:
     """Where a release with *settings* listens on this machine, as far as they say."""
+    from deployer.host.ready import is_here, url_port
+
     ports, url = settings["run"]["ports"], settings["health"]["url"]
     if ports:
         return int(ports[0])
