@@ -114,7 +114,7 @@ def rehearsed(app: App, kind: str, args: list[str]) -> None:
     app.configure(run=run, health=health)
 
 
-@pytest.mark.parametrize("kind", ["socket", "ports"])
+@pytest.mark.parametrize("kind", ["socket", pytest.param("ports", marks=pytest.mark.full)])
 def test_broken_release_fails_in_the_rehearsal_and_the_old_process_never_hears_of_it(app: App, kind: str) -> None:
     rehearsed(app, kind, [])
     first = app.push()

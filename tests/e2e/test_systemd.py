@@ -207,7 +207,7 @@ def engines(app: InsideApp, role: str) -> list[int]:
     return [int(pid) for pid in found.split()]
 
 
-@pytest.mark.parametrize("who", ["runner", "keeper", "both"])
+@pytest.mark.parametrize("who", ["both", *(pytest.param(who, marks=pytest.mark.full) for who in ("runner", "keeper"))])
 def test_whoever_dies_once_systemd_was_asked_the_new_release_serves(app: InsideApp, who: str) -> None:
     app.push()
     old, client = app.get(), app.task(100)
@@ -325,6 +325,7 @@ def test_plan_shows_what_changes_in_the_unit(app: InsideApp) -> None:
     assert "MemoryMax" not in (app.manager.units / unit(app)).read_text()
 
 
+@pytest.mark.full
 def test_names_that_another_service_has_are_refused(app: InsideApp) -> None:
     theirs = app.manager.units / "t-app@1.service"
     theirs.write_text("[Service]\nExecStart=/bin/true\n")
@@ -333,6 +334,7 @@ def test_names_that_another_service_has_are_refused(app: InsideApp) -> None:
     assert theirs.read_text() == "[Service]\nExecStart=/bin/true\n"
 
 
+@pytest.mark.full
 def test_old_releases_take_their_units_along(app: InsideApp) -> None:
     app.configure(more=SUPERVISOR + "keep = 1\n")
     for number in range(4):
@@ -379,3 +381,12 @@ def test_app_that_never_says_that_it_is_ready_is_proven_all_the_same(app: Inside
     assert app.get()["release"] == app.current()
     # … and lives on: by default systemd would kill it after 90 s.
     assert app.manager.show(unit(app), "TimeoutStartUSec") == {"TimeoutStartUSec": "infinity"}
+
+
+def test_settings_that_systemd_would_ignore_are_refused_before_anything_is_touched(app: InsideApp) -> None:
+    app.push()
+    old = app.get()
+    app.configure(run='systemd = { MemoryMax = "lots", Nonsense = "x" }', more=SUPERVISOR)
+    result = app.push(check=7)
+    assert "MemoryMax" in result.err and "Nonsense" in result.err
+    assert (app.get()["pid"], app.current()) == (old["pid"], old["release"])

@@ -82,8 +82,8 @@ def sweep(app: InsideApp, count: int, broken: bool, everybody: bool) -> None:
     assert app.push().event("push.finished")["status"] == "done"
 
 
-OFTEN = [5, 8, 13]
-"""After the daemon-reload, the swap's job, and `enable`; --full takes all of them."""
+OFTEN = [8]
+"""After the swap's job; --full takes all of them."""
 
 
 def points(last: int) -> list[object]:

@@ -32,7 +32,7 @@ def app(request: pytest.FixtureRequest) -> Iterator[Inside]:
             yield made
 
 
-@pytest.mark.parametrize("pushes", [3, pytest.param(20, marks=pytest.mark.full)])
+@pytest.mark.parametrize("pushes", [2, pytest.param(20, marks=pytest.mark.full)])
 def test_pushes_in_a_row_lose_nothing(app: Inside, pushes: int) -> None:
     app.push()
     with Load(app.url, rate=100, kept=8, slow_rate=1, slow_seconds=3) as load:

@@ -34,7 +34,7 @@ def by_hand(app: Overlapping) -> Iterator[int]:
         process.wait()
 
 
-@pytest.mark.parametrize("strategy", ["overlap", "restart"])
+@pytest.mark.parametrize("strategy", ["overlap", pytest.param("restart", marks=pytest.mark.full)])
 def test_first_push_takes_the_listening_socket_over(tmp_path: Path, strategy: str) -> None:
     with overlapping(tmp_path) as app, by_hand(app) as pid:
         app.write(strategy=strategy, more=f"[adopt]\nport = {app.port}")
@@ -64,7 +64,7 @@ def test_push_that_gives_a_running_service_a_socket_takes_its_own_over(tmp_path:
         assert len(figures.releases) == 2
 
 
-@pytest.mark.parametrize("strategy", ["overlap", "restart"])
+@pytest.mark.parametrize("strategy", ["overlap", pytest.param("restart", marks=pytest.mark.full)])
 def test_socket_that_cannot_be_taken_over_is_a_gap_that_is_told(tmp_path: Path, strategy: str) -> None:
     """As under Yama's ptrace_scope, for whoever is not root: the kernel does not let us have the descriptor."""
     source = tmp_path / "src"

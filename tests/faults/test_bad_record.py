@@ -68,7 +68,7 @@ def torn(app: App) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil", [garbage, empty, newer, *(pytest.param(one, marks=pytest.mark.full) for one in (directory, torn))]
+    "spoil", [garbage, *(pytest.param(one, marks=pytest.mark.full) for one in (empty, newer, directory, torn))]
 )
 def test_record_that_cannot_be_used_is_named_by_every_command_and_left_as_it_is(
     app: App, spoil: Callable[[App], None]

@@ -1,4 +1,4 @@
-"""Real proxies in directories of their own, backends behind them, and the twenty switches that each must bear."""
+"""Real proxies in directories of their own, backends behind them, and the switches that each must bear."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def switch(pool: Pool, old: Backend, new: Backend, load: Load, slow: float) -> N
     assert waiting.result(30) == old.name
 
 
-def switches(pool: Pool, load: Load, backends: tuple[Backend, Backend], times: int = 20) -> None:
+def switches(pool: Pool, load: Load, backends: tuple[Backend, Backend], times: int = 10) -> None:
     """*times* pushes from one backend to the other and back, one with a request of two seconds in flight."""
     old, new = backends
     for number in range(times):

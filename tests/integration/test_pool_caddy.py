@@ -81,7 +81,7 @@ def dials(root: Path) -> list[str]:
     return [one["dial"] for one in pool(root)._admin.get("/id/my-app/upstreams").body]
 
 
-def test_twenty_switches_by_files_lose_nothing(root: Path, backends: tuple[Backend, Backend]) -> None:
+def test_switches_by_files_lose_nothing(root: Path, backends: tuple[Backend, Backend]) -> None:
     live = root / "live"
     live.mkdir(parents=True)
     with caddy(root, by_file(live, backends)) as proxy:

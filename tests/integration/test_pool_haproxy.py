@@ -81,7 +81,7 @@ def backends() -> Iterator[tuple[Backend, Backend]]:
         yield two
 
 
-def test_twenty_switches_under_load_lose_nothing(root: Path, backends: tuple[Backend, Backend]) -> None:
+def test_switches_under_load_lose_nothing(root: Path, backends: tuple[Backend, Backend]) -> None:
     with haproxy(root, servers(backends)) as proxy:
         sends = pool(root)
         sends.check([backend.address for backend in backends])

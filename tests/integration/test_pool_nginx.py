@@ -104,7 +104,7 @@ def backends() -> Iterator[tuple[Backend, Backend]]:
         yield two
 
 
-def test_twenty_switches_by_files_lose_nothing(root: Path, backends: tuple[Backend, Backend]) -> None:
+def test_switches_by_files_lose_nothing(root: Path, backends: tuple[Backend, Backend]) -> None:
     blue, green = backends
     with by_directory(root, blue.address, green.address) as proxy:
         sends = files_pool(root)

@@ -16,6 +16,8 @@ from fleet import Fleet
 from sshd import Bed, Host, give
 
 KINDS = ("root", "user", "unprivileged server", "sudo", "python 3.9", "python 3.13")
+OFTEN = ("user", "python 3.9", "unprivileged server")
+"""The rest runs with --full."""
 
 
 def host_of(bed: Bed, kind: str) -> Host:
@@ -44,7 +46,11 @@ def fleet(request: pytest.FixtureRequest, bed: Bed, tmp_path: Path) -> Iterator[
 
 @pytest.mark.parametrize(
     ("fleet", "client"),
-    [*((kind, "paramiko") for kind in KINDS), ("root", "openssh"), ("sudo", "openssh")],
+    [
+        *(pytest.param(kind, "paramiko", marks=[] if kind in OFTEN else pytest.mark.full) for kind in KINDS),
+        pytest.param("root", "openssh", marks=pytest.mark.full),
+        ("sudo", "openssh"),
+    ],
     indirect=["fleet"],
 )
 def test_a_push_lets_the_task_in_flight_finish(fleet: Fleet, client: str, request: pytest.FixtureRequest) -> None:

@@ -52,7 +52,7 @@ def launch(deploy: Deploy) -> None:
         deploy
     )  # already here, where a disk that refuses costs nothing: without it nobody could wait for the drains
     new = str(deploy.request.instance)
-    program.require(deploy.spec(new))
+    program.require(deploy.paths, deploy.spec(new))
     _await_room(deploy)
     spec = changed(deploy.spec(new), port=_free_port(deploy))
     deploy.supervisor.launch(deploy.request.deploy, spec)

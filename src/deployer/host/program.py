@@ -8,14 +8,19 @@ from pathlib import Path
 
 from deployer.errors import GateError
 from deployer.host.gates import OLD_SERVES
+from deployer.host.paths import HostPaths
 from deployer.host.spawn import environment
+from deployer.host.supervisors import choose
 from deployer.model import Spec
 
 _RUNS = {".py": "python3", ".js": "node", ".rb": "ruby", ".sh": "sh"}
 
 
-def require(spec: Spec) -> None:
-    """Raises GateError when the command of *spec* names no program, neither in the release nor on the PATH."""
+def require(paths: HostPaths, spec: Spec) -> None:
+    """
+    Raises GateError when the command of *spec* names no program, neither in the release nor on the PATH, or when whoever owns
+    its process does not take its settings.
+    """
     name = spec.argv[0]
     in_release = Path(spec.cwd, name)
     if "/" in name:
@@ -24,6 +29,8 @@ def require(spec: Spec) -> None:
         found = shutil.which(name, path=environment(spec, {}).get("PATH", os.defpath)) is not None
     if not found:
         raise _missing(name, in_release)
+    if spec.owner is not None:
+        choose.owner_of(paths, spec.owner).check(spec, environment(spec, {}))
 
 
 def _missing(name: str, in_release: Path) -> GateError:

@@ -34,14 +34,14 @@ def adopt(deploy: Deploy) -> None:
 
 def switch(deploy: Deploy) -> None:
     """Point `current` at the new release: from here on a start picks it. Raises GateError when its command is not there."""
-    program.require(deploy.spec(str(deploy.request.instance)))
+    program.require(deploy.paths, deploy.spec(str(deploy.request.instance)))
     deploy.releases.flip(str(deploy.request.release))
 
 
 def ask_for_quiet(deploy: Deploy) -> None:
     """Ask the old process to take no new work, while it goes on serving. What `switch` may fail on is tried before."""
     if deploy.request.kind in ("push", "rollback"):
-        program.require(deploy.spec(str(deploy.request.instance)))
+        program.require(deploy.paths, deploy.spec(str(deploy.request.instance)))
         deploy.releases.prepare_flip(str(deploy.request.release))
     quiet.ask(deploy)
 

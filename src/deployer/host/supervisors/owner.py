@@ -43,6 +43,9 @@ class Owner(Protocol):
     def placed(self, spec: Spec, others: Sequence[Spec]) -> Spec:
         """*spec* with the name that it has here, which no one of *others* that it runs beside has."""
 
+    def check(self, new: Spec, env: Mapping[str, str]) -> None:
+        """Raises GateError when *new* could not be started with its settings. Changes nothing."""
+
     def prepare(self, new: Spec, env: Mapping[str, str], olds: Sequence[Spec], how: DrainOrder, proven: bool) -> None:
         """
         Write down how *new* is started, with *env*, in the place of *olds* and how those are stopped. Nothing that runs notices.

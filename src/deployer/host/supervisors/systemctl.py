@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence
 
-from deployer.errors import DeployerError, PreflightError
+from deployer.errors import DeployerError, GateError, PreflightError
 from deployer.host import disk
 
 ANSWER_WITHIN = 30.0
@@ -47,9 +47,30 @@ class Manager:
                 return False
         except OSError:
             pass
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        disk.write_atomically(str(path), text.encode(), mode=0o644)
+        try:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            disk.write_atomically(str(path), text.encode(), mode=0o644)
+        except OSError as error:
+            raise GateError(
+                f"{path} cannot be written", cause=str(error), state="nothing that runs was touched"
+            ) from error
         return True
+
+    def complaints(self, path: Path) -> List[str]:
+        """What systemd says of the unit in *path*, which it has not been told of: settings that it does not know, or not take."""
+        try:
+            done = subprocess.run(
+                ["systemd-analyze", f"--{self.scope}", "--no-pager", "--man=no", "--generators=no", "verify", str(path)],
+                capture_output=True, timeout=ANSWER_WITHIN, text=True, errors="replace", env=self._env, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError):
+            return []  # the start will tell
+        found, lines = [], path.read_text("utf-8").splitlines()
+        for line in done.stderr.splitlines():
+            number, _, words = line[len(f"{path}:") :].partition(":") if line.startswith(f"{path}:") else ("", "", "")
+            if number.isdigit() and 0 < int(number) <= len(lines):
+                found.append(f"{lines[int(number) - 1]}: {words.strip()}")
+        return found
 
     def argv(self, *args: str) -> List[str]:
         return ["systemctl", f"--{self.scope}", "--no-pager", "--no-ask-password", *args]

@@ -17,7 +17,7 @@ from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from deployer.errors import DeployerError, PreflightError
+from deployer.errors import DeployerError, GateError, PreflightError
 from deployer.host import disk, engine, sockets, unit_journal
 from deployer.host.paths import HostPaths
 from deployer.host.say import say
@@ -26,6 +26,7 @@ from deployer.host.supervisors.owner import Seen
 from deployer.host.supervisors.systemctl import Manager, seconds
 from deployer.model import DrainOrder, Spec
 
+OLD_SERVES = "the old release still serves; its process was not touched"
 STOP_DROPIN, UNPROVEN_DROPIN = "50-deployer-stop.conf", "60-deployer-unproven.conf"
 KEPT_FOR = 86400.0
 """Seconds for which it is kept how a run of a unit ended."""
@@ -104,6 +105,23 @@ class Systemd:
 
     # Files -----------------------------------------------------------------------------------------------------------
 
+    def check(self, new: Spec, env: Mapping[str, str]) -> None:
+        if self._is_foreign(new) or not _settings(new):
+            return
+        new = self.placed(new, [])
+        path = self._units / "check" / unit_of(new)
+        try:
+            self._units.mkdir(mode=0o700, exist_ok=True)
+            self._manager.write(path, self._text(new, env, []))
+            complaints = self._manager.complaints(path)
+        finally:
+            disk.remove_quietly(str(path.parent))
+        if complaints:
+            raise GateError(
+                "systemd does not take run.systemd", cause="\n".join(complaints[:10]), state=OLD_SERVES,
+                hint="correct run.systemd (systemd.exec(5), systemd.service(5), systemd.resource-control(5))",
+            )  # fmt: skip
+
     def prepare(self, new: Spec, env: Mapping[str, str], olds: Sequence[Spec], how: DrainOrder, proven: bool) -> None:
         # One that stops already has its order: systemd would apply another one to the stop that is under way.
         written = [self._ordered(old, how) for old in olds if self.seen(old).state != owner.STOPPING]
@@ -119,7 +137,7 @@ class Systemd:
     def _require_loaded(self, new: Spec) -> None:
         shown = self._manager.show(unit_of(new), ("LoadState", "LoadError"))
         if shown.get("LoadState") != "loaded":
-            raise DeployerError(
+            raise GateError(
                 f"systemd does not take {unit_of(new)}: {shown.get('LoadState')}",
                 cause=shown.get("LoadError") or f"systemctl status {unit_of(new)} says more",
                 state="the old release serves",
