@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Set
 
 from deployer.errors import DeployerError, PreflightError
-from deployer.host import launchd_jobs, ports
+from deployer.host import ports
 from deployer.host.process import Processes, Stat
 from deployer.host.supervisors.systemctl import Manager
 from deployer.host.tree import is_engine
@@ -44,7 +44,11 @@ def pid_of(how: Dict[str, Any], processes: Processes) -> int:
         return _from_port(int(how["port"]), processes)
     if how.get("unit"):
         scope = str(how.get("scope") or "system")
-        return launchd_jobs.pid_of(str(how["unit"])) if scope == "launchd" else _from_unit(str(how["unit"]), scope)
+        if scope == "launchd":
+            from deployer.host import launchd_jobs
+
+            return launchd_jobs.pid_of(str(how["unit"]))
+        return _from_unit(str(how["unit"]), scope)
     return _from_pattern(str(how["match"]), processes)
 
 

@@ -195,6 +195,8 @@ class Core:
         others = [one for one in self.instances.values() if one.id != keep]
         self._order_owned(None, others, how)
         self._take_back("SELECT * FROM instances WHERE state='promised' AND pid IS NULL")
+        # Before it is on record: who boots in between shall find the one that runs then in the record, draining or not.
+        self._wish(self.instances[keep].spec)
         with self._state.transaction():
             self._forget_promised()
             self._state.update("instances", keep, confirmed=1)
@@ -203,7 +205,6 @@ class Core:
                 drain.order(self._state, self._clock, instance, deploy, who, how)
         self.instances[keep].confirmed = True
         self._drain(others, deploy, who, how)
-        self._wish(self.instances[keep].spec)
 
     def dismiss(self, deploy: str, who: str, instance_id: str, how: DrainOrder) -> None:
         """Take back what was launched: it drains, and was never what shall run. Asking again changes nothing."""

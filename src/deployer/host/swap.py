@@ -6,14 +6,14 @@ from dataclasses import replace as changed
 from typing import Any, Dict, Optional
 
 from deployer.host import adopt as adoption
-from deployer.host import launchd_jobs, program, quiet, units
+from deployer.host import program, quiet, units
 from deployer.host.deploy import Deploy
 from deployer.host.handover import hand_over
 from deployer.host.hooks import LastCall
 from deployer.host.proving import prove
 from deployer.host.spawn import write_secrets
 from deployer.host.supervise import new_instance_id
-from deployer.host.supervisors import choose, command
+from deployer.host.supervisors import choose
 from deployer.model import Identity, Spec
 
 
@@ -68,6 +68,8 @@ def _owner_of_adopted(deploy: Deploy) -> Optional[Dict[str, Any]]:
     unit = (deploy.request.target.get("adopt") or {}).get("unit")
     ours = choose.setting(deploy.request.target, deploy.request.settings)
     if unit and ours is not None and ours["kind"] == "launchd":
+        from deployer.host import launchd_jobs
+
         return launchd_jobs.owner_of(unit)
     if not unit or ours is None or ours["kind"] != "systemd":
         return None
@@ -79,6 +81,8 @@ def _commands_of_adopted(deploy: Deploy, spec: Spec, identity: Identity) -> Opti
     ours = choose.setting(deploy.request.target, deploy.request.settings)
     if ours is None or ours["kind"] != "command":
         return None
+    from deployer.host.supervisors import command
+
     theirs = {**ours, "foreign": True}
     return theirs if command.runs_as(changed(spec, owner=theirs), deploy.paths, identity) else None
 
@@ -90,6 +94,8 @@ def leave_unit(deploy: Deploy) -> None:
     if not request.adopt or not unit or not request.previous:
         return
     if request.target.get("supervisor") == "launchd":
+        from deployer.host import launchd_jobs
+
         launchd_jobs.leave(unit, request.previous["spec"]["id"], Identity.from_json(request.adopt), deploy)
     elif _owner_of_adopted(deploy) is None:
         # If we die right here, the keeper sees its adopted service go and starts it again: never nothing at all.

@@ -9,7 +9,7 @@ from typing import Dict
 
 from deployer.durations import show
 from deployer.errors import PreflightError, UsageError
-from deployer.host import adopt, launchd_jobs
+from deployer.host import adopt
 from deployer.host.deploy import Deploy
 from deployer.host.tree import Tree
 from deployer.model import Identity
@@ -23,6 +23,8 @@ def check(unit: str, ceiling: float, scope: str = "system") -> None:
     another unit (a socket, a timer) would start it again, in the place of the release that follows it.
     """
     if scope == "launchd":
+        from deployer.host import launchd_jobs
+
         launchd_jobs.check(unit, ceiling)
         return
     shown = adopt.unit_properties(unit, scope)

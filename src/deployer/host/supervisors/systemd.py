@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import shlex
 import shutil
 import signal
 import time
@@ -45,12 +46,11 @@ _STATES = {
 _PERSONAL = ("HOME", "USER", "LOGNAME", "SHELL", "XDG_RUNTIME_DIR")
 _AFTER_MAIN = """#!/bin/sh
 # Written by deployer. systemd runs it when the main process of a unit has exited: how that ended is kept, and what lives on of
-# it is asked to stop, once, and waited for. Arguments: the signal, then how to start what waits.
+# it is asked to stop, once, and waited for. Argument: the signal.
 ended="$SERVICE_RESULT $EXIT_CODE $EXIT_STATUS"
 kept="${0%/*}/ended-$INVOCATION_ID"
 echo "$ended" > "$kept"
 signal=$1
-shift
 while IFS= read -r line; do
     case $line in 0::*) group=${line#0::} ;; *:name=systemd:*) older=${line#*:name=systemd:} ;; esac
 done < /proc/self/cgroup
@@ -70,7 +70,7 @@ done
 # ceiling by a signal to this and to what waits, and would take the unit for ended, with all that live on, were this to go then.
 echo "$ended left" > "$kept"
 trap '' TERM INT QUIT HUP USR1 USR2 WINCH
-"$@" "$signal" "$group" $left && echo "$ended" > "$kept"
+{leftover} "$signal" "$group" $left && echo "$ended" > "$kept"
 """
 
 
@@ -152,8 +152,9 @@ class Systemd:
         kept = {name: env[name] for name in env if "User" not in settings or name not in _PERSONAL}
         self._units.mkdir(mode=0o700, exist_ok=True)
         disk.write_atomically(str(self._env_file(new)), systemd_units.environment(kept).encode())
-        self._manager.write(self._units / "after.sh", _AFTER_MAIN)
-        engine.install(self._paths)
+        # Here and not in the unit: of the engines only the newest are kept, and a unit may run for a year.
+        leftover = shlex.join(engine.argv(engine.install(self._paths), "leftover"))
+        self._manager.write(self._units / "after.sh", _AFTER_MAIN.replace("{leftover}", leftover))
         return self._manager.write(self._manager.directory() / unit_of(new), self._text(new, env, olds))
 
     def _env_file(self, spec: Spec) -> Path:
@@ -161,11 +162,10 @@ class Systemd:
 
     def _text(self, new: Spec, env: Mapping[str, str], olds: Sequence[Spec]) -> str:
         order = DrainOrder(**new.drain) if new.drain else DrainOrder()
-        leftover = engine.argv(self._paths.engines / engine.own_digest() / "deployer", "leftover")
         others = [unit_of(old) for old in olds if unit_of(old) != unit_of(new)]
         return systemd_units.service(
             new.app, new.release, _resolved(new, env), new.cwd, str(self._env_file(new)),
-            ["/bin/sh", str(self._units / "after.sh"), _to_leftover(order), *leftover], self._output(new), order, self._all(new),
+            ["/bin/sh", str(self._units / "after.sh"), _to_leftover(order)], self._output(new), order, self._all(new),
             self._socket_units(new), others, self._manager.boot_target(),
         )  # fmt: skip
 
