@@ -232,6 +232,7 @@ def supervisord(tmp_path: Path) -> Iterator[Supervisord]:
             os.kill(int((made.root / "supervisord.pid").read_text()), signal.SIGKILL)
 
 
+@pytest.mark.extended
 def test_real_supervisord_runs_the_releases(supervisord: Supervisord) -> None:
     app = supervisord
     app.own(

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_systemd import SUPERVISOR, active, foreign, unit, wrapped
+from test_systemd import SUPERVISOR, active, foreign, unit
 from test_systemd_overlap import Inside
 
 from app import wait_until
 from overlapping import overlapping
 from systemd_rig import InsideApp, app_in, user_manager
 from victims import signals_to_mains
+
+
+def wrapped(app: InsideApp) -> str:
+    """Its command in a shell that waits for it, and hears the signal in its place."""
+    words = shlex.join([sys.executable, "-S", "service.py", "--port", str(app.port)])
+    return f"command = {json.dumps(f'{words}; true')}\n"
 
 
 @pytest.fixture

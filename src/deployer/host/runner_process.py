@@ -31,7 +31,7 @@ from deployer.host.releases import Releases
 from deployer.host.runner import Runner, take_up
 from deployer.host.say import say_why
 from deployer.host.state import State
-from deployer.host.supervisors import choose, keeper_unit, launchd
+from deployer.host.supervisors import choose, keeper_unit
 from deployer.host.supervisors.builtin import Builtin
 from deployer.manifest import Manifest
 from deployer.wire import frames
@@ -120,6 +120,8 @@ def _build(
     if owner is not None and owner["kind"] == "systemd" and not alone:
         keeper_unit.install(paths, request.settings["app"], str(owner["scope"]))
     if owner is not None and owner["kind"] == "launchd" and not alone:
+        from deployer.host.supervisors import launchd
+
         launchd.keep_at_boot(paths, request.settings["app"])
     supervisor = Builtin(paths, request.deploy, control.fileno(), upgrades=not alone)
     releases = Releases(paths.root)
