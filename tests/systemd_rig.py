@@ -155,16 +155,16 @@ def user_manager(throwaway: bool = False, linger: bool = True) -> Iterator[UserM
 
 
 @contextmanager
-def app_in(manager: UserManager, root: Path | None = None) -> Iterator[InsideApp]:
+def app_in(manager: UserManager, root: Path | None = None, kind: type[InsideApp] = InsideApp) -> Iterator[InsideApp]:
     """An app of the manager's user; where that is not us, its place is below the manager's (tmp_path is closed to him)."""
     root = root or manager.root / f"app-{secrets.token_hex(2)}"
 
-    def kind(root: Path, port: int) -> InsideApp:
-        made = InsideApp(root, port)
+    def inside(root: Path, port: int) -> InsideApp:
+        made = kind(root, port)
         made.manager = manager
         return made
 
-    with make_app(root, kind) as app:
+    with make_app(root, inside) as app:
         assert isinstance(app, InsideApp)
         give(root, manager.user)
         yield app

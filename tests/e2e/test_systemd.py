@@ -1,9 +1,8 @@
-"""A service that a real `systemd --user` runs: the main job, whoever dies."""
+"""What is systemd's own: units, boot, the journal, one transaction. The main job is in test_supervisor_contract.py."""
 
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 
 from app import wait_until
 from systemd_rig import InsideApp, app_in, user_manager
-from victims import signals_to_mains
 
 SUPERVISOR = 'supervisor = "systemd-user"\n'
 
@@ -46,20 +44,24 @@ def test_push_runs_the_release_as_a_unit(app: InsideApp) -> None:
     assert app.push().event("push.finished")["status"] == "unchanged"
 
 
-def test_work_in_flight_is_finished_before_the_new_release_starts(app: InsideApp) -> None:
+def test_only_the_release_that_serves_starts_at_boot(app: InsideApp) -> None:
     app.push()
-    old, client = app.get(), app.task(after=1)
+    old = str(app.current())
     app.release("v2")
-    result = app.push()
-    assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
-    drained = result.event("drain.finished")
-    assert (drained["verdict"], drained["exit_code"]) == ("clean", 0)
-    assert drained["waited_s"] > 0.8
-    assert app.get()["release"] == app.current() != old["release"]
+    app.push()
     assert active(app) == [unit(app)]
-    assert signals_to_mains(app) == {str(old["pid"]): 1}
-    # Only the release that serves starts at boot.
-    assert app.manager.show(unit(app, old["release"]), "UnitFileState")["UnitFileState"] == "disabled"
+    assert [boots(app, old), boots(app)] == ["disabled", "enabled"]
+    app.configure(args=["--health", "never-ready"], health=slow(app), more=SUPERVISOR)
+    app.push(check=1)
+    assert active(app) == [unit(app)] and boots(app) == "enabled"
+    app.run("stop")
+    assert active(app) == [] and boots(app) == "disabled"
+    app.run("start")
+    assert boots(app) == "enabled"
+
+
+def boots(app: InsideApp, release: str | None = None) -> str:
+    return app.manager.show(unit(app, release), "UnitFileState")["UnitFileState"]
 
 
 def test_user_without_rights_pushes_drains_and_goes_back() -> None:
@@ -74,22 +76,6 @@ def test_user_without_rights_pushes_drains_and_goes_back() -> None:
         assert app.get()["release"] == first["release"]
 
 
-def test_release_that_is_not_ready_gives_way_to_the_old_one(app: InsideApp) -> None:
-    app.push()
-    old = app.get()
-    app.configure(
-        args=["--health", "never-ready"], health=f'url = "{app.url}/health"\nready_within = "2s"', more=SUPERVISOR
-    )
-    result = app.push(check=1)
-    assert result.event("push.finished")["status"] == "reverted"
-    assert (app.get()["release"], app.current()) == (old["release"], old["release"])
-    assert active(app) == [unit(app)]
-    assert app.manager.show(unit(app), "UnitFileState")["UnitFileState"] == "enabled"
-    app.configure(args=[], more=SUPERVISOR)
-    app.release("v3")
-    assert app.push().event("push.finished")["status"] == "done"
-
-
 def test_release_that_exits_at_once_gives_way_and_is_not_started_again(app: InsideApp) -> None:
     app.push()
     old = app.get()
@@ -102,49 +88,10 @@ def test_release_that_exits_at_once_gives_way_and_is_not_started_again(app: Insi
     assert len(app.lines("STARTS_FILE")) <= 3
 
 
-def test_process_that_outlasts_the_ceiling_is_killed_and_named(app: InsideApp) -> None:
-    app.configure(drain='ceiling = "1s"', more=SUPERVISOR)
+def test_status_names_the_unit(app: InsideApp) -> None:
     app.push()
-    old, client = app.get(), app.task(100)
-    app.release("v2")
-    result = app.push(check=5)
-    drained = result.event("drain.finished")
-    assert drained["verdict"] == "killed" and 0.9 < drained["waited_s"] < 5
-    assert drained["lost"] != []
-    assert app.get()["release"] == app.current() != old["release"]
-    client.communicate(timeout=60)
-
-
-def test_crash_is_mended_by_systemd_and_told_by_status(app: InsideApp) -> None:
-    app.push()
-    old = app.get()
-    app.manager.run(["kill", "-KILL", str(old["pid"])])
-    wait_until(lambda: app.get()["pid"] != old["pid"], what="systemd starts it again")
-    facts = app.status()
-    assert facts["instance"]["pid"] == app.get()["pid"] and facts["instance"]["unit"] == unit(app)
+    assert app.status()["instance"]["unit"] == unit(app)
     assert unit(app) in app.run("status").out
-    app.release("v2")
-    assert app.push().event("drain.finished")["pid"] == facts["instance"]["pid"]
-
-
-def test_stop_start_restart_and_rollback(app: InsideApp) -> None:
-    app.push()
-    first = app.get()
-    app.run("restart")
-    second = app.get()
-    assert (second["release"], second["pid"] != first["pid"]) == (first["release"], True)
-    app.release("v2")
-    app.push()
-    app.run("rollback")
-    assert app.get()["release"] == first["release"]
-    app.run("stop")
-    assert active(app) == [] and app.status()["instance"] is None
-    assert app.manager.show(unit(app), "UnitFileState")["UnitFileState"] == "disabled"
-    app.run("start")
-    assert app.get()["release"] == first["release"]
-    assert app.manager.show(unit(app), "UnitFileState")["UnitFileState"] == "enabled"
-    counts = signals_to_mains(app)
-    assert set(counts.values()) == {1} and len(counts) == 4
 
 
 def test_reboot_brings_the_current_release_back_without_a_client(app: InsideApp) -> None:
@@ -155,38 +102,6 @@ def test_reboot_brings_the_current_release_back_without_a_client(app: InsideApp)
     app.manager.boot()
     wait_until(lambda: app.get()["release"] == app.current(), what="it serves again")
     assert app.status()["instance"]["release"] == app.current()
-
-
-@pytest.mark.parametrize("way", ["--now", "--extend"])
-def test_drain_is_ended_and_lengthened_by_a_person(app: InsideApp, way: str) -> None:
-    app.configure(drain='ceiling = "4s"', more=SUPERVISOR)
-    app.push()
-    client = app.task(after=6 if way == "--extend" else 100)
-    app.release("v2")
-    pushing = app.start("push", "--json")
-    wait_until(lambda: app.lines("SIGNALS_FILE"), what="it was asked to stop")
-    app.run("drain", way, *(["60s"] if way == "--extend" else []))
-    _, err = pushing.communicate(timeout=60)
-    assert pushing.returncode == (0 if way == "--extend" else 5), err
-    assert ('"done"' in client.communicate(timeout=60)[0]) is (way == "--extend")
-
-
-def test_child_that_outlives_its_wrapper_is_waited_for(app: InsideApp) -> None:
-    app.push()
-    app.configure(run=wrapped(app), more=SUPERVISOR)
-    app.push()
-    client = app.task(after=0.5)
-    app.configure(more=SUPERVISOR)
-    app.release("v3")
-    result = app.push()
-    assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
-    assert result.event("drain.finished")["verdict"] == "clean"
-    assert app.get()["release"] == app.current()
-
-
-def wrapped(app: InsideApp) -> str:
-    words = shlex.join([sys.executable, "-S", "service.py", "--port", str(app.port)])
-    return f"command = {json.dumps(f'{words}; true')}\n"
 
 
 def test_logs_are_the_journals_and_a_failed_start_shows_its_own(app: InsideApp) -> None:
@@ -205,28 +120,6 @@ def engines(app: InsideApp, role: str) -> list[int]:
     """Pids, as they are called inside, of our engine's processes of this *role*."""
     found = app.manager.run(["pgrep", "-f", f"host/__main__.py {role} {app.host}"], check=False).out
     return [int(pid) for pid in found.split()]
-
-
-@pytest.mark.parametrize("who", ["both", *(pytest.param(who, marks=pytest.mark.full) for who in ("runner", "keeper"))])
-def test_whoever_dies_once_systemd_was_asked_the_new_release_serves(app: InsideApp, who: str) -> None:
-    app.push()
-    old, client = app.get(), app.task(100)
-    app.release("v2")
-    pushing = app.start("push", "--json")
-    wait_until(lambda: app.lines("SIGNALS_FILE"), what="it was asked to stop")
-    holder = json.loads((app.host / ".deployer" / "lock").read_text())
-    victims = [holder["pid"]] if who != "keeper" else []
-    victims += engines(app, "keeper") if who != "runner" else []
-    assert victims
-    app.manager.run(["kill", "-KILL", *map(str, victims)], check=False)
-    app.finish()
-    assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
-    wait_until(lambda: app.get()["release"] != old["release"], what="systemd starts the new release")
-    pushing.communicate(timeout=60)
-    wait_until(lambda: app.status()["under_way"] is None, what="the deploy is brought to its end")
-    facts = app.status()
-    assert facts["instance"]["release"] == app.current() == app.get()["release"]
-    assert signals_to_mains(app) == {str(old["pid"]): 1}
 
 
 def test_everybody_dies_and_the_service_comes_up_by_systemd_alone(app: InsideApp) -> None:
@@ -298,22 +191,6 @@ def foreign(app: InsideApp, setting: str) -> None:
     wait_until(app.get, what="it serves")
 
 
-def test_service_moves_from_the_built_in_supervisor_to_systemd_and_back(app: InsideApp) -> None:
-    app.configure()
-    app.push()
-    old, client = app.get(), app.task(after=0.5)
-    app.configure(more=SUPERVISOR)
-    assert app.push().event("push.finished")["status"] == "done"
-    assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
-    assert active(app) == [unit(app)] and app.get()["pid"] != old["pid"]
-    client = app.task(after=0.5)
-    app.configure()
-    app.push()
-    assert '"done"' in client.communicate(timeout=60)[0], "the task was lost"
-    assert active(app) == [] and app.get()["release"] == app.current()
-    assert set(signals_to_mains(app).values()) == {1}
-
-
 def test_plan_shows_what_changes_in_the_unit(app: InsideApp) -> None:
     planned = app.run("plan").out
     assert "+KillMode=mixed" in planned and "+TimeoutStopSec=660s" in planned
@@ -379,6 +256,8 @@ def test_app_that_never_says_that_it_is_ready_is_proven_all_the_same(app: Inside
     app.configure(run='systemd = { Type = "notify" }', more=SUPERVISOR)
     app.push()
     assert app.get()["release"] == app.current()
+    # … and lives on: by default systemd would kill it after 90 s.
+    assert app.manager.show(unit(app), "TimeoutStartUSec") == {"TimeoutStartUSec": "infinity"}
 
 
 def test_settings_that_systemd_would_ignore_are_refused_before_anything_is_touched(app: InsideApp) -> None:

@@ -82,7 +82,7 @@ def sweep(app: InsideApp, count: int, broken: bool, everybody: bool) -> None:
     assert app.push().event("push.finished")["status"] == "done"
 
 
-OFTEN = [7]
+OFTEN = [8]
 """After the swap's job; --full takes all of them."""
 
 
@@ -90,13 +90,13 @@ def points(last: int) -> list[object]:
     return [number if number in OFTEN else pytest.param(number, marks=pytest.mark.full) for number in range(2, last)]
 
 
-@pytest.mark.parametrize("count", points(17))
+@pytest.mark.parametrize("count", points(18))
 def test_all_of_ours_die_after_a_question(app: InsideApp, count: int) -> None:
     sweep(app, count, broken=False, everybody=True)
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("count", points(17))
+@pytest.mark.parametrize("count", points(18))
 def test_whoever_asked_dies_after_a_question(app: InsideApp, count: int) -> None:
     sweep(app, count, broken=False, everybody=False)
 

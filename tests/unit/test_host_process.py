@@ -188,7 +188,7 @@ def test_a_host_that_gives_out_no_pidfds_is_refused(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(os, "pidfd_open", forbidden)
     with pytest.raises(PreflightError, match="pidfd"):
-        process.require_linux()
+        process.require_known_platform()
 
 
 def test_orphans_come_to_a_subreaper() -> None:

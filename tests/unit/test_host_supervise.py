@@ -28,6 +28,18 @@ NOTE = "import os, signal, time; signal.signal(15, lambda *_: os.write(1, b'hear
 STAY = NOTE + "[time.sleep(0.05) for _ in range(2000)]"
 
 
+class OfOneTest(Processes):
+    """Instances are called "a" in many tests, which run beside each other: those of others are not seen as ours."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__()
+        self._run = f"TEST_RUN={run}".encode()
+
+    def environ(self, pid: int) -> bytes:
+        found = super().environ(pid)
+        return found if b"DEPLOYER_INSTANCE=" not in found or self._run in found else b""
+
+
 class Host:
     """One app's directory; `keeper()` is a keeper's mind that has just come up on it, after whatever happened before."""
 
@@ -39,7 +51,8 @@ class Host:
         self.pids: set[int] = set()
 
     def keeper(self) -> Core:
-        core = Core(self.paths, State(self.paths.state), Processes(), Clock(), {}, self.said.append)
+        run = str(self.paths.root)
+        core = Core(self.paths, State(self.paths.state), OfOneTest(run), Clock(), {"TEST_RUN": run}, self.said.append)
         core.recover()
         return core
 

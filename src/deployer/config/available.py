@@ -10,12 +10,23 @@ from deployer.errors import UsageError
 # A feature that arrives deletes its line.
 _NOT_YET: tuple[tuple[Callable[[Config], bool], str, str, str], ...] = (
     (
-        lambda c: c.supervisor in ("launchd", "command"),
-        "target.{t}.supervisor",
-        "the supervisors launchd and command",
-        'write supervisor = "builtin", "systemd" or "systemd-user"',
+        lambda c: c.supervisor == "launchd" and bool(c.tables.run.socket),
+        "run.socket",
+        "a socket that launchd holds: it gives one only to programs that call launch_activate_socket",
+        'write ports = [3001, 3002] in [run] instead, or supervisor = "builtin" in [target.{t}]',
     ),
-    (lambda c: not c.tables.run.command, "run.command", "a [job] without [run]", 'add command = ["..."] to [run]'),
+    (
+        lambda c: c.supervisor == "launchd" and c.tables.health.private,
+        "health.private",
+        "a private socket for /health under launchd",
+        'remove private from [health], or write supervisor = "builtin" in [target.{t}]',
+    ),
+    (
+        lambda c: not c.tables.run.command and c.supervisor != "command",
+        "run.command",
+        "a [job] without [run]",
+        'add command = ["..."] to [run]',
+    ),
     (lambda c: bool(c.settings()["services"]), "services", "services", "remove [services] from this file"),
     (
         lambda c: (c.target_table["pool"] or {}).get("kind") == "registry",

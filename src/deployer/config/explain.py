@@ -96,6 +96,9 @@ def _problem(found: Any, model: type[Table], place: Place) -> Problem:
 
 _MISSING = {
     "app": 'add app = "my-app" at the top of the file',
+    "start": 'add start = ["supervisorctl", "start", "my-app"]',
+    "stop": 'add stop = ["supervisorctl", "stop", "my-app"]',
+    "status": 'add status = ["supervisorctl", "status", "my-app"]; exit code 0 means that it runs',
     "kind": 'add kind = "haproxy"',
     "url": 'add url = "https://agent.example.com/health"',
 }

@@ -1,11 +1,11 @@
-"""The tables of a target with hosts: how to reach them, in which order, who sends them traffic, who watches."""
+"""The tables of a target: how to reach its hosts, in which order, who sends them traffic, who watches, whose commands start it."""
 
 from typing import Annotated
 
 from pydantic import BeforeValidator
 
 from deployer.config import addresses, names, pools, scalars
-from deployer.config.schema import Duration, DurationOrZero, Flag, Table
+from deployer.config.schema import Command, Duration, DurationOrZero, Flag, Table
 
 CountOrZero = Annotated[int, BeforeValidator(scalars.count(0))]
 
@@ -62,4 +62,15 @@ class Verify(Table):
     timeout: Duration = 5.0
 
 
-FLEET: dict[str, type[Table]] = {"ssh": Ssh, "rollout": Rollout, "pool": Pool, "verify": Verify}
+class Commands(Table):
+    """Which must be there, and what they cannot do, is in `commanded.py`."""
+
+    start: Command
+    stop: Command
+    status: Command
+    pidfile: Annotated[str, BeforeValidator(names.pidfile)] | None = None
+    pid: Command | None = None
+    timeout: Duration = 60.0
+
+
+FLEET: dict[str, type[Table]] = {"ssh": Ssh, "rollout": Rollout, "pool": Pool, "verify": Verify, "commands": Commands}

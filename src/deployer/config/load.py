@@ -46,8 +46,13 @@ def _between_keys(raw: Mapping[str, Any]) -> Iterator[Problem]:
     top, targets = Top.model_validate(raw), _targets(raw)
     for name, target in targets.items():
         tables = build(override(raw, target))
-        yield from relations.problems(top.strategy, tables, partial(_where_written, name, target))
-        yield from relations.target_problems(name, Target.model_validate(target))
+        own, where = Target.model_validate(target), partial(_where_written, name, target)
+        yield from relations.problems(top.strategy, tables, where, own.supervisor)
+        yield from relations.target_problems(name, own)
+        if own.supervisor == "command" or own.commands is not None:
+            from deployer.config import commanded  # most configs have none
+
+            yield from commanded.problems(name, own, top.strategy, tables, where)
     if top.default_target is not None and top.default_target not in targets:
         hint = _known_targets(top.default_target, targets)
         yield Problem(("default_target",), "no such target", hint, show(top.default_target))

@@ -30,7 +30,7 @@ class Config:
     One `deploy.toml` as it holds for one target.
 
     `file` and `directory` are absolute. `hosts` is empty for this machine. `target_table` holds what a target with
-    hosts adds: `ssh`, `rollout`, `pool`, `verify` (None where absent) and `become`, validated, defaults filled in.
+    hosts adds: `ssh`, `rollout`, `pool`, `verify`, `commands` (None where absent) and `become`, validated, defaults filled in.
     """
 
     app: str
@@ -72,7 +72,9 @@ class Config:
 
     def target(self, host: str = "local") -> dict[str, Any]:
         """Where *host* of this target keeps the app, as docs/architecture.md draws it."""
+        own = {"commands": self.target_table["commands"]} if self.supervisor == "command" else {}
         return {
+            **own,
             "name": self.target_name,
             "host": host,
             "path": self.path,

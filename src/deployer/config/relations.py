@@ -15,9 +15,9 @@ from deployer.config.tables import ServiceTables, Tables, set_rungs
 Where = Callable[[Place], Place]
 
 
-def problems(strategy: str, tables: Tables, where: Where) -> Iterator[Problem]:
+def problems(strategy: str, tables: Tables, where: Where, supervisor: str = "builtin") -> Iterator[Problem]:
     """What is wrong between the keys of *tables*; *where* gives the place at which a key was written."""
-    yield from _something_runs(tables, where)
+    yield from _something_runs(tables, where, supervisor)
     yield from _overlap_has_room(strategy, tables)
     yield from _each_generation_is_asked(strategy, tables, where)
     yield from _port_is_known(tables, where)
@@ -29,9 +29,9 @@ def problems(strategy: str, tables: Tables, where: Where) -> Iterator[Problem]:
         yield from _service(service, ("services", name), where)
 
 
-def _something_runs(tables: Tables, where: Where) -> Iterator[Problem]:
+def _something_runs(tables: Tables, where: Where, supervisor: str) -> Iterator[Problem]:
     job = tables.job
-    if tables.run.command is None and job.command is None:
+    if tables.run.command is None and job.command is None and supervisor != "command":
         yield Problem(("run", "command"), "missing", 'add [run] command = ["node", "api.js"]')
     if job.command is None and (job.env or job.timeout):
         hint = 'add command = ["python", "job.py"] to [job], or remove [job]'

@@ -142,9 +142,10 @@ class Target(Overridable):
     rollout: Raw | None = None
     pool: Raw | None = None
     verify: Raw | None = None
+    commands: Raw | None = None
 
 
-FLEET_TABLES = ("ssh", "rollout", "pool", "verify")  # their keys are in fleet.py
+FLEET_TABLES = ("ssh", "rollout", "pool", "verify", "commands")  # their keys are in fleet.py
 TABLES: dict[str, type[Table]] = {
     "build": Build,
     "install": Install,

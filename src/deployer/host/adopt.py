@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Set
@@ -34,15 +33,23 @@ class Found:
 
 def find(how: Dict[str, Any], processes: Processes) -> Found:
     """The one process that `[adopt]` means. Raises PreflightError, with what was seen, when it is none or several."""
+    return _describe(pid_of(how, processes), processes)
+
+
+def pid_of(how: Dict[str, Any], processes: Processes) -> int:
+    """Its pid alone; it may be somebody else's. Raises as `find`."""
     if how.get("pidfile"):
-        pid = _from_pidfile(Path(os.path.expanduser(str(how["pidfile"]))), processes)
-    elif how.get("port"):
-        pid = _from_port(int(how["port"]), processes)
-    elif how.get("unit"):
-        pid = _from_unit(str(how["unit"]), str(how.get("scope") or "system"))
-    else:
-        pid = _from_pattern(str(how["match"]), processes)
-    return _describe(pid, processes)
+        return _from_pidfile(Path(os.path.expanduser(str(how["pidfile"]))), processes)
+    if how.get("port"):
+        return _from_port(int(how["port"]), processes)
+    if how.get("unit"):
+        scope = str(how.get("scope") or "system")
+        if scope == "launchd":
+            from deployer.host import launchd_jobs
+
+            return launchd_jobs.pid_of(str(how["unit"]))
+        return _from_unit(str(how["unit"]), scope)
+    return _from_pattern(str(how["match"]), processes)
 
 
 def again(identity: Identity, processes: Processes) -> Found:
@@ -74,7 +81,7 @@ def _from_pidfile(path: Path, processes: Processes) -> int:
         raise _none(f"the pid file {path} says {pid}, and no such process runs")
     if pid in _ours(processes):
         raise _none(f"the pid file {path} says {pid}, which is deployer itself or the shell it was called from")
-    if _started(processes, pid) > path.stat().st_mtime + 60:
+    if processes.started(pid) > path.stat().st_mtime + 60:
         who = f"{pid} ({processes.command(pid, 60)})"
         raise _none(f"the pid file {path} is older than process {who}: the number has been used again")
     return pid
@@ -123,7 +130,16 @@ def _from_unit(unit: str, scope: str) -> int:
 
 def unit_properties(unit: str, scope: str = "system") -> Dict[str, str]:
     """What `systemctl show` says of *unit*. Raises PreflightError when systemd cannot be asked."""
-    names = ("LoadState", "ActiveState", "MainPID", "TimeoutStopUSec", "KillMode", "KillSignal", "Restart")
+    names = (
+        "LoadState",
+        "ActiveState",
+        "MainPID",
+        "TimeoutStopUSec",
+        "KillMode",
+        "KillSignal",
+        "Restart",
+        "TriggeredBy",
+    )
     try:
         return Manager(scope).show(unit, names)
     except DeployerError as error:
@@ -143,11 +159,7 @@ def _describe(pid: int, processes: Processes) -> Found:
             state=UNTOUCHED,
             hint="run deployer as that user",
         )
-    try:
-        cwd = os.readlink(f"/proc/{pid}/cwd")
-    except OSError:
-        cwd = "/"
-    return Found(identity, processes.argv(pid), cwd, owner)
+    return Found(identity, processes.argv(pid), processes.cwd(pid) or "/", owner)
 
 
 def _ours(processes: Processes) -> Set[int]:
@@ -183,12 +195,6 @@ def _ancestors(pid: int, table: Dict[int, Stat]) -> Set[int]:
         found.add(pid)
         pid = table[pid].ppid if pid in table else 0
     return found
-
-
-def _started(processes: Processes, pid: int) -> float:
-    stat = processes.stat(pid)
-    uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.time() - uptime + (stat.start if stat else 0) / os.sysconf("SC_CLK_TCK")
 
 
 def _similar(pattern: str, table: Dict[int, Stat], processes: Processes, ours: Set[int]) -> List[str]:

@@ -37,7 +37,7 @@ from deployer.host.deploy import Request, record, spec_of
 from deployer.host.inflow import Inflow
 from deployer.host.paths import HostPaths, resolve
 from deployer.host.planner import Planner
-from deployer.host.process import Processes, require_linux
+from deployer.host.process import here, require_known_platform
 from deployer.host.receiving import Receiving, checked
 from deployer.host.releases import Releases
 from deployer.host.state import State, opened
@@ -64,7 +64,7 @@ class Agent:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._send = connection.send
-        self._processes = Processes()
+        self._processes = here()
         self._paths: HostPaths = HostPaths(resolve("/nonexistent"))
         self._claim: Optional[Claim] = None
         self._receiving: Optional[Receiving] = None
@@ -158,8 +158,9 @@ class Agent:
     # Looking ---------------------------------------------------------------------------------------------------------
 
     def _hello(self, params: Params) -> Params:
-        require_linux()
+        require_known_platform()
         self._paths = HostPaths(resolve(params["path"]))
+        unix.require_short(self._paths.runner_socket("20000101T000000Z-rollback-0000"))
         return {
             "protocol": PROTOCOL,
             "engine": deployer.__version__,

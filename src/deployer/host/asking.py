@@ -13,7 +13,7 @@ from deployer.host import disk, lock, unix
 from deployer.host.control import ABORT, ANSWER_WITHIN, NOW, over
 from deployer.host.deploy import in_drain, unfinished
 from deployer.host.paths import HostPaths
-from deployer.host.process import Handle, Processes
+from deployer.host.process import Handle, here
 from deployer.host.state import opened
 from deployer.host.supervisors import builtin
 from deployer.host.tree import is_engine
@@ -158,7 +158,7 @@ def _stop_agent(paths: HostPaths, holder: Facts, who: str) -> bool:
 
 
 def _agent(holder: Facts) -> Optional[Handle]:
-    processes = Processes()
+    processes = here()
     identity = processes.identity(int(holder.get("pid") or 0))
     if identity is None or not is_engine(processes.environ(identity.pid)):
         return None

@@ -13,11 +13,13 @@ from deployer.host.deploy import unfinished
 from deployer.host.journal import timestamp
 from deployer.host.lock import DeployLock
 from deployer.host.paths import HostPaths
+from deployer.host.process import here
 from deployer.host.state import opened
 from deployer.host.supervisors import builtin
 
 UNDO_WITHIN = 3.0
 """Seconds that a new deploy waits, unasked, for an interrupted one to be undone."""
+LOOK_AGAIN = 0.25
 RESUMED_AT_MOST = 3
 """How often one command has an interrupted deploy resumed before it gives up: a second deploy must not begin beside it."""
 
@@ -145,8 +147,14 @@ class Claim:
 
     def _await(self, pid: int) -> None:
         """Give the runner *pid* the moment that undoing takes, unless the client goes first."""
-        handle = os.pidfd_open(pid)
+        handle, deadline = here().child(pid), time.monotonic() + UNDO_WITHIN
+        if handle is None:
+            return
+        watched = [handle.fileno(), self._client] if handle.tells else [self._client]
         try:
-            select.select([handle, self._client], [], [], UNDO_WITHIN)
+            while not handle.exited() and time.monotonic() < deadline:
+                left = deadline - time.monotonic()
+                if self._client in select.select(watched, [], [], max(0.0, min(left, LOOK_AGAIN)))[0]:
+                    return
         finally:
-            os.close(handle)
+            handle.close()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Deque, Dict, Optional, Tuple
 
 from deployer.errors import DeployerError, FailedError
+from deployer.host import pipes
 
 ABORT, EXTEND, NOW = WORDS = ("abort", "extend", "now")
 ANSWER_WITHIN = 10.0
@@ -64,7 +65,7 @@ class Control:
         """A descriptor to wait for; made when somebody wants to."""
         with self._lock:
             if self._pipe is None:
-                self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+                self._pipe = pipes.waking()
                 os.write(self._pipe[1], b"!" * len(self._asked))
             return self._pipe[0]
 

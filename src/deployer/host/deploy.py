@@ -107,7 +107,8 @@ class Deploy:
         if self.request.spec is not None:
             return Spec.from_json({**self.request.spec, "id": instance})
         found = spec_of(self.paths, str(self.request.release), self.request.settings, instance)
-        return changed(found, owner=choose.setting(self.request.target, self.request.settings))
+        owner = choose.setting(self.request.target, self.request.settings)
+        return changed(found, owner=owner, argv=choose.argv(owner, found.argv))
 
 
 def spec_of(paths: HostPaths, release: str, settings: Dict[str, Any], instance: str, rehearsal: bool = False) -> Spec:

@@ -20,6 +20,8 @@ from deployer.model import Identity
 
 KILL_AFTER = 5.0
 """Seconds between SIGTERM and SIGKILL for a gate that ran out of time."""
+LOOK_AGAIN = 0.25
+"""Seconds between two looks at a gate whose exit nobody tells."""
 OLD_SERVES = "the running release was not touched"
 LONGEST_LINE = 64 * 1024
 
@@ -58,7 +60,7 @@ def run(command: Command, redact: Redact, processes: Processes, interruption: Op
     tree = _tree(process, command, processes)
     output = _Output(command.output, redact)
     try:
-        code = _wait(process, output, started + command.timeout, interruption)
+        code = _wait(process, output, started + command.timeout, interruption, processes)
         if code != 0:
             end(tree)
             output.take_rest(process)
@@ -117,26 +119,33 @@ def _bury(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _wait(
-    process: "subprocess.Popen[bytes]", output: "_Output", deadline: float, interruption: Optional[Interruption]
+    process: "subprocess.Popen[bytes]",
+    output: "_Output",
+    deadline: float,
+    interruption: Optional[Interruption],
+    processes: Processes,
 ) -> Optional[int]:
     """The exit code of *process*, whose output is taken meanwhile; None at *deadline*."""
     assert process.stdout is not None
-    handle, pipe = os.pidfd_open(process.pid), process.stdout.fileno()
+    handle, pipe = processes.child(process.pid), process.stdout.fileno()
+    tells = handle is not None and handle.tells
     wake = -1 if interruption is None else interruption.fileno()
-    watched = [handle, pipe] + ([] if interruption is None else [wake])
+    watched = [pipe] + ([handle.fileno()] if handle is not None and tells else []) + ([] if wake < 0 else [wake])
     try:
         while time.monotonic() < deadline:
-            ready = select.select(watched, [], [], max(0.0, deadline - time.monotonic()))[0]
+            left = max(0.0, deadline - time.monotonic())
+            ready = select.select(watched, [], [], left if tells else min(left, LOOK_AGAIN))[0]
             if pipe in ready and not output.take(pipe):
                 watched.remove(pipe)
             if interruption is not None and wake in ready:
                 interruption.heed()
-            if handle in ready:
+            if process.poll() is not None:
                 output.take_rest(process)
                 return process.wait()
         return None
     finally:
-        os.close(handle)
+        if handle is not None:
+            handle.close()
 
 
 class _Output:

@@ -132,7 +132,9 @@ def watch_of(deploy: Deploy, olds: List[Dict[str, Any]]) -> Watch:
     url = observe.filled_url(settings, olds[0].get("port")) if olds and (table["url"] or private) else None
     if deploy.request.overlaps and private is None and not (olds and olds[0].get("port")):
         url = None  # on a shared socket the new one answers
-    return Watch(url, table["timeout"], table["busy"], deploy.clock, private)
+    new = deploy.request.release
+    successor = None if any(old.get("release") == new for old in olds) else new
+    return Watch(url, table["timeout"], table["busy"], deploy.clock, private, successor)
 
 
 def _private(deploy: Deploy, olds: List[Dict[str, Any]]) -> Optional[Path]:

@@ -77,7 +77,9 @@ def from_row(row: Row, processes: Processes, clock: Optional[Clock] = None) -> I
     """The instance that state.db knows in *row*; its processes may have gone."""
     spec = Spec.from_json(json.loads(row["spec"]))
     identity = Identity(int(row["pid"]), int(row["start"]), str(row["boot"]))
-    tree = Tree(processes, identity, None if row["adopted"] else spec.id, clock)
+    # A daemon of its supervisor's may carry our mark as well: the first `pm2 start` makes one that outlives all apps.
+    marked = not row["adopted"] and (spec.owner or {}).get("kind") != "command"
+    tree = Tree(processes, identity, spec.id if marked else None, clock)
     instance = Instance(spec, tree, row["started_at"], row["log_offset"] or 0, bool(row["adopted"]), row["deploy"])
     instance.confirmed = bool(row["confirmed"])
     instance.crashes = int(row["crashes"] or 0)

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
 from deployer.errors import DeployerError
-from deployer.host import engine, logs, notify, unix
+from deployer.host import engine, logs, notify, pipes, unix
 from deployer.host import lock as deploylock
 from deployer.host.clock import Clock
 from deployer.host.deploy import DRAIN
 from deployer.host.paths import HostPaths
-from deployer.host.process import Processes, become_subreaper
+from deployer.host.process import become_subreaper, here
 from deployer.host.say import say
 from deployer.host.spawn import base_environment
 from deployer.host.state import State
@@ -81,7 +81,7 @@ class Keeper:
         self._idle_since: Optional[float] = None
         self._told: Any = None
         self._trouble: Optional[str] = None
-        self._wake, wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wake, wake_writer = pipes.waking()
         signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._on_term)
@@ -340,6 +340,9 @@ def open_log(paths: HostPaths) -> int:
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
+AS_LEADER = "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"
+
+
 def start_detached(argv: List[str], env: Mapping[str, str], paths: HostPaths, pass_fd: Optional[int] = None) -> int:
     """The pid of *argv*, in a session of its own, its errors in the engine's log. Its parent may go at once."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -349,9 +352,13 @@ def start_detached(argv: List[str], env: Mapping[str, str], paths: HostPaths, pa
         if pass_fd is not None:
             actions.append((os.POSIX_SPAWN_DUP2, pass_fd, 3))
         setdef = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGXFSZ]
-        return os.posix_spawn(
-            argv[0], argv, dict(env), file_actions=actions, setsid=True, setsigdef=setdef, setsigmask=[]
-        )
+        try:
+            return os.posix_spawn(
+                argv[0], argv, dict(env), file_actions=actions, setsid=True, setsigdef=setdef, setsigmask=[]
+            )
+        except NotImplementedError:  # Python for macOS may have been built without that
+            words = [argv[0], "-I", "-S", "-c", AS_LEADER, *argv]
+            return os.posix_spawn(argv[0], words, dict(env), file_actions=actions, setsigdef=setdef, setsigmask=[])
     finally:
         os.close(log)
         os.close(null)
@@ -372,7 +379,7 @@ def main(argv: List[str]) -> int:
     become_subreaper()
     state = State(paths.state)
     state.reserve()
-    core = Core(paths, state, Processes(), Clock(), base_environment(os.environ), _say)
+    core = Core(paths, state, here(), Clock(), base_environment(os.environ), _say)
     server = left.pop("--server", None)
     core.recover({name[len("--held=") :]: socket.socket(fileno=fd) for name, fd in left.items()})
     keeper = Keeper(paths, core, unix.listen(paths.keeper_socket) if server is None else _listener(server), state, lock)

@@ -125,7 +125,15 @@ def _other(path: Path) -> Dict[str, Any]:
 
 
 def _lives(pid: Any) -> bool:
-    return isinstance(pid, int) and os.path.exists(f"/proc/{pid}")
+    if not isinstance(pid, int) or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def _held(by: Dict[str, Any], waited: float) -> LockedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -17,6 +18,8 @@ class NotifySocket:
     """One datagram socket per instance. `address` goes into its environment; `receive` tells who said what."""
 
     def __init__(self, path: Path) -> None:
+        if not hasattr(socket, "SO_PASSCRED"):
+            raise OSError(errno.ENOTSUP, "this system does not say who sends a message")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._path: Optional[Path] = None

@@ -115,7 +115,8 @@ class Observer:
         found = [
             pid
             for pid in set(self._processes.table()) - members
-            if b"DEPLOYER_INSTANCE=" in self._processes.environ(pid) and f"{_cwd(pid)}/".startswith(inside)
+            if b"DEPLOYER_INSTANCE=" in self._processes.environ(pid)
+            and f"{self._processes.cwd(pid)}/".startswith(inside)
         ]
         return [_unknown(found, self._processes)] if found else []
 
@@ -163,7 +164,7 @@ class Observer:
             "uptime_s": round(max(0.0, time.time() - one.started_at), 1),
             "state": state,
             "confirmed": one.confirmed,
-            "command": " ".join(one.spec.argv),
+            "command": self._command(one),
             "unit": (one.spec.owner or {}).get("unit"),
             "status": self._said_by(one),
             "port": one.spec.port or next(iter(sockets.tcp_ports(one.spec.socket)), None),
@@ -174,6 +175,11 @@ class Observer:
                 [stat.pid for stat in members], signal.Signals[self._settings["drain"]["signal"]]
             ),
         }
+
+    def _command(self, one: Instance) -> str:
+        # Of a service that commands start, only the process itself says what it is.
+        by_commands = (one.spec.owner or {}).get("kind") == "command"
+        return self._processes.command(one.main.pid) if by_commands else " ".join(one.spec.argv)
 
     def _running_settings(self, running: Optional[Instance]) -> Optional[Dict[str, Any]]:
         if running is None or self._state is None:
@@ -336,13 +342,6 @@ def _health_json(answer: Answer) -> Dict[str, Any]:
         "health": answer.health, "good": answer.good, "busy": answer.busy, "tasks": answer.tasks,
         "release": answer.release, "pid": answer.pid,
     }  # fmt: skip
-
-
-def _cwd(pid: int) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/cwd")
-    except OSError:
-        return ""
 
 
 def _unknown(pids: List[int], processes: Processes) -> PreflightError:

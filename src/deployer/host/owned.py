@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal as signals
+from dataclasses import replace as changed
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from deployer.errors import DeployerError
@@ -15,6 +16,8 @@ from deployer.model import DrainOrder, Spec, Verdict
 
 LOOK_AGAIN = 0.5
 """Seconds until the next look at what its owner is about to do, if nothing tells us before."""
+TOLD_WITHIN, LOOK_OFTEN = 1.0, 0.02
+"""Seconds that an owner has to notice an exit that we have seen, and between two looks."""
 _AFTER = "after "
 
 
@@ -155,6 +158,30 @@ class Owned:
 
     def forget_run(self, instance: str) -> None:
         self._state.set_meta(f"run-{instance}", None)
+
+    def cleared(self, spec: Spec, verdict: Verdict, clock: Clock) -> Verdict:
+        """*verdict* on *spec*, whose processes have gone, with what its owner knows of their end; the owner then forgets it."""
+        by = self.by(spec)
+        if by.stops:
+            return verdict
+        try:
+            code = self._code(spec, clock)
+            by.stop(spec)
+        except DeployerError as error:  # it has ended, whatever is said about it
+            say(f"{error}: {error.cause}")
+            return verdict
+        row = self._state.row("SELECT signal FROM drains WHERE instance=?", spec.id)
+        asked = -int(signals.Signals[row["signal"]]) if row is not None else None
+        name = "exited" if verdict.verdict == "clean" and code not in (None, 0, asked) else verdict.verdict
+        return changed(verdict, verdict=name, exit_code=code)
+
+    def _code(self, spec: Spec, clock: Clock) -> Optional[int]:
+        deadline = clock.now() + TOLD_WITHIN
+        while True:
+            seen = self.by(spec).seen(spec, self.run_of(spec.id) or None)
+            if seen.ended or clock.now() >= deadline:
+                return seen.code if seen.ended else None
+            clock.sleep(LOOK_OFTEN)
 
     def together(self, new: Optional[Spec], olds: Sequence[Instance]) -> bool:
         """Whether one owner can stop *olds* and start *new* in one go."""

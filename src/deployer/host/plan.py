@@ -16,7 +16,11 @@ GATES = ("stage", "install", "check", "rehearse")
 
 @dataclass(frozen=True)
 class Want:
-    """What was asked for. `settings` are those of the release that shall run; `drain` those of the config, now; `pool` its kind."""
+    """
+    What was asked for. `settings` are those of the release that shall run; `drain` those of the config, now; `pool` its kind.
+
+    `commands` are the user's `start` and `stop`, where these own the process.
+    """
 
     kind: str
     settings: Dict[str, Any]
@@ -30,6 +34,7 @@ class Want:
     same_owner: bool = True
     hashes: Dict[str, str] = field(default_factory=dict)
     pool: Optional[str] = None
+    commands: Optional[Dict[str, Any]] = None
 
     @property
     def overlaps(self) -> bool:
@@ -162,7 +167,7 @@ def _stop(facts: Facts, want: Want) -> Step:
 
 
 def _replace_text(facts: Facts, want: Want) -> str:
-    command = _shown(want.settings["run"]["command"])
+    command = _shown((want.commands or {}).get("start") or want.settings["run"]["command"])
     if facts["instance"] or facts["adopt"]:
         return f"{_drain_text(facts, want)}; then start {command}"
     if facts["draining"]:
@@ -181,7 +186,10 @@ def _drain_text(facts: Facts, want: Want) -> str:
 def _signal_text(facts: Facts, want: Want) -> str:
     count = len(facts["health"]["tasks"])
     work = f", {count} task{'s' if count != 1 else ''} in progress" if count else ""
-    return f"{want.drain['signal']} to pid {(facts['instance'] or facts['adopt'])['pid']}{work}"
+    pid = (facts["instance"] or facts["adopt"])["pid"]
+    if want.commands:
+        return f"{_shown(want.commands['stop'])} stops pid {pid}{work}"
+    return f"{want.drain['signal']} to pid {pid}{work}"
 
 
 def _expected(facts: Facts) -> str:

@@ -48,6 +48,7 @@ class Planner:
             bytes_total=self._manifest.bytes_total if self._manifest else 0,
             staged=kind != "push", same_secrets=kind != "push" or self._same_secrets(), hashes=self._hashes(),
             pool=(params["target"].get("pool") or {}).get("kind"), same_owner=self._same_owner(settings),
+            commands=params["target"].get("commands"),
         )  # fmt: skip
         steps = plan(facts, want)
         return Request(

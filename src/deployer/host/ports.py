@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 from typing import Dict, Iterable, List, Set, Tuple
 
+from deployer.host import ports_lsof
 from deployer.host.process import Processes
 
 _LISTEN = "0A"
+_HAS_PROC = sys.platform != "darwin"
 
 
 def listening(port: int) -> Set[int]:
@@ -25,7 +28,12 @@ def ports_of(processes: Iterable[int]) -> Set[int]:
 
 def holders(inodes: Set[int], pids: Iterable[int]) -> List[int]:
     """Those of *pids* that hold one of the sockets *inodes* open."""
-    return [pid for pid in pids if inodes & set(sockets_of(pid))] if inodes else []
+    if not inodes:
+        return []
+    if not _HAS_PROC:
+        wanted = set(pids)
+        return sorted({one.pid for one in ports_lsof.listeners() if one.device in inodes and one.pid in wanted})
+    return [pid for pid in pids if inodes & set(sockets_of(pid))]
 
 
 def owners(port: int, processes: Processes) -> List[int]:
@@ -37,6 +45,8 @@ def owners(port: int, processes: Processes) -> List[int]:
 def sockets_of(pid: int) -> Dict[int, int]:
     """Socket inode → descriptor number of *pid*; empty when we may not look."""
     found = {}
+    if not _HAS_PROC:  # only those on which it listens
+        return {one.device: one.fd for one in ports_lsof.listeners() if one.pid == pid}
     try:
         for name in os.listdir(f"/proc/{pid}/fd"):
             try:
@@ -68,6 +78,8 @@ def unix_listeners(path: str = "") -> Set[int]:
 
 def listeners() -> Dict[int, Tuple[str, int]]:
     """Inode → address and port of every TCP socket on which somebody listens."""
+    if not _HAS_PROC:
+        return {one.device: (one.host, one.port) for one in ports_lsof.listeners()}
     found = {}
     for name in ("tcp", "tcp6"):
         try:

@@ -26,7 +26,7 @@ from deployer.host.journal import Journal
 from deployer.host.keeper import open_log
 from deployer.host.lock import DeployLock
 from deployer.host.paths import HostPaths
-from deployer.host.process import Processes
+from deployer.host.process import here
 from deployer.host.releases import Releases
 from deployer.host.runner import Runner, take_up
 from deployer.host.say import say_why
@@ -119,9 +119,13 @@ def _build(
     owner = choose.setting(request.target, request.settings)
     if owner is not None and owner["kind"] == "systemd" and not alone:
         keeper_unit.install(paths, request.settings["app"], str(owner["scope"]))
+    if owner is not None and owner["kind"] == "launchd" and not alone:
+        from deployer.host.supervisors import launchd
+
+        launchd.keep_at_boot(paths, request.settings["app"])
     supervisor = Builtin(paths, request.deploy, control.fileno(), upgrades=not alone)
     releases = Releases(paths.root)
-    deploy = Deploy(request, paths, state, journal, supervisor, Clock(), Processes(), releases, control, manifest)
+    deploy = Deploy(request, paths, state, journal, supervisor, Clock(), here(), releases, control, manifest)
     deploy.let_go = let_go
     deploy.alone = alone
     return deploy

@@ -87,8 +87,8 @@ def spawn(
     Returns once exec has succeeded. *announce* is told the pid before the exec: if it raises, or if we die in it, nothing is
     executed. Raises StartError when the exec failed. The caller must be single-threaded.
     """
-    told, tell = os.pipe2(os.O_CLOEXEC)
-    may, go = os.pipe2(os.O_CLOEXEC)
+    told, tell = os.pipe()
+    may, go = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(go)

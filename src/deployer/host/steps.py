@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import replace as changed
@@ -142,6 +143,11 @@ def _require_intact(step: str, damaged: List[str]) -> None:
 def _private(address: str) -> socket.socket:
     """A listening socket of the kind of *address*, where nobody will look for it."""
     if address.startswith(sockets.UNIX):
+        if not sys.platform.startswith("linux"):
+            raise GateError(
+                "a Unix socket cannot be rehearsed on this system", cause="only Linux has sockets without a path",
+                state="the running release was not touched", hint="write rehearse = false in [run], or a TCP address as socket",
+            )  # fmt: skip
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind("")  # the kernel chooses an abstract name
         listener.listen(128)

@@ -13,18 +13,19 @@ from contextlib import contextmanager
 from dataclasses import replace as changed
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple, Union, cast
 from uuid import uuid4
 
 from deployer.errors import DeployerError, FailedError
 from deployer.host import drain, logs, unix
+from deployer.host.asked_drain import AskedDrain
 from deployer.host.clock import Clock
 from deployer.host.held import Held
 from deployer.host.instance import Instance, alive_rows, from_row
 from deployer.host.notify import NotifySocket, extension
 from deployer.host.owned import LOOK_AGAIN, Owned, OwnedDrain
 from deployer.host.paths import HostPaths
-from deployer.host.process import Processes
+from deployer.host.process import Handle, Processes
 from deployer.host.spawn import environment, read_secrets
 from deployer.host.state import Row, State
 from deployer.host.supervisors import choose, owner
@@ -72,6 +73,7 @@ class Core:
         self._look_at: Dict[str, float] = {}
         self._not_before: Dict[str, float] = {}
         self._background: Set[str] = set()
+        self._has_just_drained = False
 
     # What the record says --------------------------------------------------------------------------------------------
 
@@ -147,6 +149,7 @@ class Core:
         if new is not None and new.owner is None:
             self.held.prepare(new, self.instances.values())
         new = self._order_owned(new, self.instances.values(), how, confirmed)
+        self._take_back("SELECT * FROM instances WHERE state='promised' AND pid IS NULL")
         self._not_before.clear()  # a restart that was waiting its turn is overtaken
         with self._state.transaction():
             self._forget_promised()
@@ -191,6 +194,9 @@ class Core:
         self._not_before.clear()
         others = [one for one in self.instances.values() if one.id != keep]
         self._order_owned(None, others, how)
+        self._take_back("SELECT * FROM instances WHERE state='promised' AND pid IS NULL")
+        # Before it is on record: who boots in between shall find the one that runs then in the record, draining or not.
+        self._wish(self.instances[keep].spec)
         with self._state.transaction():
             self._forget_promised()
             self._state.update("instances", keep, confirmed=1)
@@ -199,7 +205,6 @@ class Core:
                 drain.order(self._state, self._clock, instance, deploy, who, how)
         self.instances[keep].confirmed = True
         self._drain(others, deploy, who, how)
-        self._wish(self.instances[keep].spec)
 
     def dismiss(self, deploy: str, who: str, instance_id: str, how: DrainOrder) -> None:
         """Take back what was launched: it drains, and was never what shall run. Asking again changes nothing."""
@@ -208,6 +213,7 @@ class Core:
         self._settle_announced()
         launched = [one for one in self.instances.values() if one.id == instance_id]
         self._order_owned(None, launched, how)
+        self._take_back("SELECT * FROM instances WHERE state='promised' AND pid IS NULL AND id=?", instance_id)
         with self._state.transaction():
             self._state.execute(
                 "UPDATE instances SET state='ended', ended_at=? WHERE id=? AND state='promised' AND pid IS NULL",
@@ -242,9 +248,11 @@ class Core:
                 self.drains[instance.id].take_over(deploy, who, how)
 
     def _drain_of(self, instance: Instance) -> Union[drain.Drain, OwnedDrain]:
-        if instance.spec.owner is None:
+        by = self.owned.by(instance.spec) if instance.spec.owner is not None else None
+        if by is None or not by.stops:
             return drain.Drain(instance, self._state, self._clock)
-        by = self.owned.by(instance.spec)
+        if not by.whole:
+            return AskedDrain(instance, self._state, self._clock, cast(owner.Asker, by))
         return OwnedDrain(instance, self._state, self._clock, by, self.owned.run_of(instance.id))
 
     def adopt(self, spec: Spec, identity: Identity) -> None:
@@ -300,6 +308,16 @@ class Core:
             self.owned.by(old.spec).order(old.spec, how)
         return new
 
+    def _take_back(self, promised: str, *words: str) -> None:
+        """Let the owners start nothing of *promised* (a query) any more, before it is forgotten."""
+        for spec in map(_spec, self._state.rows(promised, *words)):
+            if spec.owner is None or self.owned.begun_after(spec.id) is None:
+                continue
+            try:
+                self.owned.by(spec).stop(spec)
+            except DeployerError as error:  # what follows is worth more, and stops it as well
+                self._say(f"the start of {spec.id} was not taken back: {error}")
+
     def _ask_owners(self) -> None:
         """Ask whoever owns it to stop what drains: together with the start of what comes after it, where that is possible."""
         asked = [one for one in self.drains.values() if isinstance(one, OwnedDrain)]
@@ -341,7 +359,12 @@ class Core:
 
     def _start_owned(self, spec: Spec) -> None:
         by = self.owned.by(spec)
+        if self._has_just_drained and not by.stops:
+            # It takes its time: whoever watches the old one hears of its end before the new one answers in its place.
+            self._look_at[spec.id] = self._clock.now()
+            return
         if self.owned.begun_after(spec.id) is None:
+            self._state.update("instances", spec.id, log_offset=logs.size(self._paths.app_log))
             self.owned.begin(spec, lambda: by.start(spec))
         now = by.seen(spec)
         before = self.owned.begun_after(spec.id)
@@ -349,7 +372,7 @@ class Core:
             self._take_owned(spec, now)
         elif now.state in (owner.STARTING, owner.STOPPING) or now.waits:
             self._look_at[spec.id] = self._clock.now() + LOOK_AGAIN
-        elif now.run == before and now.ended and now.pid is None:
+        elif now.run == before and now.ended and now.begun and now.pid is None:
             self._not_started(spec, FailedError("it ended at once, or was never started", cause=now.text))
         elif now.run == before and now.ended:
             by.start(spec)  # whoever asked before died of it
@@ -364,7 +387,8 @@ class Core:
         if now.ended and now.pid is None:
             self._not_started(spec, FailedError(now.text or "it ended at once"))
             return
-        self._record(spec, int(now.pid or 0), logs.size(self._paths.app_log))
+        row = self._state.row("SELECT log_offset FROM instances WHERE id=?", spec.id)
+        self._record(spec, int(now.pid or 0), int(row["log_offset"] or 0) if row else 0)
         if now.ended:
             self._state.update(
                 "instances", spec.id, state="ended", ended_at=self._clock.wall(), exit_code=now.code,
@@ -386,11 +410,27 @@ class Core:
         stat = self._processes.stat(now.pid) if now.pid else None
         if now.state == owner.RUNNING and stat is not None and not instance.tree.is_main(stat):
             self._start_again(instance, now)
+        elif now.ended and not by.whole:
+            self._look_after_what_is_left(instance)
         elif now.ended:
             ended = by.seen(instance.spec, self.owned.run_of(instance.id) or None)
             self._say(f"instance {instance.id} of {instance.spec.release} exited by itself: {ended.code}")
-            self._end(instance, ended.code)
+            if instance.members() and not by.stops:
+                self._drain_leftovers(instance)
+            else:
+                self._end(instance, ended.code)
         else:
+            self._look_at[instance.id] = self._clock.now() + LOOK_AGAIN
+
+    def _look_after_what_is_left(self, instance: Instance) -> None:
+        """Its main process has gone, and its supervisor, which knows no more than that, does not start it again."""
+        if instance.members():
+            self._drain_leftovers(instance)
+        elif not instance.confirmed:
+            self._say(f"instance {instance.id} of {instance.spec.release} exited by itself: {instance.reap()}")
+            self._end(instance, instance.reap())
+        else:
+            # It may come up later, after a back-off of its supervisor or by a person: whoever looks next finds it by this record.
             self._look_at[instance.id] = self._clock.now() + LOOK_AGAIN
 
     def _start_again(self, instance: Instance, now: owner.Seen) -> None:
@@ -411,10 +451,12 @@ class Core:
         """Do everything that is due now. Safe to call at any time."""
         self._share_orphans()
         self._ask_owners()
+        before = len(self.drains)
         for name, under_way in list(self.drains.items()):
             verdict = under_way.advance()
             if verdict is not None:
                 self._drained(self.instances[name], verdict)
+        self._has_just_drained = len(self.drains) < before
         for instance in list(self.instances.values()):
             if instance.id not in self.drains and instance.spec.owner is not None:
                 self._look_after_owned(instance)
@@ -441,6 +483,8 @@ class Core:
         if desired is not None and not self._in_the_way(_spec(desired)):
             due += self._not_before.values()
         due += self._look_at.values()
+        if not all(handle.tells for handle in self._handles()):
+            due.append(self._clock.now() + LOOK_AGAIN)
         return min(due) if due else None
 
     def reap(self) -> None:
@@ -457,7 +501,10 @@ class Core:
 
     def watched(self) -> List[int]:
         """The descriptors whose readability means that a process has exited."""
-        return [handle.fileno() for instance in self.instances.values() for handle in instance.tree.handles()]
+        return [handle.fileno() for handle in self._handles() if handle.tells]
+
+    def _handles(self) -> List[Handle]:
+        return [handle for instance in self.instances.values() for handle in instance.tree.handles()]
 
     def idle(self) -> bool:
         """Nothing runs and nothing should; or somebody else owns what does, and nothing is left to be done about it."""
@@ -475,6 +522,8 @@ class Core:
         return any(spec.owner is not None for spec in specs)
 
     def _drained(self, instance: Instance, verdict: Verdict) -> None:
+        if instance.spec.owner is not None:
+            verdict = self.owned.cleared(instance.spec, verdict, self._clock)
         self._state.update("drains", instance.id, verdict=json.dumps(self._redacted(instance, verdict.to_json())))
         del self.drains[instance.id]
         self._end(instance, verdict.exit_code)
@@ -503,13 +552,16 @@ class Core:
             return
         self._say(f"instance {instance.id} of {instance.spec.release} exited by itself: {code}")
         if members:
-            how = DrainOrder(**instance.spec.drain) if instance.spec.drain else DrainOrder()
-            with self._state.transaction():
-                drain.order(self._state, self._clock, instance, instance.deploy or "", drain.CRASH, how)
-            self.drains[instance.id] = drain.Drain(instance, self._state, self._clock)
-            self.drains[instance.id].advance()
+            self._drain_leftovers(instance)
         else:
             self._end(instance, code)
+
+    def _drain_leftovers(self, instance: Instance) -> None:
+        how = DrainOrder(**instance.spec.drain) if instance.spec.drain else DrainOrder()
+        with self._state.transaction():
+            drain.order(self._state, self._clock, instance, instance.deploy or "", drain.CRASH, how)
+        self.drains[instance.id] = self._drain_of(instance)
+        self.drains[instance.id].advance()
 
     def _end(self, instance: Instance, code: Optional[int]) -> None:
         self._state.update("instances", instance.id, state="ended", ended_at=self._clock.wall(), exit_code=code)
@@ -687,7 +739,12 @@ class Core:
                 for instance in self.instances.values()
             ],
             "restart_in_s": self._restart_in(),
+            "asks": any(self._asks(instance.spec) for instance in self.instances.values()),
         }  # fmt: skip
+
+    def _asks(self, spec: Spec) -> bool:
+        by = self.owned.by(spec) if spec.owner is not None else None
+        return by is not None and not by.whole and cast(owner.Asker, by).asks(spec)
 
     def _drain_summary(self, instance_id: str) -> Optional[Dict[str, Any]]:
         found = self.drains.get(instance_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as changed
 from typing import Any, Dict, Optional
 
 from deployer.host import adopt as adoption
@@ -29,6 +30,7 @@ def adopt(deploy: Deploy) -> None:
         id=instance, release=release, app=deploy.request.settings["app"], argv=tuple(found.argv), cwd=found.cwd,
         secrets_file=str(secrets), user=found.user, owner=_owner_of_adopted(deploy),
     )  # fmt: skip
+    spec = changed(spec, owner=spec.owner or _commands_of_adopted(deploy, spec, found.identity))
     deploy.supervisor.adopt(spec, found.identity)
 
 
@@ -62,19 +64,40 @@ def replace(deploy: Deploy) -> None:
 
 
 def _owner_of_adopted(deploy: Deploy) -> Optional[Dict[str, Any]]:
-    """A unit that is adopted by a unit stays systemd's: one transaction stops the one and starts the other, either way."""
+    """What is adopted by a supervisor of its kind stays its: a revert starts it as it was started before."""
     unit = (deploy.request.target.get("adopt") or {}).get("unit")
     ours = choose.setting(deploy.request.target, deploy.request.settings)
+    if unit and ours is not None and ours["kind"] == "launchd":
+        from deployer.host import launchd_jobs
+
+        return launchd_jobs.owner_of(unit)
     if not unit or ours is None or ours["kind"] != "systemd":
         return None
     return {"kind": "systemd", "scope": ours["scope"], "unit": unit, "foreign": True}
 
 
+def _commands_of_adopted(deploy: Deploy, spec: Spec, identity: Identity) -> Optional[Dict[str, Any]]:
+    """The user's commands own it already, where they say so: then `stop` stops it, for its supervisor would start it again."""
+    ours = choose.setting(deploy.request.target, deploy.request.settings)
+    if ours is None or ours["kind"] != "command":
+        return None
+    from deployer.host.supervisors import command
+
+    theirs = {**ours, "foreign": True}
+    return theirs if command.runs_as(changed(spec, owner=theirs), deploy.paths, identity) else None
+
+
 def leave_unit(deploy: Deploy) -> None:
-    """A systemd unit that is taken over shall not start its process again."""
+    """What is taken over shall not be started again by whoever started it: systemd's unit, launchd's job."""
     request = deploy.request
     unit = (request.target.get("adopt") or {}).get("unit")
-    if request.adopt and unit and request.previous and _owner_of_adopted(deploy) is None:
+    if not request.adopt or not unit or not request.previous:
+        return
+    if request.target.get("supervisor") == "launchd":
+        from deployer.host import launchd_jobs
+
+        launchd_jobs.leave(unit, request.previous["spec"]["id"], Identity.from_json(request.adopt), deploy)
+    elif _owner_of_adopted(deploy) is None:
         # If we die right here, the keeper sees its adopted service go and starts it again: never nothing at all.
         units.stop(unit, request.previous["spec"]["id"], Identity.from_json(request.adopt), deploy)
 

@@ -18,8 +18,22 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400
 
 
 def check(unit: str, ceiling: float, scope: str = "system") -> None:
-    """Raises UsageError, naming both rungs, when systemd would kill the unit before *ceiling* seconds have passed."""
+    """
+    Raises UsageError, naming both rungs, when systemd would kill the unit before *ceiling* seconds have passed, and where
+    another unit (a socket, a timer) would start it again, in the place of the release that follows it.
+    """
+    if scope == "launchd":
+        from deployer.host import launchd_jobs
+
+        launchd_jobs.check(unit, ceiling)
+        return
     shown = adopt.unit_properties(unit, scope)
+    if shown.get("TriggeredBy"):
+        raise UsageError(
+            f"{unit} is started by {shown['TriggeredBy']}, also once a release has taken its place",
+            cause="systemd would stop the release for it", state="nothing was changed",
+            hint=f"systemctl disable --now {shown['TriggeredBy']}, then push again; a socket of its own is run.socket",
+        )  # fmt: skip
     limit = seconds(shown.get("TimeoutStopUSec", "infinity"))
     if limit is not None and limit <= ceiling:
         raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any, Dict
 
 from deployer.host import lock
 from deployer.host.deploy import in_drain, unfinished
@@ -14,6 +15,7 @@ from deployer.host.supervisors import builtin
 from deployer.model import Identity
 
 SETTLE_WITHIN = 3.0
+LOOK_AGAIN = 0.1
 
 
 def wake(paths: HostPaths, processes: Processes) -> None:
@@ -52,8 +54,12 @@ def _settle(paths: HostPaths) -> None:
     # The keeper starts what should run at once; give it the moment that takes, so that `status` tells the outcome.
     keeper = builtin.Builtin(paths)
     deadline = time.monotonic() + SETTLE_WITHIN
-    desired = keeper.status()["desired"]
-    while desired and desired["state"] == "promised" and time.monotonic() < deadline:
-        keeper.wait(deadline)
-        desired = keeper.status()["desired"]
+    while _is_about_to_know(keeper.status()) and time.monotonic() < deadline:
+        keeper.wait(min(deadline, time.monotonic() + LOOK_AGAIN))
     keeper.close()
+
+
+def _is_about_to_know(status: Dict[str, Any]) -> bool:
+    """Whether a keeper with this *status* starts something, or has asked somebody who has not answered yet."""
+    desired = status["desired"]
+    return bool(status.get("asks") or (desired and desired["state"] == "promised"))

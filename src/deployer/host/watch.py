@@ -19,12 +19,20 @@ UNHEARD_AFTER = 10.0
 class Watch:
     """
     A thread that asks *url*, at the Unix socket *private* where there is one, until `stop`. Its fields may be read at any time;
-    `url` None asks nothing.
+    `url` None asks nothing. What the release *successor* answers there, which a supervisor has started by then, says nothing
+    about the old one.
     """
 
     def __init__(
-        self, url: Optional[str], timeout: float, busy: Optional[str], clock: Clock, private: Optional[Path] = None
+        self,
+        url: Optional[str],
+        timeout: float,
+        busy: Optional[str],
+        clock: Clock,
+        private: Optional[Path] = None,
+        successor: Optional[str] = None,
     ) -> None:
+        self._successor = successor
         self._url = url
         self._private = private
         self._timeout = timeout
@@ -84,7 +92,7 @@ class Watch:
         while not self._stop.is_set():
             answer = health.ask(self._url, self._timeout, self._busy, self._private)
             now = self._clock.now()
-            if self._stop.is_set():
+            if self._stop.is_set() or (answer.release is not None and answer.release == self._successor):
                 return
             self.probes += 1
             self.answer = answer

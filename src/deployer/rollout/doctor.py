@@ -16,6 +16,7 @@ from deployer.rollout.each import on_each
 from deployer.rollout.hosts import LOCAL, connect, hosts, look
 from deployer.rollout.ladder import Rung, faults, ladder
 from deployer.rollout.ladder_picture import picture
+from deployer.rollout.promises import of_supervisor
 
 LOW_BYTES = 512 * 1024 * 1024
 LOW_INODES = 10_000
@@ -126,6 +127,8 @@ def _host(report: Report, config: Config, facts: dict[str, Any]) -> None:
     _process(report, config, facts)
     _unit(report, config, facts)
     _boot(report, facts)
+    for ok, detail, hint in of_supervisor(config):
+        report.note("supervisor", ok, detail, hint)
     _drains(report, facts["drains"])
     _health(report, config, facts)
     if facts["under_way"]:
@@ -222,7 +225,7 @@ def _process(report: Report, config: Config, facts: dict[str, Any]) -> None:
         _signal(report, config, running)
         if facts["crashes"]:
             report.note("process", None, f"it has crashed {facts['crashes']['count']} times in a row", "deployer logs")
-        if not facts["keeper"]:
+        if not facts["keeper"] and config.supervisor == "builtin":
             report.note(
                 "keeper", None, "no keeper looks after it: a crash would not be noticed", "deployer status starts one"
             )

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional
 
 from deployer.errors import PreflightError
 from deployer.host.paths import HostPaths
-from deployer.host.process import Processes
+from deployer.host.process import here
 
 WITHIN = 30.0
 _DAEMONS = ("cron", "crond", "fcron", "dcron")
@@ -38,7 +38,7 @@ class Crontab:
             return None
 
     def doubt(self) -> Optional[Dict[str, str]]:
-        names = {stat.name for stat in Processes().table().values() if not stat.exited}
+        names = {stat.name for stat in here().table().values() if not stat.exited}
         if names & set(_DAEMONS):
             return None
         return {

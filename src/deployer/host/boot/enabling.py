@@ -37,6 +37,12 @@ class Way(Protocol):
         """Whether there was something of ours to be removed."""
 
 
+_BY_COMMANDS: Found = {
+    "way": None, "where": None, "comes_up": False, "why": "at boot it is for whoever is behind your commands to start it",
+    "hint": "have its own supervisor start it at boot",
+}  # fmt: skip
+
+
 def ways(paths: HostPaths, app: str, supervisor: str = "builtin") -> List[Way]:
     """The best one first. Where another *supervisor* than the keeper owns the services, there is one: its own."""
     if supervisor in _OWNED:
@@ -46,6 +52,8 @@ def ways(paths: HostPaths, app: str, supervisor: str = "builtin") -> List[Way]:
 
 def look(paths: HostPaths, app: str, supervisor: str = "builtin") -> Found:
     """`way` and `where` (None: not enabled), `comes_up`, and where it does not `why` and `hint`."""
+    if supervisor == "command":
+        return dict(_BY_COMMANDS)
     for way in ways(paths, app, supervisor):
         where = way.where()
         if where is not None:
@@ -70,6 +78,13 @@ def enable(paths: HostPaths, app: str, drain: Dict[str, Any], supervisor: str = 
 
     Raises PreflightError where there is none, or where what was installed would not be started at boot.
     """
+    if supervisor == "command":
+        raise PreflightError(
+            "deployer cannot bring this service back after a reboot",
+            cause=str(_BY_COMMANDS["why"]),
+            state="nothing was changed",
+            hint=str(_BY_COMMANDS["hint"]),
+        )
     chosen = _choose(ways(paths, app, supervisor))
     paths.prepare_private()
     if supervisor not in _OWNED:

@@ -11,7 +11,7 @@ from deployer.errors import DeployerError
 from deployer.host.boot.units import name_of
 from deployer.host.limits import units
 from deployer.host.paths import HostPaths
-from deployer.host.process import Processes
+from deployer.host.process import here
 from deployer.host.state import opened
 from deployer.host.supervisors import builtin
 from deployer.host.wake import wake
@@ -27,7 +27,7 @@ def main(argv: List[str]) -> int:
         if what == "stop":
             _stop(paths)
         else:
-            wake(paths, Processes())
+            wake(paths, here())
     except (DeployerError, OSError) as error:
         cause = getattr(error, "cause", None)
         sys.stderr.write(f"deployer boot: {error}" + (f": {cause}" if cause else "") + "\n")
@@ -47,7 +47,7 @@ def _stop(paths: HostPaths) -> None:
     if keeper is None or app is None:
         return
     lives_in = units.of_process(keeper["pid"])
-    processes = Processes()
+    processes = here()
     identity = processes.identity(keeper["pid"])
     if identity is None or lives_in is None or lives_in.name != name_of(app):
         return

@@ -99,10 +99,7 @@ def _of_job(target: Found) -> Iterator[Found]:
 def _of_process(pid: int, processes: Processes) -> Iterator[Found]:
     argv = processes.argv(pid)
     env = _environment(pid, processes)
-    try:
-        texts = Texts(os.readlink(f"/proc/{pid}/cwd"))
-    except OSError:
-        texts = Texts(None)
+    texts = Texts(processes.cwd(pid) or None)
     for name, args in programs(argv, KNOWN):
         for limit in servers.found(name, args, env, texts):
             if not (has_title(argv) and not limit["certain"]):  # its options can no longer be seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import List, Tuple
 
@@ -48,6 +49,8 @@ def established(address: str) -> int:
 def is_here(address: str) -> bool:
     """Whether *address* belongs to this machine, so that the kernel's table has its connections."""
     host, _ = split(address)
+    if not os.path.exists("/proc/net/tcp"):
+        return False
     for ip in resolve(host):
         family = socket.AF_INET6 if ":" in ip else socket.AF_INET
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Set
 
 from deployer.errors import PoolError
-from deployer.host.process import Processes
+from deployer.host.process import Processes, here
 from deployer.model import Identity
 
 _WORKER, _LEAVING = "nginx: worker process", "nginx: worker process is shutting down"
@@ -27,7 +27,7 @@ class Master:
 
     def __init__(self, path: Path, processes: Optional[Processes] = None) -> None:
         self.path = path
-        self._processes = processes or Processes()
+        self._processes = processes or here()
 
     def pid(self) -> int:
         """The master's pid. Raises PoolError when nginx does not run."""

@@ -218,7 +218,7 @@ def _launch(paths: HostPaths) -> Optional[int]:
     if keeper_unit.start(paths):
         return None
     argv = engine.argv(engine.install(paths), "keeper", str(paths.root))
-    reader, writer = os.pipe2(os.O_CLOEXEC)
+    reader, writer = os.pipe()
     try:
         pid = start_detached(argv, engine.environment("keeper"), paths, pass_fd=writer)
     finally:

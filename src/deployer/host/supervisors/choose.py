@@ -1,13 +1,16 @@
-"""Which owner a target's `supervisor` means: a new one is a file and a line here."""
+"""
+Which owner a target's `supervisor` means: a new one is a file and a line here.
+
+Each is loaded where it is used: most hosts need none of them, and every command starts an agent.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from deployer.errors import DeployerError
 from deployer.host.paths import HostPaths
 from deployer.host.supervisors.owner import Owner
-from deployer.host.supervisors.systemd import Systemd
 
 _SYSTEMD = {"systemd": "system", "systemd-user": "user"}
 
@@ -15,7 +18,17 @@ _SYSTEMD = {"systemd": "system", "systemd-user": "user"}
 def owner_of(paths: HostPaths, owner: Mapping[str, Any]) -> Owner:
     """Who owns the process of an instance with `Spec.owner` *owner*."""
     if owner["kind"] == "systemd":
+        from deployer.host.supervisors.systemd import Systemd
+
         return Systemd(paths, str(owner["scope"]))
+    if owner["kind"] == "launchd":
+        from deployer.host.supervisors.launchd import Launchd
+
+        return Launchd(paths)
+    if owner["kind"] == "command":
+        from deployer.host.supervisors.command import Command
+
+        return Command(paths, owner)
     raise DeployerError(
         f"this engine knows no supervisor {owner['kind']!r}", hint="client and engine differ in version"
     )
@@ -26,7 +39,28 @@ def setting(target: Mapping[str, Any], settings: Mapping[str, Any]) -> Optional[
     supervisor = str(target.get("supervisor") or "builtin")
     if supervisor in _SYSTEMD:
         return {"kind": "systemd", "scope": _SYSTEMD[supervisor], "settings": settings["run"].get("systemd") or {}}
+    if supervisor == "launchd":
+        return {"kind": "launchd"}
+    if supervisor == "command":
+        from deployer.host.supervisors import command
+
+        return command.setting(target["commands"], _port(settings))
     return None
+
+
+def argv(owner: Optional[Mapping[str, Any]], command: Tuple[str, ...]) -> Tuple[str, ...]:
+    """What is run to start an instance with `Spec.owner` *owner* whose release has *command*."""
+    return tuple(owner["start"]) if owner is not None and owner["kind"] == "command" else command
+
+
+def _port(settings: Mapping[str, Any]) -> Optional[int]:
+    """Where a release with *settings* listens on this machine, as far as they say."""
+    from deployer.host.ready import is_here, url_port
+
+    ports, url = settings["run"]["ports"], settings["health"]["url"]
+    if ports:
+        return int(ports[0])
+    return url_port(url) if url and "{port}" not in url and is_here(url) else None
 
 
 def owner_on(paths: HostPaths, target: Mapping[str, Any], settings: Mapping[str, Any]) -> Optional[Owner]:
@@ -36,5 +70,6 @@ def owner_on(paths: HostPaths, target: Mapping[str, Any], settings: Mapping[str,
 
 
 def scope_of(target: Mapping[str, Any]) -> str:
-    """Whose systemd the units of *target* belong to: "system" or "user"."""
-    return _SYSTEMD.get(str(target.get("supervisor")), "system")
+    """Whose the units of *target* are: those of systemd, "system" or "user", or "launchd"."""
+    supervisor = str(target.get("supervisor"))
+    return supervisor if supervisor == "launchd" else _SYSTEMD.get(supervisor, "system")

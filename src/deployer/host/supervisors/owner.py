@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import List, Mapping, Optional, Protocol, Sequence
 
-from deployer.model import DrainOrder, Spec
+from deployer.model import DrainOrder, Identity, Spec
 
 RUNNING, STARTING, STOPPING, ENDED = "running", "starting", "stopping", "ended"
 
@@ -17,7 +17,7 @@ class Seen:
 
     `run` names this very run of it: another start, another name. `pid` is that of the main process, also of one that has ended.
     `code` is its exit code where the owner knows it (negative for a death by signal); `forced` says that the owner has killed it.
-    `waits`: somebody has asked for a start that has not been carried out.
+    `waits`: somebody has asked for a start that has not been carried out; `begun` False: nobody's request for one has arrived.
     """
 
     state: str
@@ -27,6 +27,7 @@ class Seen:
     forced: bool = False
     waits: bool = False
     text: Optional[str] = None
+    begun: bool = True
 
     @property
     def ended(self) -> bool:
@@ -38,7 +39,17 @@ class Owner(Protocol):
     Owns the process tree of instances, each with a `Spec.owner` of its kind. Raises DeployerError where it refuses.
 
     Everything may be asked twice: who asks may have died between asking and writing down that it was asked.
+
+    `whole`: it stops, waits for and forces the whole tree by itself. Where it is False it only asks the main process, and the
+    keeper counts the tree, signals what outlives the main process, and kills at the ceiling (`Asker`).
     """
+
+    @property
+    def whole(self) -> bool: ...
+
+    @property
+    def stops(self) -> bool:
+        """Whether it asks its processes to stop, and forces them; else, after `order`, the keeper does, and `stop` clears up."""
 
     def placed(self, spec: Spec, others: Sequence[Spec]) -> Spec:
         """*spec* with the name that it has here, which no one of *others* that it runs beside has."""
@@ -85,3 +96,19 @@ class Owner(Protocol):
 
     def forget(self, app: str, releases: Sequence[str]) -> None:
         """Releases of *app* other than *releases* are gone from this host."""
+
+
+class Asker(Owner, Protocol):
+    """An owner that is not `whole`: it has its own way to ask, and no more."""
+
+    def ask(self, spec: Spec, main: Optional[Identity], how: DrainOrder) -> None:
+        """Begin to ask *spec*, with *main* as its main process, to stop. Once, however often this is called."""
+
+    def asking(self, spec: Spec) -> bool:
+        """Whether what was begun is still at it."""
+
+    def refused(self, spec: Spec) -> Optional[str]:
+        """What went wrong with it, for a person; None where nothing did."""
+
+    def asks(self, spec: Spec) -> bool:
+        """Whether it has asked what became of *spec*, and waits for the first answer."""

@@ -8,7 +8,9 @@ stopped takes no second request for a new one.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
+import shlex
 import shutil
 import signal
 import time
@@ -37,28 +39,38 @@ _SHOWN = (
 _STATES = {
     "active": owner.RUNNING,
     "reloading": owner.RUNNING,
+    "refreshing": owner.RUNNING,
     "activating": owner.STARTING,
     "deactivating": owner.STOPPING,
 }
 _PERSONAL = ("HOME", "USER", "LOGNAME", "SHELL", "XDG_RUNTIME_DIR")
 _AFTER_MAIN = """#!/bin/sh
 # Written by deployer. systemd runs it when the main process of a unit has exited: how that ended is kept, and what lives on of
-# it is asked to stop, once, and waited for. Arguments: the signal, then how to start what waits.
-echo "$SERVICE_RESULT $EXIT_CODE $EXIT_STATUS" > "${0%/*}/ended-$INVOCATION_ID"
+# it is asked to stop, once, and waited for. Argument: the signal.
+ended="$SERVICE_RESULT $EXIT_CODE $EXIT_STATUS"
+kept="${0%/*}/ended-$INVOCATION_ID"
+echo "$ended" > "$kept"
 signal=$1
-shift
 while IFS= read -r line; do
-    case $line in 0::*) group=${line#0::} ;; esac
+    case $line in 0::*) group=${line#0::} ;; *:name=systemd:*) older=${line#*:name=systemd:} ;; esac
 done < /proc/self/cgroup
 left=
-for top in /sys/fs/cgroup /sys/fs/cgroup/unified; do
+for top in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
+    [ "$top" != /sys/fs/cgroup/systemd ] || group=$older
+    [ -n "${group#/}" ] || continue
     [ -r "$top$group/cgroup.procs" ] || continue
+    group=$top$group/cgroup.procs
     while read -r pid; do
         [ "$pid" = $$ ] || left="$left $pid"
-    done < "$top$group/cgroup.procs"
+    done < "$group"
     break
 done
-[ -z "$left" ] || exec "$@" "$signal" $left
+[ -n "$left" ] || exit 0
+# Until they have gone, the record says that some are left; it stays so where they have not by the ceiling. systemd tells the
+# ceiling by a signal to this and to what waits, and would take the unit for ended, with all that live on, were this to go then.
+echo "$ended left" > "$kept"
+trap '' TERM INT QUIT HUP USR1 USR2 WINCH
+{leftover} "$signal" "$group" $left && echo "$ended" > "$kept"
 """
 
 
@@ -69,6 +81,9 @@ def unit_of(spec: Spec) -> str:
 
 class Systemd:
     """`owner.Owner` by the systemd of *scope* for the app at *paths*."""
+
+    stops = True
+    whole = True
 
     def __init__(self, paths: HostPaths, scope: str) -> None:
         self._paths = paths
@@ -82,10 +97,14 @@ class Systemd:
         if spec.owner.get("foreign"):
             return spec
         unit = f"{spec.app}@{spec.release}.service"
-        if any(one.owner is not None and unit_of(one) == unit for one in others):
+        if any(one.owner is not None and self._excludes(unit_of(one), unit) for one in others):
             unit = f"{spec.app}@{spec.release}.{spec.id}.service"
         journal = JOURNAL.exists() and "StandardOutput" not in _settings(spec)
         return changed(spec, owner={**spec.owner, "unit": unit, "journal": journal})
+
+    def _excludes(self, other: str, unit: str) -> bool:
+        """Whether starting *unit* would stop *other*: it is the same, or has once taken its place (Conflicts= counts both ways)."""
+        return other == unit or unit in self._manager.show(other, ("Conflicts",)).get("Conflicts", "").split()
 
     # Files -----------------------------------------------------------------------------------------------------------
 
@@ -107,7 +126,10 @@ class Systemd:
             )  # fmt: skip
 
     def prepare(self, new: Spec, env: Mapping[str, str], olds: Sequence[Spec], how: DrainOrder, proven: bool) -> None:
-        written = [self._ordered(old, how) for old in olds]
+        # One that stops already has its order: systemd would apply another one to the stop that is under way.
+        written = [self._ordered(old, how) for old in olds if self.seen(old).state != owner.STOPPING]
+        if all(unit_of(old) != unit_of(new) for old in olds):
+            written.append(_remove(self._dropin(new, STOP_DROPIN)))  # of a stop that is over
         if not self._is_foreign(new):
             written += self._sockets(new, olds)
             written += [self._service(new, env, olds), self._restarts(new, proven)]
@@ -130,8 +152,9 @@ class Systemd:
         kept = {name: env[name] for name in env if "User" not in settings or name not in _PERSONAL}
         self._units.mkdir(mode=0o700, exist_ok=True)
         disk.write_atomically(str(self._env_file(new)), systemd_units.environment(kept).encode())
-        self._manager.write(self._units / "after.sh", _AFTER_MAIN)
-        engine.install(self._paths)
+        # Here and not in the unit: of the engines only the newest are kept, and a unit may run for a year.
+        leftover = shlex.join(engine.argv(engine.install(self._paths), "leftover"))
+        self._manager.write(self._units / "after.sh", _AFTER_MAIN.replace("{leftover}", leftover))
         return self._manager.write(self._manager.directory() / unit_of(new), self._text(new, env, olds))
 
     def _env_file(self, spec: Spec) -> Path:
@@ -139,11 +162,10 @@ class Systemd:
 
     def _text(self, new: Spec, env: Mapping[str, str], olds: Sequence[Spec]) -> str:
         order = DrainOrder(**new.drain) if new.drain else DrainOrder()
-        leftover = engine.argv(self._paths.engines / engine.own_digest() / "deployer", "leftover")
         others = [unit_of(old) for old in olds if unit_of(old) != unit_of(new)]
         return systemd_units.service(
             new.app, new.release, _resolved(new, env), new.cwd, str(self._env_file(new)),
-            ["/bin/sh", str(self._units / "after.sh"), _to_leftover(order), *leftover], self._output(new), order, self._all(new),
+            ["/bin/sh", str(self._units / "after.sh"), _to_leftover(order)], self._output(new), order, self._all(new),
             self._socket_units(new), others, self._manager.boot_target(),
         )  # fmt: skip
 
@@ -179,7 +201,7 @@ class Systemd:
                 text = path.read_text("utf-8", "replace")
             except OSError:
                 continue
-            if not text.startswith(systemd_units.MARK) or f"{self._paths.root}/" not in text:
+            if not text.startswith(systemd_units.MARK) or systemd_units.escaped(f"{self._paths.root}/") not in text:
                 raise PreflightError(
                     f"there is a unit {path.name} already, which is not this app's",
                     cause=f"{path} belongs to another service" + (" of deployer" if text.startswith(systemd_units.MARK) else ""),
@@ -196,13 +218,32 @@ class Systemd:
         written = []
         guard = f"{new.app}-guard.service"
         for name, unit, listen in self._listens(new):
+            self._require_ours(new, unit, guard)
             text = self._socket_text(new, name, unit, listen, olds)
             written.append(self._manager.write(self._manager.directory() / unit, text))
-        return (
-            [*written, self._manager.write(self._manager.directory() / guard, systemd_units.guard(new.app))]
-            if written
-            else []
-        )
+        if written:
+            written.append(self._manager.write(self._manager.directory() / guard, systemd_units.guard(new.app)))
+        if new.private_health:
+            self._link_health(new)
+        return written
+
+    def _require_ours(self, new: Spec, *units: str) -> None:
+        for path in [self._manager.directory() / unit for unit in units]:
+            if path.exists() and not path.read_text("utf-8", "replace").startswith(systemd_units.mark(new.app)):
+                raise DeployerError(
+                    f"there is a unit {path.name} already, which is not this app's",
+                    cause=f"{path} belongs to another service", state="the old release serves",
+                    hint="disable and remove that unit, or give one of the two another name (`app` in deploy.toml)",
+                )  # fmt: skip
+
+    def _link_health(self, new: Spec) -> None:
+        """The socket is its unit's, which a restart of the release keeps; the name by which it is asked is the instance's."""
+        link = self._paths.health_socket(new.id)
+        link.unlink(missing_ok=True)
+        link.symlink_to(self._health_of(new).name)
+
+    def _health_of(self, spec: Spec) -> Path:
+        return self._paths.health_socket(hashlib.sha256(unit_of(spec).encode()).hexdigest()[: len(spec.id)])
 
     def _socket_text(self, new: Spec, name: str, unit: str, listen: str, olds: Sequence[Spec]) -> str:
         by_themselves = [unit_of(old) for old in olds if unit not in self._socket_units(old)]
@@ -219,7 +260,7 @@ class Systemd:
         found = [(name, units[name], _listen(address)) for name, address in named.items()]
         if spec.private_health:
             unit = unit_of(spec)[: -len(".service")] + ".health.socket"
-            found.append(("health", unit, str(self._paths.health_socket(spec.id))))
+            found.append(("health", unit, str(self._health_of(spec))))
         return found
 
     def _restarts(self, spec: Spec, proven: bool) -> bool:
@@ -281,10 +322,10 @@ class Systemd:
     def _ended(self, now: Seen) -> Seen:
         """*now*, with what its unit wrote down when it ended."""
         try:
-            result, how, status = (self._units / f"ended-{now.run}").read_text("ascii").split()
+            result, how, status, *left = (self._units / f"ended-{now.run}").read_text("ascii").split()
         except (OSError, ValueError):
             return now
-        return changed(now, code=_code(how, status), forced=now.forced or result == "timeout")
+        return changed(now, code=_code(how, status), forced=now.forced or result == "timeout" or bool(left))
 
     # What shall run --------------------------------------------------------------------------------------------------
 
@@ -293,6 +334,10 @@ class Systemd:
         keep = unit_of(spec) if spec is not None and not self._is_foreign(spec) else None
         if spec is not None and keep is not None:
             changes = [self._restarts(spec, proven=True), self._boot(keep, "enable")]
+        if spec is not None:
+            changes.append(
+                _remove(self._dropin(spec, STOP_DROPIN))
+            )  # of a stop that is over: the unit's own ceiling counts
         changes += [self._boot(unit, "disable") for unit in sorted({unit_of(one) for one in others} - {keep})]
         if any(changes):
             self._manager.reload()

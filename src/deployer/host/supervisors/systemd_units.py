@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
+from deployer.errors import UsageError
 from deployer.model import DrainOrder
 
 MARK = "# Written by deployer"
 BACKOFF: Dict[str, str] = {"RestartSteps": "8", "RestartMaxDelaySec": "60s"}
-DEFAULTS: Dict[str, str] = {"Type": "exec", "RestartSec": "500ms", "UMask": "0022"}
+DEFAULTS: Dict[str, str] = {"Type": "exec", "RestartSec": "500ms", "UMask": "0022", "TimeoutStartSec": "infinity"}
+"""A start takes as long as it takes: whether it is ready we prove ourselves, and systemd would kill one that never says so."""
 
 
 def service(
@@ -24,7 +27,7 @@ def service(
     unit += [("StartLimitIntervalSec", "0")]
     passed = {**DEFAULTS, "StandardOutput": output, "StandardError": "inherit", **_flat(settings)}
     body: List[Tuple[str, str]] = [
-        ("WorkingDirectory", _path(cwd)), ("EnvironmentFile", _path(env_file)), ("ExecStart", command(argv)),
+        ("WorkingDirectory", escaped(cwd)), ("EnvironmentFile", escaped(env_file)), ("ExecStart", command(argv)),
         ("ExecStopPost", "-+" + command(after_main)), *stopping(order),
         ("Restart", "on-failure"), ("NonBlocking", "yes"), ("NotifyAccess", "all"),
     ]  # fmt: skip
@@ -62,7 +65,7 @@ def socket(app: str, name: str, listen: str, guard: str, olds: Sequence[str] = (
 
     *olds* may have listened there by themselves: it is opened once they have gone.
     """
-    body = [("ListenStream", _escape(listen)), ("FileDescriptorName", name), ("Backlog", "4096"), ("Service", guard)]
+    body = [("ListenStream", escaped(listen)), ("FileDescriptorName", name), ("Backlog", "4096"), ("Service", guard)]
     body += [("SocketMode", "0600"), ("RemoveOnStop", "yes")] if private else []
     unit = [("Description", f"{app}, socket {name}")]
     unit += [("After", " ".join(olds))] if olds else []
@@ -84,14 +87,29 @@ def engine(app: str, argv: Sequence[str], env: Mapping[str, str], log: str, boot
     body = [("Type", "notify"), ("NotifyAccess", "main"), ("ExecStart", command(argv))]
     body += [("Environment", quote(f"{name}={value}")) for name, value in sorted(env.items())]
     body += [("KillMode", "process"), ("Restart", "on-failure"), ("RestartSec", "1s"), ("TimeoutStopSec", "10s")]
-    body += [("StandardOutput", f"append:{_escape(log)}"), ("StandardError", "inherit")]
+    body += [("StandardOutput", f"append:{escaped(log)}"), ("StandardError", "inherit")]
     return _text(app, [("Unit", unit), ("Service", body), ("Install", [("WantedBy", boot)])])
 
 
 def environment(values: Mapping[str, str]) -> str:
-    """An EnvironmentFile of *values*, whatever is in them."""
+    """
+    An EnvironmentFile of *values*, whatever is in them. Raises UsageError where systemd would leave one out.
+
+    It would also write that one into its journal, with its value.
+    """
+    for name, value in values.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or _surrogates(value):
+            raise UsageError(
+                f"systemd takes no variable like {name!r}",
+                cause="names are letters, digits and _, values are UTF-8", state="nothing was changed",
+                hint="rename it in run.env, or have it set by the command: sh -c 'env NAME=… program'",
+            )  # fmt: skip
     lines = [f"{name}={_double(value)}" for name, value in sorted(values.items())]
     return "\n".join([f"{MARK}. Secret.", *lines, ""])
+
+
+def _surrogates(text: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def command(argv: Sequence[str]) -> str:
@@ -102,9 +120,9 @@ def command(argv: Sequence[str]) -> str:
 def quote(word: str) -> str:
     """*word* as one word of a setting, where specifiers and escapes mean nothing."""
     return (
-        _escape(word)
+        escaped(word)
         if word and all(char.isalnum() or char in "-_./:=@,+" for char in word)
-        else _double(_escape(word), True)
+        else _double(escaped(word), True)
     )
 
 
@@ -122,23 +140,25 @@ def _flat(settings: Mapping[str, Any]) -> Dict[str, Any]:
     return found
 
 
+def mark(app: str) -> str:
+    """How the first line of every unit of *app* begins."""
+    return f"{MARK} for {app},"
+
+
 def _text(app: str, sections: Sequence[Tuple[str, Sequence[Tuple[str, str]]]]) -> str:
-    lines = [f"{MARK} for {app}, and again by the next push: change deploy.toml instead."]
+    lines = [f"{mark(app)} and again by the next push: change deploy.toml instead."]
     for title, settings in sections:
         lines += ["", f"[{title}]", *(f"{name}={value}" for name, value in settings)]
     return "\n".join([*lines, ""])
 
 
-def _path(path: str) -> str:
-    return _escape(path)
-
-
-def _escape(text: str) -> str:
+def escaped(text: str) -> str:
     return text.replace("%", "%%")
 
 
 def _double(text: str, exec_line: bool = False) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
     if exec_line:
-        return '"' + escaped.replace("\n", "\\n").replace("\t", "\\t") + '"'
-    return '"' + escaped.replace("$", "\\$").replace("`", "\\`") + '"'
+        # Every control character: a carriage return would end the line as well.
+        return '"' + "".join(f"\\x{ord(char):02x}" if ord(char) < 32 else char for char in quoted) + '"'
+    return '"' + quoted.replace("$", "\\$").replace("`", "\\`") + '"'
