@@ -52,7 +52,7 @@ class UserManager:
             person.pw_gid,
             self.home,
             "yes" if linger else "no",
-            *(closed_to() if throwaway else []),
+            *(opened_to_all() if throwaway else ["-"]),
         ]
         alone = ["--cgroup", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
         script = ["sh", str(RIG / "user_manager.sh"), *map(str, words)]
@@ -170,13 +170,15 @@ def app_in(manager: UserManager, root: Path | None = None, kind: type[InsideApp]
         yield app
 
 
-def closed_to() -> list[Path]:
-    """The directories of Python and of ours that stand in a HOME which lets nobody else in."""
-    home = Path.home()
-    if os.stat(home).st_mode & 0o001:
-        return []
-    needed = {Path(sys.base_prefix), Path(sys.prefix), SOURCE.parent}
-    return sorted(path for path in needed if path.is_relative_to(home))
+def opened_to_all() -> list[str | Path]:
+    """The directories that let nobody else in, by ":", and what of Python and of ours stands below them."""
+    shut, kept = [], []
+    for path in sorted({Path(sys.base_prefix), Path(sys.prefix), SOURCE.parent}):
+        closed = next((above for above in reversed(path.parents) if not os.stat(above).st_mode & 0o001), None)
+        if closed is not None:
+            shut.append(str(closed))
+            kept.append(path)
+    return [":".join(dict.fromkeys(shut)) or "-", *kept]
 
 
 def _add_user(root: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+import pytest
 from test_abort import at_step, draining, end, start_push
 
 from app import App, wait_until
@@ -105,6 +106,7 @@ def test_abort_while_quiet_is_asked_for_is_heeded_at_once(app: App) -> None:
     assert app.get()["release"] == old["release"]
 
 
+@pytest.mark.full
 def test_abort_in_the_middle_of_a_big_file_frees_the_host(app: App) -> None:
     app.push()
     with (app.dist / "big").open("wb") as file:

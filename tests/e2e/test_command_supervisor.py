@@ -74,6 +74,7 @@ def test_each_command_is_called_once_whoever_dies(app: Own) -> None:
     assert signals_to_mains(app) == {str(old["pid"]): 1}
 
 
+@pytest.mark.full
 def test_service_that_the_commands_own_already_is_taken_over_and_given_back(app: Own) -> None:
     subprocess.run(app.visor("start", "--", *app.service()), cwd=app.dist, env=noting(app), check=True)
     wait_until(app.get, what="it serves")
@@ -93,6 +94,7 @@ def noting(app: App) -> dict[str, str]:
     return {**os.environ, "SIGNALS_FILE": f"{app.root}/signals_file.txt"}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "commands, why",
     [
@@ -127,6 +129,7 @@ def test_stop_that_fails_is_told_and_the_process_is_not_taken_for_stopped(app: O
     assert pushing.returncode in (1, 5, 8)
 
 
+@pytest.mark.full
 def test_plain_script_with_nobody_behind_it(app: Own) -> None:
     pidfile = f"{app.root}/app.pid"
     start = f"nohup {' '.join(app.service())} & echo $! > {pidfile}"
@@ -145,6 +148,7 @@ def test_plain_script_with_nobody_behind_it(app: Own) -> None:
     assert signals_to_mains(app) == {str(old["pid"]): 1}
 
 
+@pytest.mark.full
 def test_daemon_that_start_leaves_behind_for_itself_is_not_the_service(app: Own) -> None:
     usual = " ".join(app.visor("start", "--", *app.service()))
     # As the first `pm2 start` does: it has the environment of that call, and outlives all apps.
@@ -157,6 +161,7 @@ def test_daemon_that_start_leaves_behind_for_itself_is_not_the_service(app: Own)
     assert alive(daemon)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", ["port", pytest.param("pid", marks=pytest.mark.full)])
 def test_process_is_known_by_its_port_or_by_a_command(app: Own, how: str) -> None:
     app.own(pidfile="", **({"pid": " ".join(app.visor("pid"))} if how == "pid" else {}))

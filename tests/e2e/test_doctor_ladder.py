@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 
+import pytest
+
 from app import App
 
 DRAIN = 'longest_task = "8m"\napp_grace = "10m"'
@@ -27,6 +29,7 @@ def test_doctor_and_plan_name_a_limit_that_the_running_service_has(app: App) -> 
     assert "timeout -k = 5s does not outlast drain.app_grace = 10m" in app.run("plan", check=0).out
 
 
+@pytest.mark.full
 def test_doctor_finds_the_ladder_of_a_plain_service_in_order(app: App) -> None:
     app.configure(drain=DRAIN)
     app.push()

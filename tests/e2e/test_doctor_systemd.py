@@ -40,6 +40,7 @@ def test_unit_that_would_be_killed_before_the_ceiling_is_told_with_both_rungs(ap
     assert "TimeoutStopSec of agent.service = 5s" in app.run("plan").out + app.run("plan").err
 
 
+@pytest.mark.full
 def test_service_that_its_unit_would_start_again_is_not_taken_by_its_port(app: InsideApp) -> None:
     foreign(app, "Restart=always\nTimeoutStopSec=20min")
     app.configure(adopt=f"port = {app.port}")
@@ -56,6 +57,7 @@ def test_unit_of_a_release_carries_the_ceiling_and_breaks_no_ladder(app: InsideA
     assert (found["seconds"], found["ok"]) == (660.0, True)
 
 
+@pytest.mark.full
 def test_service_of_systemd_is_enabled_by_its_own_units(app: InsideApp) -> None:
     app.push()
     assert "comes up again" in app.run("status").out
@@ -71,6 +73,7 @@ def test_service_of_systemd_is_enabled_by_its_own_units(app: InsideApp) -> None:
     wait_until(lambda: app.get()["status"] == "ok", what="the service is up again")
 
 
+@pytest.mark.full
 def test_service_that_was_systemds_before_is_brought_back_by_the_keeper(app: InsideApp) -> None:
     app.push()
     app.configure(drain='ceiling = "5m"')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
 from test_abort import draining, end, start_push
 
 from app import App, wait_until
@@ -28,6 +29,7 @@ def test_extended_drain_lets_work_end_that_would_have_been_killed(app: App) -> N
     assert (extended["by_s"], "@" in extended["who"]) == (20.0, True)
 
 
+@pytest.mark.full
 def test_extension_outlives_the_keeper(app: App) -> None:
     app.configure(drain='ceiling = "6s"')
     app.push()

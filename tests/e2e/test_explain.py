@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+import pytest
+
 from app import App, Result, heard, wait_until
 from evidence import faults, signals
 from victims import kill, rows, runners
@@ -130,6 +132,7 @@ def test_wait_for_the_lock_is_told_with_its_holder(app: App) -> None:
     assert waited["waited_for"].startswith("the lock: restart ") and waited["took_s"] > 0
 
 
+@pytest.mark.full
 def test_plan_and_push_say_what_the_drains_before_took(app: App) -> None:
     assert "expected" not in str(app.push().events)
     for number, seconds in enumerate((1, 0.5, 0.5)):

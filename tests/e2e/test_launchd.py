@@ -137,6 +137,7 @@ def test_job_that_launchd_would_kill_too_early_is_refused_with_both_rungs(app: L
     assert alive(pid) and app.calls("bootout") == []
 
 
+@pytest.mark.full
 def test_job_is_adopted_by_its_label_and_loaded_again_by_a_revert(app: LaunchdApp) -> None:
     pid = foreign(app, ExitTimeOut=50)
     more = {"adopt": 'unit = "com.example.agent"', "drain": 'ceiling = "30s"', "more": SUPERVISOR}
@@ -154,6 +155,7 @@ def test_job_is_adopted_by_its_label_and_loaded_again_by_a_revert(app: LaunchdAp
     assert (app.root / "launchd" / "disabled-com.example.agent").exists()
 
 
+@pytest.mark.full
 def test_killed_keeper_is_followed_by_one_that_asks_nobody_twice(app: LaunchdApp) -> None:
     app.push()
     old, client = app.get(), app.task(600)

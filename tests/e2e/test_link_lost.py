@@ -192,6 +192,7 @@ def test_silent_client_frees_the_lock(fleet: Fleet) -> None:
         client.communicate()
 
 
+@pytest.mark.full
 @pytest.mark.timeout(180)
 def test_link_that_never_comes_back_is_told_truthfully(fleet: Fleet) -> None:
     host = fleet.hosts[0]

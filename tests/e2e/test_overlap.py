@@ -135,6 +135,7 @@ def building(app: App) -> Path:
     return path
 
 
+@pytest.mark.full
 def test_abort_means_the_push_that_is_prepared_while_an_older_one_drains(app: App) -> None:
     held_open(app)
     app.push()
@@ -185,6 +186,7 @@ def test_newer_engine_keeps_every_generation_and_every_socket(app: App) -> None:
     assert [row["status"] for row in rows(app, "SELECT status FROM deploys")] == ["done"] * 3
 
 
+@pytest.mark.full
 def test_drain_that_is_ended_through_a_later_deploy_has_its_last_call(app: App) -> None:
     called = app.root / "called"
     drain = f'ceiling = "5m"\nlast_call = "touch {called}"\nlast_call_before = "4s"'

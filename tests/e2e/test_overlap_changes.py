@@ -120,6 +120,7 @@ def test_bind_that_cannot_succeed_is_told_before_anything_is_stopped(tmp_path: P
         assert app.status()["instance"]["pid"] == pid
 
 
+@pytest.mark.full
 def test_result_names_its_own_release_though_another_was_pushed_meanwhile(tmp_path: Path) -> None:
     with overlapping(tmp_path) as app:
         app.push()

@@ -78,6 +78,7 @@ def test_no_batch_waits_for_the_drain_of_the_one_before(fleet: Fleet) -> None:
     assert all(event["waited_s"] > 2 for event in finished)
 
 
+@pytest.mark.full
 def test_host_that_still_drains_is_taken_back_when_a_later_one_fails(fleet: Fleet) -> None:
     fleet.push()
     served = {name: facts["instance"]["release"] for name, facts in fleet.status().items()}

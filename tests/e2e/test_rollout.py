@@ -431,6 +431,7 @@ def test_abort_reaches_a_push_that_builds_or_waits_for_its_turn(fleet: Fleet) ->
     assert statuses(result)[0] == "reverted"
 
 
+@pytest.mark.full
 def test_take_back_leaves_alone_what_somebody_else_has_pushed(fleet: Fleet) -> None:
     fleet.push()
     (fleet.hosts[1].home / "bad").touch()
@@ -448,6 +449,7 @@ def test_take_back_leaves_alone_what_somebody_else_has_pushed(fleet: Fleet) -> N
     assert "was not taken back" in result.err
 
 
+@pytest.mark.full
 def test_blip_of_the_link_in_the_bake_spoils_nothing(fleet: Fleet) -> None:
     fleet.push()
     fleet.configure(rollout='canary = 1\nbatch = 2\nbake = "12s"')

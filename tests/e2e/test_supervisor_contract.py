@@ -15,14 +15,22 @@ from supervised import Supervised, supervised
 from victims import signals_to_mains
 
 # The built-in one is shown all of this elsewhere, at more length.
-KINDS = [
-    "systemd-user",
-    "command",
-    *(pytest.param(kind, marks=pytest.mark.full) for kind in ("builtin", "systemd-user of a user")),
-]
+FULL = ("builtin", "systemd-user of a user")
+BOTH = ("in_flight", "killed_and_named", "stop_start", "whoever_dies", "outlives_its_wrapper")
+"""What is shown of the commands too; the rest of it with --full."""
 
 
-@pytest.fixture(params=KINDS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    often = any(word in metafunc.function.__name__ for word in BOTH)
+    kinds = [
+        "systemd-user",
+        pytest.param("command", marks=[] if often else pytest.mark.full),
+        *(pytest.param(kind, marks=pytest.mark.full) for kind in FULL),
+    ]
+    metafunc.parametrize("app", kinds, indirect=True)
+
+
+@pytest.fixture
 def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Supervised]:
     with supervised(request.param, tmp_path) as made:
         yield made
@@ -33,7 +41,7 @@ def never_ready(app: Supervised) -> None:
 
 
 def test_push_serves_is_told_by_status_and_the_same_again_is_unchanged(app: Supervised) -> None:
-    app.configure(args=["--at-start", "echo here I am"])
+    app.configure(args=["--at-start", "say here I am"])
     assert app.push().event("push.finished")["status"] == "done"
     serving = app.get()
     assert serving["release"] == app.current()

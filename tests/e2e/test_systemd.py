@@ -76,6 +76,7 @@ def test_user_without_rights_pushes_drains_and_goes_back() -> None:
         assert app.get()["release"] == first["release"]
 
 
+@pytest.mark.full
 def test_release_that_exits_at_once_gives_way_and_is_not_started_again(app: InsideApp) -> None:
     app.push()
     old = app.get()
@@ -105,10 +106,12 @@ def test_reboot_brings_the_current_release_back_without_a_client(app: InsideApp)
 
 
 def test_logs_are_the_journals_and_a_failed_start_shows_its_own(app: InsideApp) -> None:
-    app.configure(args=["--at-start", "echo here I am; sleep 0.3"], more=SUPERVISOR)
+    app.configure(args=["--at-start", "say here I am"], more=SUPERVISOR)
     app.push()
     wait_until(lambda: "here I am" in app.run("logs").out, what="the journal has it")
-    app.configure(args=["--at-start", "echo broken because; sleep 0.3; kill -9 $PPID; sleep 60"], more=SUPERVISOR)
+    app.configure(
+        args=["--at-start", "say broken because", "--health", "never-ready"], health=slow(app), more=SUPERVISOR
+    )
     app.release("v2")
     result = app.push(check=1)
     assert "broken because" in "".join(result.event("revert.started")["log_tail"])
@@ -241,6 +244,7 @@ def test_awkward_values_reach_the_app_and_secrets_stay_in_closed_files(app: Insi
     assert kept.stat().st_mode & 0o777 == 0o600 and "s3cret" not in str(app.manager.journal(unit(app)))
 
 
+@pytest.mark.full
 def test_all_of_the_tree_are_signalled_at_once_where_that_was_asked_for(app: InsideApp) -> None:
     app.configure(args=["--spawn", "setsid:1:after"], drain='signal_to = "tree"', more=SUPERVISOR)
     app.push()
@@ -252,6 +256,7 @@ def test_all_of_the_tree_are_signalled_at_once_where_that_was_asked_for(app: Ins
     assert any(role == "setsid" for role, *_ in [line[1:] for line in app.lines("WORK_FILE")]), "the child was cut off"
 
 
+@pytest.mark.full
 def test_app_that_never_says_that_it_is_ready_is_proven_all_the_same(app: InsideApp) -> None:
     app.configure(run='systemd = { Type = "notify" }', more=SUPERVISOR)
     app.push()

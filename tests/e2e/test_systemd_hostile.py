@@ -62,6 +62,7 @@ def test_abort_in_the_drain_shortens_nothing_and_starts_no_aborted_release(app: 
     assert signals_to_mains(app) == {str(old["pid"]): 1}
 
 
+@pytest.mark.full
 def test_unit_that_serves_again_has_its_own_ceiling(app: InsideApp) -> None:
     app.configure(drain='ceiling = "4m"', more=SUPERVISOR)
     app.push()
@@ -97,6 +98,7 @@ def test_private_health_outlives_a_restart_of_the_same_release(beside: Inside) -
     assert beside.get()["pid"] != pid
 
 
+@pytest.mark.full
 def test_socket_of_somebody_else_is_left_alone(beside: Inside) -> None:
     theirs = beside.manager.units / "t-app.socket"
     theirs.write_text("[Socket]\nListenStream=127.0.0.1:1\n")
@@ -105,6 +107,7 @@ def test_socket_of_somebody_else_is_left_alone(beside: Inside) -> None:
     assert result.code and "t-app.socket" in result.err
 
 
+@pytest.mark.full
 def test_release_that_its_successor_conflicts_with_can_be_started_beside_it(beside: Inside) -> None:
     beside.push()
     first = beside.current()
@@ -127,6 +130,7 @@ def test_variable_that_systemd_would_print_into_its_journal_is_refused(app: Insi
     assert "s3cret" not in everything
 
 
+@pytest.mark.full
 def test_unit_that_a_timer_starts_is_not_adopted(app: InsideApp) -> None:
     foreign(app, "TimeoutStopSec=12min")
     (app.manager.units / "agent.timer").write_text("[Timer]\nOnActiveSec=1h\n")

@@ -32,6 +32,7 @@ def app(request: pytest.FixtureRequest) -> Iterator[Inside]:
             yield made
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("pushes", [2, pytest.param(20, marks=pytest.mark.full)])
 def test_pushes_in_a_row_lose_nothing(app: Inside, pushes: int) -> None:
     app.push()

@@ -48,6 +48,7 @@ def test_gap_of_a_restart_is_the_one_that_was_measured_and_the_one_that_a_load_s
     assert seen["phases"]["start"]["failed"] > 0
 
 
+@pytest.mark.full
 def test_restart_and_rollback_have_a_witness_too(slow_to_boot: App) -> None:
     app = slow_to_boot
     app.push()
@@ -75,6 +76,7 @@ def test_held_socket_loses_no_probe_and_the_human_line_says_so(app: App) -> None
     assert not [line for line in shown.splitlines() if line.startswith("seen")]
 
 
+@pytest.mark.full
 def test_failed_probes_are_told_by_phase(slow_to_boot: App) -> None:
     slow_to_boot.push()
     slow_to_boot.release("v2")

@@ -26,6 +26,7 @@ def test_abort_is_kept_when_the_runner_that_was_asked_dies(served: App) -> None:
     all_end_well(served, "abort+runner", writes, ["failed", "reverted"])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("seed", [1014, *(pytest.param(seed, marks=pytest.mark.full) for seed in (2001, 2014))])
 def test_random_stories_end_well(app: App, seed: int) -> None:
     app.configure(drain=chaos.DRAIN)

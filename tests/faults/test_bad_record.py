@@ -159,6 +159,7 @@ def test_record_that_is_spoiled_under_a_running_keeper_costs_the_app_nothing(app
     assert running(app)["pid"] == before["pid"]
 
 
+@pytest.mark.full
 def test_log_of_the_record_that_lost_its_end_is_read_as_far_as_it_goes(app: App) -> None:
     app.push()
     app.release("v2")

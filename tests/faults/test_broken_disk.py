@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from disks import Broken, all_well, app_on_ext4, looks_work, told_clearly
 from points import Point
 from scenario import kill_quietly
@@ -22,6 +23,7 @@ from victims import keepers, runners
 BEFORE_THE_SWAP = ("stage", "replace")
 
 
+@pytest.mark.full
 def test_disk_that_gives_up_before_the_old_process_is_asked_to_stop_costs_nothing(tmp_path: Path, engine: Path) -> None:
     with app_on_ext4(tmp_path) as (app, disk):
         before = served(app, engine)

@@ -20,13 +20,12 @@ from app import App, Result, wait_until
 from evidence import faults, running, untouched
 from victims import keeper, rows
 
-KINDS = ("bytes", "inodes")
 GATES = {"install": 'command = "touch installed"', "check": 'command = "test -e installed"', "drain": 'ceiling = "20s"'}
 ENDS_WITHIN = 15.0
 """Seconds: a deploy that waits for its runner in vain takes twice as long."""
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["bytes", pytest.param("inodes", marks=pytest.mark.full)])
 def test_disk_that_fills_up_before_the_old_process_is_asked_to_stop_costs_nothing(
     tmp_path: Path, engine: Path, kind: str
 ) -> None:
@@ -55,7 +54,7 @@ def test_disk_that_fills_up_before_the_old_process_is_asked_to_stop_costs_nothin
         all_well(app)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["bytes", pytest.param("inodes", marks=pytest.mark.full)])
 def test_disk_that_fills_up_during_the_swap_does_not_hold_it_up(tmp_path: Path, engine: Path, kind: str) -> None:
     with app_on_a_disk(tmp_path) as (app, disk):
         served(app, engine)
@@ -74,7 +73,7 @@ def test_disk_that_fills_up_during_the_swap_does_not_hold_it_up(tmp_path: Path, 
                 push(app, disk, kind)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["bytes", pytest.param("inodes", marks=pytest.mark.full)])
 def test_release_that_fills_the_disk_and_dies_is_replaced_by_the_old_one(
     tmp_path: Path, engine: Path, kind: str
 ) -> None:

@@ -6,6 +6,7 @@ A short version of `scripts/faults`, which tries every moment: here the ones at 
 
 from __future__ import annotations
 
+import pytest
 from scenario import all_end_well
 
 from app import App
@@ -21,6 +22,7 @@ def test_runner_that_dies_after_the_promise_is_followed_by_one_that_keeps_it(ser
     all_end_well(served, "runner", writes, ["done"] * 3)
 
 
+@pytest.mark.full
 def test_runner_that_dies_with_a_broken_release_is_followed_by_one_that_reverts(served: App) -> None:
     writes = [("replace done", True), ("revert begin", True), ("revert.finished", True)]
     all_end_well(served, "runner", writes, ["reverted"] * 3)

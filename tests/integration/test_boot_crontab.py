@@ -100,6 +100,7 @@ def test_crontab_brings_the_service_back_and_other_lines_stay_as_they_were(app: 
     assert app.get()["status"] == "ok"
 
 
+@pytest.mark.full
 def test_reboot_finds_an_engine_when_the_one_that_was_enabled_has_gone(app: CronApp) -> None:
     app.push()
     with app.cron():
@@ -121,6 +122,7 @@ def test_nothing_is_said_to_work_without_a_cron_daemon(app: CronApp) -> None:
     assert app.crontab.count("@reboot") == 1
 
 
+@pytest.mark.full
 def test_crontab_that_cannot_be_read_is_not_written_over(app: CronApp) -> None:
     app.push()
     bin_ = app.root / "bin"

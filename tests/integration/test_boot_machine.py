@@ -46,6 +46,7 @@ def test_system_unit_of_root_brings_the_service_back_and_lets_it_finish(machine:
     assert machine.show(UNIT, "LoadState") == {"LoadState": "not-found"}
 
 
+@pytest.mark.full
 def test_user_who_logs_in_is_told_to_linger_and_then_the_service_comes_back(machine: Machine, fleet: Fleet) -> None:
     fleet.configure()
     machine.run(["loginctl", "disable-linger", "deploy"], check=False)

@@ -55,6 +55,7 @@ def test_enabled_service_comes_up_after_a_power_cut_on_its_current_release(
     assert {rung["name"]: rung["seconds"] for rung in shown["rungs"]}[f"TimeoutStopSec of {UNIT}"] == 720.0
 
 
+@pytest.mark.full
 def test_orderly_shutdown_lets_the_app_finish_and_starts_nothing_again(app: InsideApp, manager: UserManager) -> None:
     app.push()
     app.run("enable", check=0)
@@ -72,6 +73,7 @@ def test_orderly_shutdown_lets_the_app_finish_and_starts_nothing_again(app: Insi
     wait_until(lambda: serves(app), what="the service has been started again by its unit")
 
 
+@pytest.mark.full
 def test_stop_of_the_unit_lets_its_own_keeper_go_before_the_app_and_no_other(
     app: InsideApp, manager: UserManager
 ) -> None:
@@ -91,6 +93,7 @@ def test_stop_of_the_unit_lets_its_own_keeper_go_before_the_app_and_no_other(
     assert not app.lines("SIGNALS_FILE")
 
 
+@pytest.mark.full
 def test_disabled_service_stays_down_and_a_foreign_unit_is_not_touched(app: InsideApp, manager: UserManager) -> None:
     app.push()
     app.run("enable", check=0)
@@ -105,6 +108,7 @@ def test_disabled_service_stays_down_and_a_foreign_unit_is_not_touched(app: Insi
     assert theirs.read_text() == "[Service]\nExecStart=/bin/true\n"
 
 
+@pytest.mark.full
 def test_service_interrupted_in_the_middle_of_a_push_is_brought_to_an_end_at_boot(
     app: InsideApp, manager: UserManager
 ) -> None:

@@ -35,6 +35,7 @@ def install(machine: Machine) -> None:
     machine.run(["systemctl", "enable", "--now", "hello.service"])
 
 
+@pytest.mark.full
 def test_what_is_enabled_starts_at_boot_and_the_disk_outlives_power_cuts(machine: Machine) -> None:
     install(machine)
     said = ["hello"]
@@ -67,6 +68,7 @@ def test_the_user_logs_in_to_a_session_and_may_use_sudo(machine: Machine) -> Non
     assert machine.ssh("hostname").out.startswith("rig")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("become", ["", 'become = "sudo"'])
 def test_deployer_pushes_to_it_over_ssh(machine: Machine, tmp_path: Path, become: str) -> None:
     with machine_fleet(tmp_path, [machine]) as fleet:

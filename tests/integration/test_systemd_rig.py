@@ -58,6 +58,7 @@ def test_units_run_speak_to_the_journal_and_come_back_after_a_power_cut(manager:
     assert manager.realm.inside(f"/var/lib/systemd/linger/{manager.user}").exists()
 
 
+@pytest.mark.full
 def test_deployer_pushes_inside_and_is_reached_from_outside(manager: UserManager, tmp_path: Path) -> None:
     with app_in(manager, tmp_path if manager.user == "root" else None) as app:
         app.push()
@@ -77,6 +78,7 @@ def test_a_command_inside_is_a_child_of_ours_and_hears_our_signals() -> None:
         assert manager.run(["sh", "-c", "exit 3"], check=False).code == 3
 
 
+@pytest.mark.full
 def test_two_managers_at_once_know_nothing_of_each_other() -> None:
     with user_manager() as one, user_manager() as two:
         install(one)

@@ -17,7 +17,7 @@ Ending
                        default: no handler at all: die of it
   --stop-signal NAME   the signal that means stop (SIGTERM)
   --quiet-signal NAME  refuse new tasks from this signal on, do not exit
-  --at-start CMD       run the shell command CMD before listening        --at-stop CMD   the same in an orderly stop
+  --at-start CMD       run the shell command CMD (or `say WORDS`) first        --at-stop CMD   the same in an orderly stop
 Work
   POST /task?seconds=S&name=N   answers when the task is done       --task S   one is in flight from the start
   POST /task?after=S            the same, done S seconds after it was asked to be quiet or to stop
@@ -400,7 +400,9 @@ def run(service, options):
     if options["on-term"] == "default":
         watched.discard(stop)
     signals = watch_signals("main", watched)
-    if options["at-start"]:
+    if options["at-start"].startswith("say "):
+        print(options["at-start"][4:], flush=True)
+    elif options["at-start"]:
         os.system(options["at-start"])
     time.sleep(float(options["boot"]))
     listener = listen(options)
