@@ -55,6 +55,7 @@ def test_what_was_lost_is_told_by_the_next_runner_of_an_app_that_answers_no_more
     assert [task["name"] for task in finished["lost"]] == ["callClaude"]
 
 
+@pytest.mark.full
 def test_nobody_says_nothing_lost_of_a_killed_app_that_tells_nothing(app: App) -> None:
     app.configure(args=["--no-listen", "--on-term", "ignore"], health="", drain='ceiling = "1s"')
     app.push()
@@ -65,6 +66,7 @@ def test_nobody_says_nothing_lost_of_a_killed_app_that_tells_nothing(app: App) -
     assert "not known" in app.run("explain").out
 
 
+@pytest.mark.full
 def test_extension_after_now_is_kept_when_the_last_call_ends(app: App) -> None:
     last_call = 'last_call_before = "60s"\nlast_call = "until test -e ' + f'{app.root}/saved; do sleep 0.05; done"'
     app.configure(drain=f'ceiling = "5m"\n{last_call}')
@@ -119,6 +121,7 @@ def test_abort_in_the_middle_of_a_big_file_frees_the_host(app: App) -> None:
     assert runners(app) == []
 
 
+@pytest.mark.full
 def test_secret_on_a_command_line_is_not_kept_with_the_verdict(app: App) -> None:
     app.env["TOK"] = "s3cr3t-value"
     command = f"exec {sys.executable} -S service.py --port {app.port} --on-term ignore --version-text $TOK"

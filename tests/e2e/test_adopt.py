@@ -92,6 +92,7 @@ def test_pattern_that_fits_the_calling_command_line_never_matches_deployer_itsel
     assert running(app)["release"] == app.current()
 
 
+@pytest.mark.full
 def test_other_deployer_commands_are_no_match(app: App, start: Start) -> None:
     start()
     build = "artifact = 'dist'\ncommand = 'sleep 3'"
@@ -250,6 +251,7 @@ def test_unit_that_systemd_would_kill_before_the_ceiling_is_refused(app: App, st
     assert not signals(app)
 
 
+@pytest.mark.full
 def test_adopted_service_that_a_broken_push_brought_back_can_be_restarted_stopped_and_started(
     app: App, start: Start
 ) -> None:

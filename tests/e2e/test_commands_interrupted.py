@@ -20,6 +20,7 @@ def result_of(client: subprocess.Popen[str]) -> Result:
     return Result(client.returncode, out, err, 0)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_before_the_commit_simply_stops(app: App, number: signal.Signals) -> None:
     app.push()
@@ -89,6 +90,7 @@ def test_detached_push_goes_on_by_itself_and_can_be_followed_from_its_beginning(
     assert "nothing under way" in app.run("attach", check=0).out
 
 
+@pytest.mark.full
 def test_attach_tells_the_exit_code_of_a_deploy_that_fails(app: App) -> None:
     app.push()
     app.task(100)

@@ -52,6 +52,7 @@ def test_quiet_command_and_url_are_asked_before_the_signal(app: App) -> None:
     assert "404" in app.push().event("warning")["text"]
 
 
+@pytest.mark.full
 def test_quiet_that_fails_is_a_warning_and_the_push_goes_on(app: App) -> None:
     app.push()
     app.release("v2")
@@ -61,6 +62,7 @@ def test_quiet_that_fails_is_a_warning_and_the_push_goes_on(app: App) -> None:
     assert faults(result) == []
 
 
+@pytest.mark.full
 def test_runner_killed_after_the_app_was_asked_to_be_quiet_goes_on_and_does_not_leave_it_so(app: App) -> None:
     app.configure(args=["--quiet-signal", "SIGTSTP"], drain="quiet = 'SIGTSTP'\nwait_idle = '10s'")
     app.push()
@@ -136,6 +138,7 @@ def test_broken_release_fails_in_the_rehearsal_and_the_old_process_never_hears_o
     assert len([pid for pid in app.processes() if str(pid) in {line[2] for line in app.lines("STARTS_FILE")}]) == 1
 
 
+@pytest.mark.full
 def test_rehearsal_of_a_health_url_with_a_written_port_asks_the_private_one(app: App) -> None:
     rehearsed(app, "ports", [])
     config = app.root / "deploy.toml"

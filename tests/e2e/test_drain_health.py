@@ -104,6 +104,7 @@ class Impostor(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.full
 def test_another_process_that_answers_on_the_port_ends_no_drain(app: App) -> None:
     health = f'url = "{app.url}/health"\ninterval = "50ms"'
     run = "command = " + json.dumps([sys.executable, "-S", "service.py", "--no-listen", "--task", "3"])
@@ -123,6 +124,7 @@ def test_another_process_that_answers_on_the_port_ends_no_drain(app: App) -> Non
     assert float(app.lines("STARTS_FILE")[1][3]) >= float(app.lines("WORK_FILE")[0][3])
 
 
+@pytest.mark.full
 def test_lost_work_is_named_from_the_last_answer_even_if_health_went_silent(app: App) -> None:
     text = (
         "import json, signal, socket, time\n"

@@ -79,6 +79,7 @@ def test_last_call_is_made_before_a_drain_that_is_ended_now(app: App) -> None:
     assert 1 <= pushed.event("drain.finished")["waited_s"] < 25
 
 
+@pytest.mark.full
 def test_now_a_second_time_does_not_wait_for_the_last_call(app: App) -> None:
     app.configure(
         args=["--on-term", "ignore"], drain='ceiling = "5m"\nlast_call_before = "60s"\nlast_call = "sleep 50"'
@@ -113,6 +114,7 @@ def test_drain_wants_to_know_what_to_do(app: App) -> None:
     assert app.get()["status"] == "ok"
 
 
+@pytest.mark.full
 def test_what_a_crash_left_behind_can_be_ended_now(app: App) -> None:
     app.configure(args=["--spawn", "child:60:ignore"], drain='ceiling = "10m"')
     app.push()

@@ -150,6 +150,7 @@ def test_plan_and_push_say_what_the_drains_before_took(app: App) -> None:
     assert [[drain["verdict"] for drain in deploy["drains"]] for deploy in past] == [["clean"]] * 3 + [[]]
 
 
+@pytest.mark.full
 def test_ceiling_that_is_close_to_the_longest_drain_is_warned_of_before_the_signal(app: App) -> None:
     app.push()
     waited = pushed(app, "v2", 3).event("drain.finished")["waited_s"]

@@ -128,13 +128,14 @@ PHASES = ["upload", "install", "drain", "start"]
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("cut", [killed, silent], ids=lambda cut: cut.__name__)
+@pytest.mark.parametrize("cut", [pytest.param(killed, marks=pytest.mark.full), silent], ids=lambda cut: cut.__name__)
 def test_cut_link_costs_nothing(fleet: Fleet, phase: str, cut: Cut) -> None:
     result = cut_in(fleet, phase, cut)
     assert result is not None
     all_is_well(fleet, result)
 
 
+@pytest.mark.full
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("fleet", ["openssh"], indirect=True)
 @pytest.mark.parametrize(("phase", "cut"), [("upload", silent), ("drain", killed), ("start", silent)])
@@ -153,7 +154,9 @@ def test_cut_network_costs_nothing(fleet: Fleet, phase: str) -> None:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("phase", ["install", "drain", "start"])
+@pytest.mark.parametrize(
+    "phase", ["drain", *(pytest.param(phase, marks=pytest.mark.full) for phase in ("install", "start"))]
+)
 def test_host_ends_right_with_the_client_dead_too(fleet: Fleet, phase: str) -> None:
     host = fleet.hosts[0]
     before = host.current()
@@ -166,6 +169,7 @@ def test_host_ends_right_with_the_client_dead_too(fleet: Fleet, phase: str) -> N
     assert attached.code == 0
 
 
+@pytest.mark.full
 @pytest.mark.timeout(180)
 def test_client_that_dies_in_the_upload_leaves_no_lock_and_what_came_counts(fleet: Fleet) -> None:
     host = fleet.hosts[0]

@@ -44,6 +44,7 @@ def test_unix_socket_may_move_to_another_directory(tmp_path: Path) -> None:
         assert not (tmp_path / "a/app.sock").exists() and stat.S_ISSOCK((tmp_path / "b/app.sock").stat().st_mode)
 
 
+@pytest.mark.full
 def test_restart_waits_for_older_generations_before_it_stops_what_serves(tmp_path: Path) -> None:
     with overlapping(tmp_path) as app:
         app.write()

@@ -62,6 +62,7 @@ def test_detached_push_returns_when_the_new_release_serves_on_the_last_host(flee
     assert len({facts["instance"]["release"] for facts in fleet.status().values()}) == 1
 
 
+@pytest.mark.full
 def test_no_batch_waits_for_the_drain_of_the_one_before(fleet: Fleet) -> None:
     fleet.push()
     with ExitStack() as stack:

@@ -14,7 +14,7 @@ from parts import need
 LOAD = {"rate": 100, "kept": 8, "slow_rate": 1, "slow_seconds": 3}
 
 
-@pytest.mark.parametrize("language", ["python", "node"])
+@pytest.mark.parametrize("language", ["python", pytest.param("node", marks=pytest.mark.full)])
 def test_pushes_in_a_row_lose_nothing(tmp_path: Path, language: str) -> None:
     need("node" if language == "node" else "sh")
     with overlapping(tmp_path, language) as app:

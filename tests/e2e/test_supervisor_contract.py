@@ -16,7 +16,7 @@ from victims import signals_to_mains
 
 # The built-in one is shown all of this elsewhere, at more length.
 FULL = ("builtin", "systemd-user of a user")
-BOTH = ("in_flight", "killed_and_named", "stop_start", "whoever_dies", "outlives_its_wrapper")
+BOTH = ("in_flight", "killed_and_named", "whoever_dies", "outlives_its_wrapper")
 """What is shown of the commands too; the rest of it with --full."""
 
 

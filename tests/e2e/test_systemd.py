@@ -44,6 +44,7 @@ def test_push_runs_the_release_as_a_unit(app: InsideApp) -> None:
     assert app.push().event("push.finished")["status"] == "unchanged"
 
 
+@pytest.mark.full
 def test_only_the_release_that_serves_starts_at_boot(app: InsideApp) -> None:
     app.push()
     old = str(app.current())

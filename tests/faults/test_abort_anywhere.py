@@ -11,6 +11,7 @@ from scenario import all_end_well
 from app import App
 
 
+@pytest.mark.full
 def test_abort_before_the_old_process_was_asked_to_stop_leaves_it_alone(served: App) -> None:
     writes = [("stage begin", False), ("install instance", False), ("check begin", True)]
     all_end_well(served, "abort", writes, ["failed"] * 3)
@@ -21,6 +22,7 @@ def test_abort_after_the_promise_brings_the_old_release_back(served: App) -> Non
     all_end_well(served, "abort", writes, ["reverted|failed", "reverted", "reverted", "reverted"])
 
 
+@pytest.mark.full
 def test_abort_is_kept_when_the_runner_that_was_asked_dies(served: App) -> None:
     writes = [("check begin", False), ("drain.started", False)]
     all_end_well(served, "abort+runner", writes, ["failed", "reverted"])

@@ -43,6 +43,7 @@ def test_disk_that_gives_up_before_the_old_process_is_asked_to_stop_costs_nothin
             before = running(app)
 
 
+@pytest.mark.full
 def test_service_that_cannot_be_started_again_for_its_disk_is_told_to_be_down_and_comes_back(
     tmp_path: Path, engine: Path
 ) -> None:
@@ -60,6 +61,7 @@ def test_service_that_cannot_be_started_again_for_its_disk_is_told_to_be_down_an
         all_well(app)
 
 
+@pytest.mark.full
 def test_new_release_goes_on_serving_when_its_disk_gives_up(tmp_path: Path, engine: Path) -> None:
     with app_on_ext4(tmp_path) as (app, disk):
         before = served(app, engine)

@@ -94,6 +94,7 @@ def test_pushes_that_wait_for_their_turn_are_all_done_one_after_the_other(app: A
     assert sum(signals_to_mains(app).values()) == QUEUE  # each old process its one SIGTERM
 
 
+@pytest.mark.full
 def test_pushes_at_once_while_clients_of_theirs_are_killed(app: App) -> None:
     app.push()
     clients = push_all(app, "--wait-lock", "1m", count=8)
@@ -111,6 +112,7 @@ def test_pushes_at_once_while_clients_of_theirs_are_killed(app: App) -> None:
     one_hand_at_a_time(app)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dies", ["nobody", "keeper"])
 def test_every_command_at_once_ends_in_a_clear_result(app: App, dies: str) -> None:
     app.push()

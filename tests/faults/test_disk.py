@@ -69,6 +69,7 @@ def test_disk_that_fills_up_during_the_upload_costs_nothing(small_disk: App) -> 
     assert app.get()["release"] == app.current() and app.get()["pid"] != pid
 
 
+@pytest.mark.full
 def test_disk_that_fills_up_during_the_install_costs_nothing(small_disk: App) -> None:
     app = small_disk
     app.push()
@@ -110,6 +111,7 @@ def test_read_only_path_is_named_before_anything_is_done(small_disk: App) -> Non
         subprocess.run(["mount", "-o", "remount,rw", str(app.host)], check=True)
 
 
+@pytest.mark.full
 def test_damaged_record_is_named_and_nothing_is_touched(app: App) -> None:
     app.push()
     pid = app.get()["pid"]
@@ -154,6 +156,7 @@ def test_torn_secrets_file_is_named_and_the_next_push_heals_it(app: App) -> None
     assert app.get()["pid"] != pid
 
 
+@pytest.mark.full
 def test_after_a_reboot_status_starts_the_current_release_again(app: App) -> None:
     app.push()
     app.release("v2")

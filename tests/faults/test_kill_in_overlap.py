@@ -6,6 +6,7 @@ Each push finds a task in flight and somebody who asks all the time.
 
 from __future__ import annotations
 
+import pytest
 from scenario import all_end_well
 
 from app import App
@@ -25,5 +26,6 @@ def test_keeper_that_dies_in_an_overlap_is_followed_by_another_and_no_request_is
     all_end_well(shared, "keeper", writes, ["done", "done", "reverted"])
 
 
+@pytest.mark.full
 def test_when_everybody_dies_in_the_drain_the_next_status_resolves_it_and_no_request_is_lost(shared: App) -> None:
     all_end_well(shared, "all", [("drain.started", False)], ["done"])

@@ -33,7 +33,11 @@ def nobody_is_lost(app: Guide, **load: float) -> None:
 
 @pytest.mark.parametrize(
     ("page", "slow_seconds"),
-    [("gunicorn.md", 1.5), ("uvicorn.md", 1.5), pytest.param("hypercorn.md", 5, marks=pytest.mark.full)],
+    [
+        ("gunicorn.md", 1.5),
+        pytest.param("uvicorn.md", 1.5, marks=pytest.mark.full),
+        pytest.param("hypercorn.md", 5, marks=pytest.mark.full),
+    ],
 )
 def test_python_server_loses_nobody(tmp_path: Path, page: str, slow_seconds: float) -> None:
     with guide(tmp_path, page, servers()) as app:

@@ -7,13 +7,13 @@ from sim_schedule import BESIDE, SYSTEMATIC, SYSTEMATIC_BESIDE, play, systematic
 from sim_stories import OVERLAPS, STORIES
 
 CHUNKS = 12
-DRAWN = 4800
+DRAWN = 4300
 """Schedules with one to four faults, drawn."""
-DRAWN_BESIDE = 1000
+DRAWN_BESIDE = 600
 """The same, of the stories of overlap."""
 EVERY = 3
 """Of the walk through every effect with every kind of fault, each how-manieth is taken (all of it: replay.py)."""
-EVERY_BESIDE = 19
+EVERY_BESIDE = 31
 """The same, of the stories of overlap: a number that goes round all kinds of fault."""
 
 

@@ -47,7 +47,7 @@ def outcome(file):
     return "loaded"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_damaged_bytes_never_end_in_a_traceback(tmp_path, seed):
     chance, file = random.Random(seed), tmp_path / "deploy.toml"
     seen = set()
