@@ -157,6 +157,7 @@ def test_abort_means_the_push_that_is_prepared_while_an_older_one_drains(app: Ap
     wait_until(lambda: app.status()["under_way"] is None, what="the second push has ended")
 
 
+@pytest.mark.full
 def test_newer_engine_keeps_every_generation_and_every_socket(app: App) -> None:
     run = f'socket = {{ http = "127.0.0.1:{app.port}", admin = "unix:admin.sock" }}'
     held_open(app)

@@ -97,6 +97,7 @@ def test_host_that_still_drains_is_taken_back_when_a_later_one_fails(fleet: Flee
     assert {name: facts["instance"]["release"] for name, facts in fleet.status().items()} == served
 
 
+@pytest.mark.full
 def test_rollback_to_a_release_that_runs_alone_waits_for_each_batch(fleet: Fleet) -> None:
     """It is stopped, and then started: with all hosts at once nobody would serve."""
     config = fleet.root / "deploy.toml"

@@ -160,6 +160,7 @@ def test_unreachable_host_within_the_budget_is_listed(fleet: Fleet) -> None:
     assert len(set(releases(fleet))) == 1
 
 
+@pytest.mark.full
 def test_canary_that_does_not_keep_running_is_taken_back(fleet: Fleet) -> None:
     fleet.push()
     before = releases(fleet)
@@ -412,6 +413,7 @@ def test_nothing_begins_after_an_interrupt_while_the_links_are_away(fleet: Fleet
     assert [len(host.lines("SIGNALS_FILE")) for host in fleet.hosts[1:]] == [0, 0]
 
 
+@pytest.mark.full
 def test_abort_reaches_a_push_that_builds_or_waits_for_its_turn(fleet: Fleet) -> None:
     fleet.push()
     before = releases(fleet)

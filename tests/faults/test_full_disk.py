@@ -25,6 +25,7 @@ ENDS_WITHIN = 15.0
 """Seconds: a deploy that waits for its runner in vain takes twice as long."""
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["bytes", pytest.param("inodes", marks=pytest.mark.full)])
 def test_disk_that_fills_up_before_the_old_process_is_asked_to_stop_costs_nothing(
     tmp_path: Path, engine: Path, kind: str

@@ -16,6 +16,7 @@ RETIRED = "UPDATE instances SET state=? WHERE id=? draining"
 SIGNALLING = "INSERT OR REPLACE INTO signals"
 
 
+@pytest.mark.full
 def test_runner_that_dies_in_an_overlap_is_followed_by_another_and_no_request_is_lost(shared: App) -> None:
     writes = [("launch done", False), ("retire begin", False), ("drain begin", False)]
     all_end_well(shared, "runner", writes, ["done"] * 3)

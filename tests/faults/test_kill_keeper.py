@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 from scenario import all_end_well, kill_quietly
 from test_disk import change
 
@@ -26,6 +27,7 @@ def test_keeper_that_dies_is_followed_by_one_that_goes_on_from_the_record(served
     all_end_well(served, "keeper", writes, ["done"] * 4)
 
 
+@pytest.mark.full
 def test_keeper_that_dies_with_a_broken_release_is_followed_by_one_that_brings_the_old_one_back(served: App) -> None:
     writes = [(SIGNALLING, True), (STARTING, True), ("SET confirmed", True)]
     all_end_well(served, "keeper", writes, ["reverted"] * 3)
