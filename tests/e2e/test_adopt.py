@@ -237,7 +237,9 @@ def test_unit_is_stopped_through_systemd_once(app: App, start: Start) -> None:
     systemctl(app, start().pid, "12min")
     adopted(app, 'unit = "agent.service"')
     asked = (app.root / "systemctl.txt").read_text().splitlines()
-    assert [line for line in asked if " show " not in f" {line} "] == ["stop --no-block -- agent.service"]
+    assert [line for line in asked if " show " not in f" {line} "] == [
+        "--system --no-pager --no-ask-password stop --no-block -- agent.service"
+    ]
 
 
 def test_unit_that_systemd_would_kill_before_the_ceiling_is_refused(app: App, start: Start) -> None:

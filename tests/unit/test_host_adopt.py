@@ -10,6 +10,7 @@ from app import command as client_command
 from deployer.errors import PreflightError, UsageError
 from deployer.host import adopt, units
 from deployer.host.process import Processes, Stat
+from deployer.host.supervisors import systemctl
 from deployer.model import Identity
 
 
@@ -121,7 +122,7 @@ def test_process_that_was_replaced_since_it_was_seen_is_not_adopted() -> None:
     ],
 )
 def test_systemd_durations_are_read(text: str, value: float | None) -> None:
-    assert units.seconds(text) == value
+    assert systemctl.seconds(text) == value
 
 
 @pytest.mark.parametrize(

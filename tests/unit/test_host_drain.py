@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from host_fakes import FakeClock, FakeTable, service
 
+from deployer.errors import DeployerError
 from deployer.host import drain, health
+from deployer.host.clock import Clock
 from deployer.host.drain import Drain
 from deployer.host.health import Answer
 from deployer.host.instance import Instance
@@ -363,3 +366,17 @@ def test_force_comes_when_the_main_process_cannot_be_asked(tmp_path: Path) -> No
     told.after(0)
     assert (101, KILL) in told.table.sent
     assert told.drain.next_deadline() > told.clock.now()
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_signal_that_somebody_else_is_told_to_send_is_on_record_unless_he_refuses(
+    tmp_path: Path, refused: bool
+) -> None:
+    state, seen = State(tmp_path / "state.db"), []
+    with suppress(DeployerError), drain.asked_through_another(state, Clock(), "i1", [(7, 70), (8, 80)], "SIGTERM"):
+        seen = state.rows("SELECT pid, sent_at FROM signals ORDER BY pid")
+        if refused:
+            raise DeployerError("systemd says no")
+    # On record before he is asked: whoever goes on after our death must not send a second one.
+    assert [row["pid"] for row in seen] == [7, 8] and all(row["sent_at"] for row in seen)
+    assert len(state.rows("SELECT 1 FROM signals")) == (0 if refused else 2)

@@ -8,8 +8,9 @@ deadline has passed, and polls the tree's handles in between.
 from __future__ import annotations
 
 import signal as signals
+from contextlib import contextmanager
 from functools import partial
-from typing import Callable, Dict, List, Optional, Set, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from deployer.errors import DeployerError
 from deployer.host.clock import Clock
@@ -208,6 +209,28 @@ class Drain:
 
     def _sent(self, stat: Stat, signal: str) -> None:
         self._record(stat, signal, sent=True)  # whole: the line before it may have been refused
+
+
+@contextmanager
+def asked_through_another(
+    state: State, clock: Clock, instance: str, who: Iterable[Tuple[int, int]], signal: str
+) -> Iterator[None]:
+    """
+    Within it somebody else (systemd, launchd) is told to ask *who* (pid, start) of *instance* to stop.
+
+    On record as sent before, so that whoever goes on after our death sends no second one; as never sent where it is refused.
+    """
+    keys, now = list(who), clock.wall()
+    for pid, start in keys:
+        state.replace("signals", instance=instance, pid=pid, start=start, signal=signal, intended_at=now, sent_at=now)
+    try:
+        yield
+    except DeployerError:
+        for pid, start in keys:
+            state.execute(
+                "DELETE FROM signals WHERE instance=? AND pid=? AND start=? AND signal=?", instance, pid, start, signal
+            )
+        raise
 
 
 def order(state: State, clock: Clock, instance: Instance, deploy: str, who: str, how: DrainOrder) -> None:

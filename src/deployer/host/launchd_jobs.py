@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import plistlib
-import time
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
 from deployer.durations import show
 from deployer.errors import PreflightError, UsageError
 from deployer.host.deploy import Deploy
+from deployer.host.drain import asked_through_another
 from deployer.host.supervisors.launchctl import Job, Launchctl
 from deployer.model import Identity
 
@@ -59,14 +59,11 @@ def leave(label: str, instance: str, main: Identity, deploy: Deploy) -> None:
 
     Only unloaded it stays away: one with KeepAlive would come back after a signal of ours.
     """
-    now = time.time()
-    deploy.state.replace(
-        "signals", instance=instance, pid=main.pid, start=main.start, signal=deploy.request.drain["signal"],
-        intended_at=now, sent_at=now,
-    )  # fmt: skip
-    domain, job = _loaded(label)
-    if job is not None:  # a runner that died had it unloaded already
-        Launchctl(domain).bootout(label)
+    asked = [(main.pid, main.start)]
+    with asked_through_another(deploy.state, deploy.clock, instance, asked, deploy.request.drain["signal"]):
+        domain, job = _loaded(label)
+        if job is not None:  # a runner that died had it unloaded already
+            Launchctl(domain).bootout(label)
 
 
 def _found(label: str) -> Tuple[str, Job]:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import time
-from typing import Dict
-
 from deployer.durations import show
-from deployer.errors import PreflightError, UsageError
+from deployer.errors import DeployerError, PreflightError, UsageError
 from deployer.host import adopt
 from deployer.host.deploy import Deploy
+from deployer.host.drain import asked_through_another
+from deployer.host.supervisors.systemctl import Manager, seconds
 from deployer.host.tree import Tree
 from deployer.model import Identity
-
-_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
 def check(unit: str, ceiling: float, scope: str = "system") -> None:
@@ -54,32 +49,13 @@ def stop(unit: str, instance: str, main: Identity, deploy: Deploy) -> None:
     shown = adopt.unit_properties(unit)
     tree = Tree(deploy.processes, main, None)
     members = tree.refresh()
-    to_all = shown.get("KillMode", "control-group") == "control-group"
-    for stat in members if to_all else members[:1]:
-        deploy.state.replace(
-            "signals", instance=instance, pid=stat.pid, start=stat.start, signal=deploy.request.drain["signal"],
-            intended_at=time.time(), sent_at=time.time(),
-        )  # fmt: skip
     tree.close()
-    _systemctl("stop", "--no-block", "--", unit)
-
-
-def seconds(text: str) -> "float | None":
-    """Seconds in systemd's own notation ("1min 30s"); None for "infinity"."""
-    if text.strip() == "infinity":
-        return None
-    found: Dict[str, float] = {}
-    for number, unit in re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text):
-        found[unit] = float(number) * _UNITS.get(unit, 1.0)
-    return sum(found.values())
-
-
-def _systemctl(*args: str) -> None:
+    to_all = shown.get("KillMode", "control-group") == "control-group"
+    asked = [(stat.pid, stat.start) for stat in (members if to_all else members[:1])]
     try:
-        subprocess.run(["systemctl", *args], check=True, capture_output=True, timeout=30, text=True)
-    except (OSError, subprocess.SubprocessError) as error:
+        with asked_through_another(deploy.state, deploy.clock, instance, asked, deploy.request.drain["signal"]):
+            Manager("system").ask("stop", "--no-block", "--", unit)
+    except DeployerError as error:
         raise PreflightError(
-            f"systemctl {args[0]} failed for {args[-1]}",
-            cause=(getattr(error, "stderr", None) or str(error)).strip(),
-            state="the unit runs on",
+            f"systemctl stop failed for {unit}", cause=error.cause, state="the unit runs on"
         ) from error

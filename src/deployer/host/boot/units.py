@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 from pathlib import Path
 from typing import Any, Dict, Optional
 
 from deployer.errors import DeployerError, PreflightError
 from deployer.host.limits.units import SYSTEM, USER
 from deployer.host.paths import HostPaths
-from deployer.host.supervisors.systemctl import Manager
+from deployer.host.supervisors.systemctl import Manager, lingers, user_name
 from deployer.host.supervisors.systemd_units import MARK
 
 MARGIN = 60
 """Seconds that systemd waits beyond the ceiling."""
-_LINGER = "/var/lib/systemd/linger"
 _BOOTED = "/run/systemd/private"
 """Where systemd as PID 1 is spoken to; `/run/systemd/system` may stand in a container that another init has started."""
 
@@ -142,20 +140,13 @@ def _word(text: str) -> str:
 
 def lingering() -> Optional[Dict[str, str]]:
     """None where the systemd of this user is started at boot; else why it is not, and what helps."""
-    user = _user()
-    if os.path.exists(f"{_LINGER}/{user}"):
+    if lingers():
         return None
+    user = user_name()
     return {
         "why": f"lingering is off for {user}: their systemd, and the service, start when they log in and not before",
         "hint": f"loginctl enable-linger {user} (as root), then `deployer enable` again",
     }
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 def _not_ours(file: Path, first: str) -> PreflightError:

@@ -133,7 +133,8 @@ class Manager:
                 state="nothing was changed",
                 hint=hint,
             ) from error
-        if self.scope == "user" and _goes_with_the_session():
+        # Only logind ends it: without one it lives for as long as whoever has started it.
+        if self.scope == "user" and Path("/run/systemd/users").is_dir() and not lingers():
             raise PreflightError(
                 "this user's systemd ends with its last login, and all its services with it",
                 cause="lingering is off", state="nothing was changed", hint=_LINGER,
@@ -157,7 +158,14 @@ def _environment(scope: str) -> Mapping[str, str]:
     return env
 
 
-def _goes_with_the_session() -> bool:
-    """Whether logind stops this user's systemd after the last logout. False where there is no logind to do so."""
-    user = pwd.getpwuid(os.geteuid()).pw_name
-    return Path("/run/systemd/users").is_dir() and not Path("/var/lib/systemd/linger", user).exists()
+def user_name() -> str:
+    """The login name of whoever we are; the number where there is none."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def lingers() -> bool:
+    """Whether this user's systemd is started at boot, and outlives the last logout."""
+    return Path("/var/lib/systemd/linger", user_name()).exists()
