@@ -458,9 +458,7 @@ class Core:
                 self._drained(self.instances[name], verdict)
         self._has_just_drained = len(self.drains) < before
         for instance in list(self.instances.values()):
-            if instance.id not in self.drains and instance.spec.owner is not None:
-                self._look_after_owned(instance)
-            elif instance.id not in self.drains:
+            if instance.id not in self.drains:
                 self._look_after(instance)
         self._release_sockets()  # first: what starts now may want to listen where another one did
         self._start_desired()
@@ -539,6 +537,9 @@ class Core:
             return {**told, "killed": [], "stuck": []}
 
     def _look_after(self, instance: Instance) -> None:
+        if instance.spec.owner is not None:
+            self._look_after_owned(instance)
+            return
         known = instance.tree.handles()
         if instance.tree.handle(instance.main.pid) is not None and not any(handle.exited() for handle in known):
             return
