@@ -301,8 +301,8 @@ class Lifecycle:
     def _start_web(self) -> None:
         """What is to listen from the start, such as /health; `self._running.stop.then` has it stopped after the last line."""
 
-    def _retire(self, server: Any) -> Any:
-        """How an `asyncio.Server` leaves: the lame duck."""
+    async def _retire(self, server: Any) -> Any:
+        """How an `asyncio.Server` leaves, on its loop: the lame duck."""
         server.close()
 
 
