@@ -23,7 +23,7 @@ PYENV = Path("/root/.pyenv/versions")
 PRELUDE = """
 import asyncio, os, signal, sys, threading, time
 from deployer.lifecycle import Lifecycle, ShuttingDown
-from told_node import Node, say
+from told_node import Node, child, say
 """
 
 

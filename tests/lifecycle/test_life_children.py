@@ -6,39 +6,23 @@ import signal
 
 from living import Start
 
-CHILD = """
-    TOLD = '''
-import signal, sys, time
-asked = []
-signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
-print("child up", flush=True)
-while not asked: time.sleep(0.01)
-time.sleep({after})
-print("child asked", len(asked), flush=True)
-'''
-    def told(after=0.3): return [sys.executable, "-c", TOLD.format(after=after)]
-"""
+from app import alive, wait_until
 
 
 def test_children_are_tasks_asked_once_and_waited_for(program: Start):
     run = program(
-        CHILD
-        + """
+        """
     import subprocess
     life = Lifecycle()
     life.cleanup(lambda: say("cleaned", life.busy))
     def main():
-        child = life.popen(told(), name="encode")
-        adopted = life.child(subprocess.Popen(told()))
-        say([task["name"] for task in life.tasks], os.getsid(child.pid) == child.pid, os.getsid(adopted.pid) == os.getsid(0))
+        encoder = life.popen(child(), name="encode")
+        adopted = life.child(subprocess.Popen(child()))
+        say([task["name"] for task in life.tasks], os.getsid(encoder.pid) == encoder.pid, os.getsid(adopted.pid) == os.getsid(0))
         time.sleep(3600)
     life.run(main)
     """
     )
-    for _ in range(2):
-        run.says("child up")
-    from app import wait_until
-
     wait_until(lambda: run.lines.count("child up") == 2)
     run.signal(signal.SIGTERM)
     run.signal(signal.SIGTERM)
@@ -49,13 +33,12 @@ def test_children_are_tasks_asked_once_and_waited_for(program: Start):
 
 def test_a_part_of_other_work_is_not_asked_unless_it_shall_be(program: Start):
     run = program(
-        CHILD
-        + """
+        """
     life = Lifecycle()
     def main():
         with life.task("callClaude"):
             quiet = life.popen([sys.executable, "-c", "import time; time.sleep(1); print('finished', flush=True)"])
-            life.popen(told(), ask=True)
+            life.popen(child(), ask=True)
             life.wait()
             say("code", quiet.wait())
     life.run(main)
@@ -74,8 +57,6 @@ def test_a_child_that_stays_is_killed_with_its_group_when_the_time_is_over(progr
             time.sleep(3600)
         life.run(main)
     """)
-    from app import alive, wait_until
-
     (line,) = wait_until(lambda: [line for line in run.lines if line.startswith("up ")])
     run.signal(signal.SIGTERM)
     assert run.ends() == 1 and "abandoned: stubborn" in run.err
@@ -86,9 +67,9 @@ def test_asyncios_processes_keep_their_exit_code_and_leave_no_zombie(program: St
     run = program("""
         life = Lifecycle()
         async def main():
-            process = life.child(await asyncio.create_subprocess_exec(sys.executable, "-c", "import sys; sys.exit(7)"), name="seven")
+            process = life.child(await asyncio.create_subprocess_exec("sh", "-c", "exit 7"), name="seven")
             say("code", await process.wait())
-            fire_and_forget = life.popen(["true"])
+            life.popen(["true"])
             while life.busy: await asyncio.sleep(0.01)
             say("zombies", open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read() or "none")
         asyncio.run(life.serve(main=main()))
@@ -102,7 +83,6 @@ def test_a_command_that_cannot_be_started_is_no_task(program: Start):
         def main():
             try: life.popen(["/nonexistent/command"])
             except FileNotFoundError: say("refused", life.busy)
-            life.stop("now") if False else None
         life.run(main)
         try: life.popen(["true"])
         except ShuttingDown: say("too late")

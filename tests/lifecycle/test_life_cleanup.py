@@ -94,9 +94,7 @@ def test_registering_during_the_clean_up_is_refused_clearly(program: Start):
         life = Lifecycle()
         def late(): life.cleanup(lambda: say("never"), name="late one")
         life.cleanup(late)
-        def main():
-            life.stop("x") if False else None
-        life.run(main)
+        life.run(lambda: None)
     """)
     assert run.ends() == 0 and run.lines == []
     assert 'RuntimeError: clean-up "late one" was not registered: the clean-up is under way' in run.err

@@ -39,3 +39,20 @@ class Node:
     def _told(self, what: str, *words: Any) -> None:
         say("node", what, *words)
         self._on.get(what, lambda: None)()
+
+
+_CHILD = """
+import signal, sys, time
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+print("child up", flush=True)
+while not asked:
+    time.sleep(0.01)
+time.sleep(0.3)
+print("child asked", len(asked), flush=True)
+"""
+
+
+def child() -> list[str]:
+    """A command that ends when it is asked to, 300 ms later, and says how often it was."""
+    return [sys.executable, "-c", _CHILD]

@@ -60,12 +60,15 @@ class Hands:
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Optional[Callable[[], None]]] = queue.SimpleQueue()
-        self._lent = False
+        self._lent = self._released = False
         self._loop: Optional[asyncio.AbstractEventLoop] = None
+
+    def promise(self) -> None:
+        """Errands may be handed in from now on: a thread is on its way to `lend` itself."""
+        self._lent = not self._released
 
     def lend(self) -> None:
         """Do errands in this thread until `release`."""
-        self._lent = True
         for job in iter(self._jobs.get, None):
             job()
 
@@ -74,7 +77,8 @@ class Hands:
         self._loop = loop
 
     def release(self) -> None:
-        self._lent = False
+        """Let the thread go that lends itself, now or later."""
+        self._released, self._lent = True, False
         self._loop = None
         self._jobs.put(None)
 
