@@ -36,7 +36,10 @@ class Pauses:
 
 @dataclass(frozen=True)
 class Node:
-    """Who registers. `instance` tells this process from every other one that has the same id, before it and after it."""
+    """
+    Who registers. `instance` tells this process from every other one that has the same id, before it and after it. It begins
+    with $DEPLOYER_INSTANCE, where that is set: so a push finds its node.
+    """
 
     id: str
     pools: Sequence[str]
@@ -159,7 +162,8 @@ class NodeAgent:
 
     def _node(self) -> Node:
         release = self._release or os.environ.get("DEPLOYER_RELEASE") or None
-        return Node(self._id, self._pools, release, self._capacity, uuid.uuid4().hex)
+        instance = f"{os.environ.get('DEPLOYER_INSTANCE', '')}:{uuid.uuid4().hex}".lstrip(":")
+        return Node(self._id, self._pools, release, self._capacity, instance)
 
     def _forget(self) -> None:
         """In a forked child: the connection is our parent's. A copy kept open here would hide its death from the registry."""
