@@ -1,0 +1,62 @@
+"""The very end: a process whose work is over must not be held for ever by a thread, and one that hangs must end all the same."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+
+from deployer.lifecycle.hands import apart
+
+_HOLD = 1.0
+"""Seconds that other threads have to end once the interpreter wants to."""
+_LAST_WORDS = 2.0
+"""Seconds for the atexit functions and the streams of a process that would not end by itself."""
+
+
+def let_end(code: int) -> None:
+    """
+    From now on the process ends once its main thread has: with *code*, where a thread would hold it.
+
+    A process that nobody holds ends as ever, with all that Python does then.
+    """
+    register = getattr(
+        threading, "_register_atexit", None
+    )  # called before the interpreter waits for threads; since 3.9
+    try:
+        if register is not None:
+            register(lambda: apart(lambda: _release(code), "lifecycle-end"))
+    except RuntimeError:  # it waits for them already
+        apart(lambda: _release(code), "lifecycle-end")
+
+
+def end_now(code: int) -> None:
+    """End this process, whatever its threads do: atexit functions and streams get their moment, then `os._exit`."""
+    apart(_last_words, "lifecycle-last-words").join(_LAST_WORDS)
+    os._exit(code)
+
+
+def _release(code: int) -> None:
+    deadline = time.monotonic() + _HOLD
+    holding = [thread for thread in threading.enumerate() if _holds(thread)]
+    for thread in holding:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if any(thread.is_alive() for thread in holding):
+        end_now(code)
+
+
+def _holds(thread: threading.Thread) -> bool:
+    return not thread.daemon and thread is not threading.main_thread()
+
+
+def _last_words() -> None:
+    run = getattr(atexit, "_run_exitfuncs", None)
+    if run is not None:
+        run()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass
