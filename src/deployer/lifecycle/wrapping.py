@@ -20,9 +20,7 @@ def wrap(function: Any, task: Callable[[], Any]) -> Any:
 
 def is_async(function: Any) -> bool:
     """Whether calling *function* gives a coroutine; an object with an async `__call__` counts."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        type(function).__call__
-    )
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def _plain(function: Any, task: Callable[[], Any]) -> Any:
