@@ -132,7 +132,7 @@ class InsideApp(App):
         return self.manager.popen(command(*args), env={**self.env, **env}, cwd=self.root, **streams, **more)
 
     def push(self, *args: str, check: int | None = 0, **more: Any) -> Result:
-        if check == 0 and not self.host.exists():
+        if check == 0 and not (self.host / ".deployer").exists():
             engines.seed(self.host, Path(self.env.get("PYTHONPATH", SOURCE)))
             give(self.host, self.manager.user)
         return super().push(*args, check=check, **more)

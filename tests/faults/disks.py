@@ -138,9 +138,31 @@ class Broken(Disk):
     def repair(self) -> None:
         """What a person does then, once nobody uses it any more: check it, mount it again."""
         subprocess.run(["umount", str(self.path)], check=True)
+        wait_until(lambda: not self._held(), 30, what=f"nobody has {self.path} mounted, but for {holders(self.path)}")
         checked = subprocess.run(["fsck.ext4", "-p", str(self._image)], capture_output=True, text=True)
         assert checked.returncode in (0, 1), checked.stdout + checked.stderr
         self.mount()
+
+    def _held(self) -> bool:
+        """
+        Whether the broken disk is mounted still. A test beside us that has just made a mount namespace has a copy of every mount
+        until it lets them go; mounted again meanwhile, the kernel would give us the broken one back, read-only.
+        """
+        loops = subprocess.run(["losetup", "-n", "-O", "NAME", "-j", str(self._image)], capture_output=True, text=True)
+        assert loops.returncode == 0, loops.stderr
+        return bool(loops.stdout.strip())
+
+
+def holders(path: Path) -> list[str]:
+    """The processes in whose mount namespace something is mounted at *path*."""
+    found = []
+    for mounts in Path("/proc").glob("[0-9]*/mountinfo"):
+        try:
+            if f" {path} " in mounts.read_text():
+                found.append(f"{mounts.parent.name} ({(mounts.parent / 'comm').read_text().strip()})")
+        except OSError:
+            pass  # it has gone
+    return found
 
 
 @contextmanager

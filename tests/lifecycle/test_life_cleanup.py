@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from living import Start
 
@@ -44,7 +46,10 @@ async def hang():
         "asyncio.run(life.serve(main=asyncio.sleep(0)))",
     ),
     "loop, blocked": ("def hang(): time.sleep(3600)", "asyncio.run(life.serve(main=asyncio.sleep(0)))"),
-    "without a main": ("def hang(): time.sleep(3600)", "os.kill(os.getpid(), 15), life.run()"),
+    "main called back": (
+        "def hang(): time.sleep(3600)",
+        "life.run(lambda: os.kill(os.getpid(), 15) or time.sleep(3600))",
+    ),
 }
 
 
@@ -60,13 +65,11 @@ began = time.monotonic()
 life.cleanup(lambda: say("before"))
 life.cleanup(hang, name="hangs")
 life.cleanup(lambda: say("after", 0.2 < time.monotonic() - began < 1.2))
-{go if "kill" not in go else "life.run(lambda: os.kill(os.getpid(), 15) or time.sleep(3600))"}
+{go}
     """)
-    assert run.ends() == 1, run.err
+    assert run.ends() == 0, run.err  # no work was lost
     assert run.lines[-2:] == ["before", "after True"], run.err
-    assert (
-        'clean-up "hangs" did not end within 0.6s' in run.err or 'clean-up "hangs" did not end within 0.5s' in run.err
-    )
+    assert re.search(r'clean-up "hangs" did not end within 0\.[456]s, its share', run.err), run.err
 
 
 def test_callbacks_run_where_the_things_they_close_belong(program: Start):

@@ -211,7 +211,6 @@ def test_ceiling_that_is_no_duration_is_refused(config, seconds):
     [
         (SMALL + "socket = '127.0.0.1:3001'\n[target.p]\nsupervisor = 'launchd'", "run.socket"),
         (SMALL + "[health]\nprivate = true\n[target.p]\nsupervisor = 'launchd'", "health.private"),
-        (SMALL + "[target.p.pool]\nkind = 'registry'", "target.p.pool"),
         (SMALL + "[services.a]\ncommand = 'x'", "services"),
         ('app = "j"\n[job]\ncommand = "x"', "run.command"),
     ],

@@ -53,6 +53,11 @@ def test_the_smallest_pool_has_the_defaults(pool):
         ('kind = "registry"\naddress = "{host}:{port}"', {"address": "{host}:{port}"}),
         ('kind = "registry"\naddress = "[::1]:{port}"\ntimeout = "2s"', {"address": "[::1]:{port}", "timeout": 2.0}),
         ('kind = "registry"\ndrain_within = "0s"', {"drain_within": 0.0}),
+        ('kind = "registry"\nurl = "wss://r.example.com/"', {"url": "https://r.example.com"}),
+        (
+            'kind = "registry"\nurl = "http://[::1]:7070"\nnode = "{app}@{host}"\ntoken_file = "~/t"',
+            {"url": "http://[::1]:7070", "node": "{app}@{host}", "token_file": "~/t"},
+        ),
     ],
 )
 def test_every_kind_has_its_own_keys(pool, lines, read):
@@ -97,6 +102,10 @@ def test_a_command_that_is_a_string_passes_its_arguments_on(pool):
         ('kind = "registry"\naddress = "127.0.0.1:3001"', "address", "two generations have two ports", "{port}"),
         ('kind = "registry"\naddress = "{ip}:{port}"', "address", "an unknown placeholder", "{host}"),
         ('kind = "registry"\naddress = "a b:{port}"', "address", "not a host name", "127.0.0.1"),
+        ('kind = "registry"\nurl = "127.0.0.1:7070"', "url", "not the address of a registry", "http://127.0.0.1:7070"),
+        ('kind = "registry"\nurl = "http://joe:pw@r:7070"', "url", "not the address of a registry", "http://"),
+        ('kind = "registry"\nnode = "{pid}"', "node", "an unknown placeholder", "{host}"),
+        ('kind = "haproxy"\nnode = "a"', "node", 'kind = "registry"', "remove node"),
         ('kind = "registry"\ntimeout = 10', "timeout", "bare number", '"10s"'),
         ('kind = "command"\ncommand = ["x"]\ncounts = "yes"', "counts", "neither true nor false", "counts = true"),
         ('kind = "haproxy"\nbackends = "a"', "backends", "unknown key", '"backend"'),

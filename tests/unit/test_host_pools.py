@@ -108,10 +108,10 @@ def test_a_target_has_the_pool_of_its_kind_or_none() -> None:
     assert isinstance(pool_of({"pool": {**base, "kind": "nginx", "file": "/a"}}, "my-app"), Nginx)
     assert isinstance(pool_of({"pool": {**base, "kind": "nginx", "directory": "/a"}}, "my-app"), NginxDirectory)
     assert isinstance(pool_of({"pool": {**base, "kind": "caddy", "directory": "/a"}}, "my-app"), CaddyDirectory)
-    for more in ({"kind": "haproxy"}, {"kind": "caddy"}, {"kind": "command", "command": ["x"]}):
+    for more in ({"kind": "haproxy"}, {"kind": "caddy"}, {"kind": "command", "command": ["x"]}, {"kind": "registry"}):
         assert pool_of({"pool": {**base, **more}}, "my-app") is not None
     with pytest.raises(UsageError, match="not available in this version"):
-        pool_of({"pool": {**base, "kind": "registry"}}, "my-app")
+        pool_of({"pool": {**base, "kind": "traefik"}}, "my-app")
 
 
 def test_an_answer_is_read_with_its_trailers() -> None:

@@ -28,12 +28,6 @@ _NOT_YET: tuple[tuple[Callable[[Config], bool], str, str, str], ...] = (
         'add command = ["..."] to [run]',
     ),
     (lambda c: bool(c.settings()["services"]), "services", "services", "remove [services] from this file"),
-    (
-        lambda c: (c.target_table["pool"] or {}).get("kind") == "registry",
-        "target.{t}.pool",
-        "the node registry as a pool",
-        'write another kind in [target.{t}.pool]: "command" calls any script',
-    ),
 )
 
 

@@ -54,6 +54,9 @@ class Pool(Table):
     directory: Annotated[str, BeforeValidator(pools.path)] | None = None
     origin: Annotated[str, BeforeValidator(pools.origin)] | None = None
     counts: Flag | None = None
+    url: Annotated[str, BeforeValidator(pools.registry)] | None = None
+    node: Annotated[str, BeforeValidator(pools.node)] | None = None
+    token_file: Annotated[str, BeforeValidator(pools.path)] | None = None
 
 
 class Verify(Table):

@@ -15,7 +15,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "nginx": ("directory", "file", "upstream", "command", "pidfile"),
     "haproxy": ("socket", "backend", "servers", "leave", "state_file"),
     "caddy": ("admin", "id", "directory", "origin"),
-    "registry": (),
+    "registry": ("url", "node", "token_file"),
     "command": ("command", "counts"),
 }
 """The kinds, each with the keys that only some of them have."""
@@ -115,6 +115,28 @@ def origin(value: object) -> str:
     text = string(value, "origin", hint)
     if not re.fullmatch(r"[!-~]+", text):
         raise Rejected("an origin holds no spaces or non-ASCII characters", hint)
+    return text
+
+
+def registry(value: object) -> str:
+    """Where the node registry answers HTTP; the address that nodes connect to is the same one, and taken as well."""
+    hint = 'write {key} = "http://127.0.0.1:7070"'
+    text = string(value, "the registry's address", hint)
+    found = re.fullmatch(r"(?:http|ws)(s?)://([^/?#@]+)/?", text)
+    if not found:
+        raise Rejected("not the address of a registry: http:// or https://, a host and a port", hint)
+    _with_hint(found[2] if ":" in found[2].rpartition("]")[2] else f"{found[2]}:7070", hint)
+    return f"http{found[1]}://{found[2]}"
+
+
+def node(value: object) -> str:
+    """The id of this host's node; {host} and {app} are filled in."""
+    hint = 'write {key} = "node-1", or "{host}"'
+    text = string(value, "the id of a node", hint)
+    if re.search(r"[{}]", text.replace("{host}", "").replace("{app}", "")):
+        raise Rejected("an unknown placeholder; {host} and {app} are filled in", hint)
+    if not text.isprintable() or len(text) > 200:
+        raise Rejected("not the id of a node: 1 to 200 printable characters", hint)
     return text
 
 

@@ -20,10 +20,10 @@ LOOK_EVERY = 0.1
 
 def switch_over(deploy: Deploy) -> None:
     """New requests go to the new instance, and the pool has none left at the old one. Raises DeployerError when it refuses."""
-    pool, new = _pool(deploy), _addresses(deploy, [str(deploy.request.instance)])
-    leaving = [address for address in _all(deploy) if address not in new]
+    pool, new = _pool(deploy), _places(deploy, [str(deploy.request.instance)])
+    leaving = [place for place in _all(deploy) if place not in new]
     pool.send_to(new, leaving)
-    deploy.journal.event("pool.joined", addresses=new, left=leaving)
+    deploy.journal.event("pool.joined", addresses=pool.named(new), left=pool.named(leaving))
     _await_nothing_in_flight(deploy, pool, leaving)
 
 
@@ -38,19 +38,20 @@ def leave(deploy: Deploy) -> None:
             raise
         deploy.journal.event("warning", text=f"the pool was not left: {_said(error)}")
         return
-    deploy.journal.event("pool.left", addresses=leaving)
+    deploy.journal.event("pool.left", addresses=pool.named(leaving))
     _await_nothing_in_flight(deploy, pool, leaving)
 
 
 def join(deploy: Deploy) -> None:
     """New requests come to the new instance. A pool that refuses is no reason to stop what serves: the result says so."""
-    new = _addresses(deploy, [str(deploy.request.instance)])
+    new = _places(deploy, [str(deploy.request.instance)])
     try:
-        _pool(deploy).send_to(new, [address for address in _all(deploy) if address not in new])
+        pool = _pool(deploy)
+        pool.send_to(new, [place for place in _all(deploy) if place not in new])
     except DeployerError as error:
-        deploy.journal.note("join", "refused", why=_said(error))
+        deploy.journal.note("join", "refused", why=_said(error), hint=error.hint)
         return
-    deploy.journal.event("pool.joined", addresses=new, left=[])
+    deploy.journal.event("pool.joined", addresses=pool.named(new), left=[])
 
 
 def back(deploy: Deploy) -> None:
@@ -62,32 +63,33 @@ def back(deploy: Deploy) -> None:
     if not deploy.request.target.get("pool") or not begun:
         return
     desired = deploy.supervisor.status()["desired"]
-    old = _addresses(deploy, [str(desired["id"])] if desired else [])
-    others = [address for address in _all(deploy) if address not in old]
+    old = _places(deploy, [str(desired["id"])] if desired else [])
+    others = [place for place in _all(deploy) if place not in old]
     try:
         pool = _pool(deploy)
         pool.send_to(old, others)
     except DeployerError as error:
         if begun != ["pool"] or deploy.journal.has("pool", "done"):
-            deploy.journal.note("join", "refused", why=_said(error))
+            deploy.journal.note("join", "refused", why=_said(error), hint=error.hint)
         # A pool that has just refused the new one is as it was, and would refuse again.
         deploy.journal.event("warning", text=f"the pool refuses to be set back: {_said(error)}")
         return
-    deploy.journal.event("pool.joined", addresses=old, left=others)
+    deploy.journal.event("pool.joined", addresses=pool.named(old), left=pool.named(others))
     _await_nothing_in_flight(deploy, pool, others)
 
 
 def check(target: Dict[str, Any], settings: Dict[str, Any]) -> None:
     """Raises PreflightError when the pool of *target* cannot be reached or does not know the service. Changes nothing."""
     pool = choose.pool_of(target, settings["app"])
-    if pool is not None and not _ports(settings):
+    if pool is None:
+        return
+    if pool.by_address and not _ports(settings):
         raise PreflightError(
             "the pool of this target has no address to send traffic to",
             cause="neither run.ports nor a TCP address in run.socket says where the service listens", state="nothing was changed",
             hint='write ports = [3001, 3002] or socket = "127.0.0.1:3001" in [run], or remove the pool',
         )  # fmt: skip
-    if pool is not None:
-        pool.check([_address(target, port) for port in _ports(settings)])
+    pool.check([_address(target, port) for port in _ports(settings)] if pool.by_address else [])
 
 
 def _pool(deploy: Deploy) -> Pool:
@@ -97,7 +99,9 @@ def _pool(deploy: Deploy) -> Pool:
 
 
 def _all(deploy: Deploy) -> List[str]:
-    """Every address that this service may have here: of the release that comes, of the one that goes, of what was adopted."""
+    """Every place that this service may have here: of the release that comes, of the one that goes, of what was adopted."""
+    if not _pool(deploy).by_address:
+        return [str(row["id"]) for row in deploy.state.rows("SELECT id FROM instances WHERE state != 'ended'")]
     known = [*_ports(deploy.request.settings), *_ports(deploy.old_settings)]
     adopted = (deploy.request.target.get("adopt") or {}).get("port")
     known += [int(adopted)] if adopted and deploy.request.adopt else []
@@ -112,8 +116,10 @@ def _ports(settings: Dict[str, Any]) -> List[int]:
     return [*sockets.tcp_ports(settings["run"]["socket"]), *map(int, settings["run"]["ports"])]
 
 
-def _addresses(deploy: Deploy, instances: List[str]) -> List[str]:
-    """Where the pool finds *instances*, as far as they have a port."""
+def _places(deploy: Deploy, instances: List[str]) -> List[str]:
+    """Where the pool finds *instances*: their addresses, as far as they have a port, or the instances themselves."""
+    if not _pool(deploy).by_address:
+        return instances
     found = [_port(deploy, one) for one in instances]
     return list(dict.fromkeys(_address(deploy.request.target, port) for port in found if port is not None))
 

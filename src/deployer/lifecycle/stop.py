@@ -60,8 +60,8 @@ class Stop:
 
     @property
     def code(self) -> int:
-        """The exit code: 1 after an uncaught exception or abandoned work."""
-        return 1 if self.error or self._late or self.abandoned or self._parts.cleanup.hung else 0
+        """The exit code: 1 after an uncaught exception or abandoned work. A clean-up that hangs is told, and loses no work."""
+        return 1 if self.error or self._late or self.abandoned else 0
 
     def tell(self, why: str, *, error: Optional[BaseException] = None, ends: bool = False) -> bool:
         """Begin to leave; from any thread. False, and nothing happens, where somebody told before."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional, Protocol, Sequence
+from typing import List, Optional, Protocol, Sequence
 
 from deployer.errors import PoolError, PreflightError
 
@@ -13,7 +13,12 @@ UNTOUCHED = "nothing was changed"
 
 
 class Pool(Protocol):
-    """Who sends this service its traffic. An address is "host:port", as the pool reaches the app."""
+    """
+    Who sends this service its traffic. An address is "host:port", as the pool reaches the app. A pool that is not `by_address`
+    knows the processes themselves: an address is then the id of an instance.
+    """
+
+    by_address: bool
 
     def check(self, addresses: Sequence[str]) -> None:
         """Raises PreflightError when the pool cannot be reached, refuses us, or cannot send to *addresses*. Changes nothing."""
@@ -28,6 +33,18 @@ class Pool(Protocol):
 
     def in_flight(self, address: str) -> Optional[int]:
         """Requests that the pool still has at *address*; None where that cannot be known."""
+
+    def named(self, addresses: Sequence[str]) -> List[str]:
+        """What a person calls *addresses*."""
+
+
+class ByAddress:
+    """What pools that send to addresses have in common."""
+
+    by_address = True
+
+    def named(self, addresses: Sequence[str]) -> List[str]:
+        return list(addresses)
 
 
 def preflight(error: PoolError) -> PreflightError:

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from deployer.errors import PoolError
 from deployer.host.pools import address as address_of
-from deployer.host.pools.base import POLL, UNTOUCHED, preflight
+from deployer.host.pools.base import POLL, UNTOUCHED, ByAddress, preflight
 from deployer.host.pools.caddy_admin import ADMIN, Admin
 
 
@@ -16,7 +16,7 @@ class _Handler(NamedTuple):
     etag: Optional[str]
 
 
-class Caddy:
+class Caddy(ByAddress):
     """
     Sends by the upstreams of the reverse_proxy `id`. Each change is a config load of caddy, which loses connections that wait in
     its TCP backlog and ends WebSockets: CaddyDirectory does without.

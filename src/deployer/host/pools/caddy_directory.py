@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional, Sequence, Set
 
 from deployer.errors import PoolError
-from deployer.host.pools.base import UNTOUCHED, preflight
+from deployer.host.pools.base import UNTOUCHED, ByAddress, preflight
 from deployer.host.pools.caddy_admin import ADMIN, Admin
 from deployer.host.pools.directory import Directory
 
 
-class CaddyDirectory:
+class CaddyDirectory(ByAddress):
     """
     Sends to the addresses whose file stands in `directory`: nothing is loaded, no connection is closed, caddy keeps its counts.
 

@@ -33,9 +33,13 @@ def pool_of(target: Dict[str, Any], app: str) -> Optional[Pool]:
         from deployer.host.pools.command import Command
 
         return Command(settings, app)
+    if kind == "registry":
+        from deployer.host.pools.registry import Registry
+
+        return Registry(settings, app, str(target.get("host") or "local"))
     raise UsageError(
         f"a pool of kind {kind}: not available in this version",
-        cause="the host engine knows nginx, haproxy, caddy and command",
+        cause="the host engine knows nginx, haproxy, caddy, registry and command",
         state=UNTOUCHED,
         hint='write kind = "command" and a script that tells it, or remove the pool of this target',
     )

@@ -6,10 +6,10 @@ from typing import Any, Dict, Optional, Sequence
 
 from deployer.errors import PoolError
 from deployer.host.pools import calls
-from deployer.host.pools.base import UNTOUCHED, preflight
+from deployer.host.pools.base import UNTOUCHED, ByAddress, preflight
 
 
-class Command:
+class Command(ByAddress):
     """
     Runs `COMMAND... join ADDRESS`, `COMMAND... leave ADDRESS`, `COMMAND... check ADDRESS...` and, with `counts`,
     `COMMAND... in-flight ADDRESS`, which prints a number. Any exit code but 0 refuses.

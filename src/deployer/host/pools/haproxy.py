@@ -10,14 +10,14 @@ from typing import Any, Dict, List, Optional, Sequence
 from deployer.errors import PoolError, PreflightError
 from deployer.host.pools import address as address_of
 from deployer.host.pools import files
-from deployer.host.pools.base import POLL, UNTOUCHED, preflight
+from deployer.host.pools.base import POLL, UNTOUCHED, ByAddress, preflight
 from deployer.host.pools.haproxy_socket import Server, Socket, find
 
 SOCKET = "/run/haproxy/admin.sock"
 _READY = ("UP", "no check")
 
 
-class HAProxy:
+class HAProxy(ByAddress):
     """
     Sends by the servers of `backend`: "ready" ones take requests, one that leaves only finishes what it has.
 

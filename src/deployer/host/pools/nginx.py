@@ -13,12 +13,12 @@ from typing import Any, Dict, Iterator, Optional, Sequence
 
 from deployer.errors import PoolError, PreflightError
 from deployer.host.pools import files, upstream
-from deployer.host.pools.base import POLL, UNTOUCHED, preflight
+from deployer.host.pools.base import POLL, UNTOUCHED, ByAddress, preflight
 from deployer.host.pools.nginx_config import Command, sections
 from deployer.host.pools.nginx_master import Master, Workers
 
 
-class Nginx:
+class Nginx(ByAddress):
     """
     Sends by `file`. Workers from before a reload finish what they have, with the servers that they knew.
 

@@ -6,13 +6,13 @@ from typing import Any, Dict, Optional, Sequence
 
 from deployer.errors import PoolError
 from deployer.host.pools import address as address_of
-from deployer.host.pools.base import UNTOUCHED, preflight
+from deployer.host.pools.base import UNTOUCHED, ByAddress, preflight
 from deployer.host.pools.directory import Directory
 from deployer.host.pools.nginx_config import Command, sections
 from deployer.host.pools.nginx_master import Master
 
 
-class NginxDirectory:
+class NginxDirectory(ByAddress):
     """
     Sends to the addresses whose file stands in `directory`: no worker is replaced, so clients keep their connections.
 
