@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from app import SERVICES, App, make_app, wait_until
+from app import SERVICES, App, free_port, make_app, wait_until
 from lifecycle.dispatcher import Dispatcher
 from lifecycle.real_registry import SOURCE, RealRegistry, real_registry
+
+OVERLAP = 'app = "t-app"\nstrategy = "overlap"'
 
 
 class NodeApp(App):
@@ -22,7 +24,7 @@ class NodeApp(App):
 
     node = "node-1"
 
-    def as_node(self, registry: RealRegistry, node: str, pool: str = "", args: str = "") -> None:
+    def as_node(self, registry: RealRegistry, node: str, pool: str = "", health: str = 'alive_for = "200ms"') -> None:
         self.node = node
         shutil.copy(SERVICES / "worker_node.py", self.dist / "worker_node.py")
         command = json.dumps([sys.executable, "worker_node.py", str(self.port), node, registry.ws])
@@ -30,7 +32,7 @@ class NodeApp(App):
         names = ", ".join(f"{name} = {json.dumps(str(path))}" for name, path in files.items())
         run = f'command = {command}\nenv = {{ {names}, PYTHONPATH = "{SOURCE}" }}'
         lines = f'kind = "registry"\nurl = "{registry.url}"\n{pool}'
-        self.configure(run, health='alive_for = "200ms"', **{"target.local.pool": lines})
+        self.configure(run, health=health, **{"target.local.pool": lines})
 
 
 @pytest.fixture
@@ -123,6 +125,30 @@ def test_a_node_by_hand_is_found_by_its_id(registry: RealRegistry, app: NodeApp)
     app.push()
     assert registry.node("node-1")["release"] == app.current()  # type: ignore[index]
     assert statuses(registry) == ["node.online", "node.draining", "node.offline", "node.online"]
+
+
+def test_with_overlap_the_node_is_never_away_and_the_old_process_finishes_its_task(
+    registry: RealRegistry, app: NodeApp
+) -> None:
+    app.as_node(registry, "node-1", health='url = "http://127.0.0.1:{port}/"\ninterval = "50ms"')
+    text = (app.root / "deploy.toml").read_text()
+    text = text.replace("[run]", f"[run]\nports = [{app.port}, {free_port()}]", 1).replace('app = "t-app"', OVERLAP, 1)
+    (app.root / "deploy.toml").write_text(text)
+    app.push()
+    first = registry.node("node-1")
+    assert first is not None
+    with Dispatcher(registry, {"node-1": app.port}, every=60, seconds=2) as dispatcher:
+        dispatcher.send("1", "node-1")
+        wait_until(lambda: registry.node("node-1")["busy"] == 1, what="the task is in flight")  # type: ignore[index]
+        app.release("v2")
+        pushed = app.push()
+    second = registry.node("node-1")
+    assert second is not None
+    assert (second["status"], second["release"]) == ("online", app.current())
+    assert second["instance"] != first["instance"]
+    assert (dispatcher.done, dispatcher.lost, dispatcher.refused) == (1, [], [])
+    assert pushed.event("drain.finished")["verdict"] == "clean"
+    assert "node.offline" not in statuses(registry)
 
 
 @pytest.mark.parametrize(
