@@ -60,7 +60,7 @@ def _begin(arguments: list[str]) -> None:
 
 def wants_engine(arguments: list[str]) -> bool:
     """Whether *arguments* look like a command that asks an engine, told before there is a parser."""
-    return not ENGINE.isdisjoint(arguments) and not {"-h", "--help", "--version", "-V"} & set(arguments)
+    return not ENGINE.isdisjoint(arguments) and not {"-h", "--help", "--version", "-V", "registry"} & set(arguments)
 
 
 def _leave(code: object) -> None:

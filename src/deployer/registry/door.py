@@ -138,6 +138,11 @@ class Door(asyncio.BufferedProtocol):
     async def _change(self, request: Request) -> None:
         try:
             answer = await self._registry.api.change(request)
+        except Exception as error:
+            self._registry.say(
+                "registry.trouble", {"what": "a request failed", "why": f"{type(error).__name__}: {error}"}
+            )
+            answer = Answer(500, {"error": "this is a bug in the registry; its log says more"})
         finally:
             self._busy = None
         if not self._transport.is_closing():
@@ -179,12 +184,11 @@ class Door(asyncio.BufferedProtocol):
         self._next_one()
 
     def _next_one(self) -> None:
-        if self._http.our_state is h11.MUST_CLOSE or self._http.their_state is h11.MIGHT_SWITCH_PROTOCOL:
-            self._transport.close()
-            return
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
-        self._wait()
+            self._wait()
+        else:
+            self._transport.close()
 
     def _refuse(self, status: int, why: str) -> None:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
