@@ -127,13 +127,18 @@ def test_a_node_by_hand_is_found_by_its_id(registry: RealRegistry, app: NodeApp)
     assert statuses(registry) == ["node.online", "node.draining", "node.offline", "node.online"]
 
 
-def test_with_overlap_the_node_is_never_away_and_the_old_process_finishes_its_task(
-    registry: RealRegistry, app: NodeApp
-) -> None:
-    app.as_node(registry, "node-1", health='url = "http://127.0.0.1:{port}/"\ninterval = "50ms"')
+def overlaps(app: NodeApp, registry: RealRegistry) -> None:
+    """Configure a service that is replaced beside itself, on two ports in turn."""
+    app.as_node(registry, "node-1", health='url = "http://127.0.0.1:{port}/"\ninterval = "50ms"\nready_within = "3s"')
     text = (app.root / "deploy.toml").read_text()
     text = text.replace("[run]", f"[run]\nports = [{app.port}, {free_port()}]", 1).replace('app = "t-app"', OVERLAP, 1)
     (app.root / "deploy.toml").write_text(text)
+
+
+def test_with_overlap_the_node_is_never_away_and_the_old_process_finishes_its_task(
+    registry: RealRegistry, app: NodeApp
+) -> None:
+    overlaps(app, registry)
     app.push()
     first = registry.node("node-1")
     assert first is not None
@@ -149,6 +154,20 @@ def test_with_overlap_the_node_is_never_away_and_the_old_process_finishes_its_ta
     assert (dispatcher.done, dispatcher.lost, dispatcher.refused) == (1, [], [])
     assert pushed.event("drain.finished")["verdict"] == "clean"
     assert "node.offline" not in statuses(registry)
+
+
+def test_a_release_that_took_the_id_and_failed_gives_it_back(registry: RealRegistry, app: NodeApp) -> None:
+    overlaps(app, registry)
+    text = (app.root / "deploy.toml").read_text()
+    (app.root / "deploy.toml").write_text(text.replace("[run]", "[run]\nrehearse = false", 1))
+    app.push()
+    old = app.current()
+    program = app.dist / "worker_node.py"
+    program.write_text(program.read_text().replace("if life.shutting_down", "if True"))
+    app.push(check=1)
+    assert len([seen for seen in registry.events if seen.event == "node.online"]) >= 2, "it never took the id"
+    back = wait_until(lambda: registry.pool("workers") and registry.node("node-1"), what="the old one has it again")
+    assert (back["status"], back["release"]) == ("online", old)
 
 
 @pytest.mark.parametrize(

@@ -123,15 +123,17 @@ def test_stop_before_the_connection_is_there_is_final_too(registry: ScriptedRegi
         assert not thread.is_alive()
 
 
-def test_who_was_replaced_leaves_the_id_to_the_other_one(registry: ScriptedRegistry, agents: list[NodeAgent]) -> None:
-    agent = agent_of(registry, agents)
+def test_who_was_replaced_comes_back_only_to_an_id_that_nobody_has(
+    registry: ScriptedRegistry, agents: list[NodeAgent]
+) -> None:
+    agent = agent_of(registry, agents, aside="50ms")
     agent.start()
+    assert registry.next("register")["yields"] is False
     assert agent.wait_online()
     registry.connections[0].close(4000, "replaced")
-    thread = agent._link.thread  # type: ignore[union-attr]
-    thread.join(5)
-    assert not thread.is_alive()
-    assert len(registry.connections) == 1
+    assert registry.next("register")["yields"] is True
+    registry.connections[1].socket.close()  # a break is no sign that the id was taken again
+    assert registry.next("register")["yields"] is False
 
 
 def test_a_mark_is_known_to_the_node(registry: ScriptedRegistry, agents: list[NodeAgent]) -> None:

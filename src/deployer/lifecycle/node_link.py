@@ -42,6 +42,7 @@ class Link:
         self._loop = asyncio.new_event_loop()
         self._socket: Optional[ClientConnection] = None
         self._leaving: Optional[str] = None
+        self._yields = False
         self._farewell: asyncio.Future[None] = self._loop.create_future()
         self._goodbye = ("", 1000)
         self._departed: Callable[[bool], None] = lambda closed: None
@@ -104,7 +105,7 @@ class Link:
             self._loop.close()
 
     async def _live(self) -> None:
-        failures, restarted = 0, False
+        failures = 0
         while not self._farewell.done():
             session = asyncio.ensure_future(self._session())
             await asyncio.wait({session, self._farewell}, return_when=asyncio.FIRST_COMPLETED)
@@ -114,19 +115,16 @@ class Link:
             was_in = self.registered.is_set()
             self.registered.clear()
             error = session.exception()
-            if _code(error) == REPLACED:
-                log.warning(
-                    "node %s: another process has registered under this id; it stays, this one does not come back",
-                    self._node.id,
-                )
-                return
-            failures, restarted = (0 if was_in else failures + 1), _code(error) == RESTARTED
+            failures = 0 if was_in else failures + 1
+            self._yields = _code(error) == REPLACED
             self._tell_trouble(error)
-            await asyncio.wait({self._farewell}, timeout=self._pause(failures, restarted))
+            await asyncio.wait({self._farewell}, timeout=self._pause(failures, _code(error)))
 
-    def _pause(self, failures: int, restarted: bool) -> float:
+    def _pause(self, failures: int, code: Optional[int]) -> float:
         pauses = self._agent.pauses
-        most = min(pauses.longest, pauses.first * (SPREAD if restarted else 1) * 2 ** min(failures, 16))
+        if code == REPLACED:
+            return pauses.aside * random.uniform(0.5, 1.0)
+        most = min(pauses.longest, pauses.first * (SPREAD if code == RESTARTED else 1) * 2 ** min(failures, 16))
         return random.uniform(0, most)  # all of it at random: nodes that lost the registry together come back apart
 
     async def _session(self) -> None:
@@ -150,7 +148,7 @@ class Link:
         raise ConnectionClosed(socket.protocol.close_rcvd, socket.protocol.close_sent)
 
     def _enter(self, socket: ClientConnection, welcome: Dict[str, Any]) -> None:
-        self._socket, self.marked = socket, bool(welcome.get("draining"))
+        self._socket, self.marked, self._yields = socket, bool(welcome.get("draining")), False
         self.registered.set()
         if self._told_trouble:
             log.warning("node %s: the registry %s has us again", self._node.id, self._agent.url)
@@ -159,14 +157,8 @@ class Link:
     def _introduction(self) -> Dict[str, Any]:
         node = self._node
         named = {"id": node.id, "instance": node.instance, "pools": list(node.pools), "release": node.release}
-        return {
-            "v": 1,
-            **named,
-            "capacity": node.capacity,
-            "pid": os.getpid(),
-            "status": self._status(),
-            **self._load(),
-        }
+        state = {"capacity": node.capacity, "pid": os.getpid(), "status": self._status(), "yields": self._yields}
+        return {"v": 1, **named, **state, **self._load()}
 
     def _status(self) -> str:
         leaves = self._leaving is not None or self._told().get("status") in ("draining", "shutting_down")
@@ -291,6 +283,8 @@ def _code(error: Optional[BaseException]) -> Optional[int]:
 def _said(error: Optional[BaseException]) -> str:
     if isinstance(error, InvalidStatus) and error.response.status_code in (401, 403):
         return f"it refuses our token (HTTP {error.response.status_code}); set $DEPLOYER_REGISTRY_NODE_TOKEN, or token="
+    if _code(error) == REPLACED:
+        return "another process has registered under this id, and has it until it goes"
     if _code(error) == BAD:
         return f"it does not understand us: {error}"
     return f"{type(error).__name__}: {error}" if error is not None else "it closed the connection"
