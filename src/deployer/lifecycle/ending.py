@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from typing import Callable
 
 from deployer.lifecycle.hands import apart
 
@@ -22,14 +23,17 @@ def let_end(code: int) -> None:
 
     A process that nobody holds ends as ever, with all that Python does then.
     """
-    register = getattr(
-        threading, "_register_atexit", None
-    )  # called before the interpreter waits for threads; since 3.9
+    when_main_ends(lambda: apart(lambda: _release(code), "lifecycle-end"))
+
+
+def when_main_ends(call: Callable[[], object]) -> None:
+    """Have *call* called when the interpreter begins to end, before it waits for threads; now, where it does so already."""
+    register = getattr(threading, "_register_atexit", None)  # CPython's own, since 3.9; atexit comes too late for this
     try:
         if register is not None:
-            register(lambda: apart(lambda: _release(code), "lifecycle-end"))
-    except RuntimeError:  # it waits for them already
-        apart(lambda: _release(code), "lifecycle-end")
+            register(call)
+    except RuntimeError:
+        call()
 
 
 def end_now(code: int) -> None:

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import os
 import signal
+import sys
 import threading
-import weakref
-from typing import Any, Awaitable, Callable, Dict, Optional, Sequence, TypeVar, Union
+from typing import Any, Callable, Dict, Optional, Sequence, Union
 
 from deployer.lifecycle import snapshot
 from deployer.lifecycle.cleanup import called
-from deployer.lifecycle.crash import Hooks, is_crash
 from deployer.lifecycle.limits import Duration, Limits, seconds
-from deployer.lifecycle.mainline import Called, leave
+from deployer.lifecycle.mainline import Called
 from deployer.lifecycle.parts import Parts
-from deployer.lifecycle.signals import Signals
-from deployer.lifecycle.stop import Stop
+from deployer.lifecycle.running import Running, in_forks
 from deployer.lifecycle.tasks import ShuttingDown, Task, Tasks
-from deployer.lifecycle.voice import name_of, say
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-_REACHED_WITHIN = 0.5
-"""Seconds in which a main thread that is not inside a C call hears a signal."""
 
 
 class Lifecycle:
@@ -57,15 +48,12 @@ class Lifecycle:
         )
         self._node, self._starting, self._numbers, self._health_at = node, starting, tuple(signals), health
         self._state = None if state is None else os.fspath(state)
-        self._watched_forks = False
+        self._watches_forks = False
         self._make(limits)
 
     def _make(self, limits: Limits, tasks: Optional[Tasks] = None) -> None:
-        self._parts = Parts(limits, self._node, self._state, tasks)
-        self._stop = Stop(self._parts)
-        self._signals = Signals(self._numbers, self._heard)
-        self._hooks = Hooks(self._at_top, self._crashed)
-        self._started = self._is_ready = False
+        self._running = Running(Parts(limits, self._node, self._state, tasks), self._numbers)
+        self._is_ready = False
         self._pulse: Any = None
         self._previous: Any = ...
 
@@ -175,7 +163,7 @@ class Lifecycle:
 
     def ready(self) -> None:
         """Ready for work: the supervisor hears READY=1, the registry of this node. Once; by itself without `starting=True`."""
-        if self._is_ready or not self._started:
+        if self._is_ready or not self._running.begun:
             return
         self._is_ready = True
         self._parts.notify.ready()
@@ -216,190 +204,106 @@ class Lifecycle:
 
             return asyncio.run(self.serve(main=main(*args)))
         with self:
-            if main is not None and not self._parts.told:
-                main(*args)
-            elif main is None:
+            if main is None:
                 self._parts.told.wait()
+            elif not self._parts.told:
+                main(*args)
         return 0
 
-    async def serve(self, *servers: Any, main: Optional[Awaitable[Any]] = None) -> int:
-        """The same in asyncio: *servers* accept until we leave, *main* runs beside them. Without *main*, until we are told."""
-        import asyncio
+    async def serve(self, *servers: Any, main: Any = None) -> int:
+        """
+        The same in asyncio: *servers* accept until we leave, *main*, a coroutine, runs beside them.
 
-        from deployer.lifecycle.pulse import Pulse
+        A main that notices (`told`, `shutting_down`) is let finish; one that does not is cancelled when nothing is in flight.
+        """
         from deployer.lifecycle.serving import Serving
 
-        self._stop.loop = asyncio.get_running_loop()
-        self._pulse = Pulse(self._stop.loop)
         for server in servers:
             self.on_leaving(functools.partial(self._retire, server))
+        serving = Serving(self._running)
+        self._pulse = serving.pulse
         self._begin()
         try:
-            await Serving(self._parts, self._stop, self._main_ended).until_over(main, self._crashed)
+            await serving.until_over(main)
         finally:
-            self._restore()
-        return self._verdict()
+            self._running.put_back()
+        return self._running.verdict()
 
     def start(self) -> None:
         """For a main loop that is somebody else's: begin, and return. Outside of the main thread, signals stay the caller's."""
-        self._begin()
-        main = self._parts.main
-        if threading.current_thread() is threading.main_thread():
-            main.enter()
-            main.call = lambda: self._call_main(pass_on=True)
-            _at_threads_end(main.returned)
+        self._begin(pass_on=True)
 
     def stop(self, why: str = "stop") -> int:
         """Stop now, by the story; returns the exit code. Within a task, or in a loop, which must go on for that, it only tells."""
-        if not self._started:
-            return 0
-        self._stop.tell(why)
+        running = self._running
+        if not running.begun:
+            return running.stop.code
+        in_main = threading.current_thread() is threading.main_thread()
+        running.stop.tell(why, ends=not in_main)
         if self._parts.tasks.around() is not None or _in_loop():
+            self._parts.main.notice()
             return 0
-        if threading.current_thread() is threading.main_thread():
-            return self._finish()
-        self._stop.over.wait()
-        return self._stop.code
+        if in_main:
+            return running.finish()
+        running.stop.over.wait()
+        return running.stop.code
 
-    def __enter__(self) -> "Lifecycle":
+    def __enter__(self) -> Lifecycle:
         self._begin()
-        if threading.current_thread() is threading.main_thread():
-            self._token = self._parts.main.enter()
-            self._parts.main.call = self._call_main
         return self
 
     def __exit__(self, _kind: Any, error: Optional[BaseException], _traceback: Any) -> bool:
-        if not self._started:  # the child of a fork, or stopped within
+        running = self._running
+        if not running.begun:  # in the child of a fork, or stopped within
             return False
         try:
-            self._leave_main()
-            self._main_ended(error)
-            self._finish()
+            self._parts.main.returned()
+            running.ended(error)
+            running.finish()
         except Called:  # called back in the very moment of coming back
-            self._finish()
-        return self._end_with(error)
-
-    def _end_with(self, error: Optional[BaseException]) -> bool:
-        """True where *error* ends here; raises SystemExit(1) where nothing worse is under way already."""
-        orderly = (
-            error is None
-            or isinstance(error, (Called, ShuttingDown))
-            or (isinstance(error, SystemExit) and not error.code)
-        )
-        if orderly:
-            self._verdict()
-        return isinstance(error, (Called, ShuttingDown))
+            running.finish()
+        if isinstance(error, (Called, ShuttingDown)):
+            running.verdict()
+            return True
+        if error is None or (isinstance(error, SystemExit) and not error.code):
+            running.verdict()
+        return False
 
     # Inside
 
-    def _begin(self) -> None:
-        if self._started or self._stop.why is not None:
-            raise RuntimeError("this Lifecycle has been started before; one serves for one run of a process")
-        self._parts.settle()
-        _ = self.previous  # before we overwrite it
-        self._started = True
-        self._watch_forks()
-        self._hooks.install()
-        atexit.register(self._at_exit)
-        if not self._signals.install():
-            say("not in the main thread: signals stay the caller's; call stop() when one comes")
-        self._start_web()
-        if not self._starting:
-            self.ready()
+    @property
+    def _parts(self) -> Parts:
+        return self._running.parts
 
-    def _start_web(self) -> None:
-        """Place of the web's side: what is to listen from the start, such as /health, and stops with `self._stop.then`."""
-
-    def _retire(self, server: Any) -> Any:
-        """Place of the web's side: how an `asyncio.Server` leaves (the lame duck)."""
-        server.close()
-
-    def _heard(self, number: int, times: int) -> None:
-        """A signal, in the thread of the signals. SIGTERM twice is SIGTERM; SIGINT twice ends the wait."""
-        told = self._stop.tell(signal.Signals(number).name, ends=True)
-        if number == signal.SIGINT and times >= 2 and not told:
-            self._stop.hurry()
-
-    def _main_ended(self, error: Optional[BaseException]) -> None:
-        if error is None or isinstance(error, (Called, ShuttingDown)):
-            self._stop.tell("main returned", ends=True)
-        elif is_crash(error):
-            self._stop.tell(name_of(error), error=error, ends=True)
-        else:
-            self._stop.tell(f"exit {error.code}" if isinstance(error, SystemExit) else type(error).__name__, ends=True)
-
-    def _crashed(self, error: BaseException, where: str) -> None:
-        if self._stop.tell(f"{name_of(error)} in {where}", error=error, ends=True):
-            say(f"uncaught {type(error).__name__} in {where}: stopping")
-
-    def _at_top(self, error: BaseException) -> None:
-        self._main_ended(error)
-        self._finish()
-
-    def _at_exit(self) -> None:
-        if self._started:
-            self._stop.tell("exit", ends=True)
-            self._finish()
-
-    def _finish(self) -> int:
-        """Main is back: lend it to what is left to do, then all is as it was before."""
-        self._parts.main.returned()
-        self._stop.hands.lend()
-        self._restore()
-        return self._stop.code
-
-    def _restore(self) -> None:
-        self._started = False
-        self._parts.returned.set()
-        self._signals.remove()
-        self._hooks.remove()
-        atexit.unregister(self._at_exit)
-
-    def _verdict(self) -> int:
-        if self._stop.code:
-            raise SystemExit(self._stop.code)
-        return 0
-
-    def _leave_main(self) -> None:
-        self._parts.main.returned()
-        token = self.__dict__.pop("_token", None)
-        if token is not None:
-            leave(token)
-
-    def _call_main(self, pass_on: bool = False) -> bool:
-        """Have the main thread come back. *pass_on*: by the handler that its framework had installed, where there is one."""
-        main, reached = self._parts.main, threading.Event()
-
-        def act(before: Any, number: int, frame: Any) -> None:
-            reached.set()
-            if main.back:
-                return
-            if pass_on and callable(before) and before is not signal.default_int_handler:
-                before(number, frame)
-            else:
-                raise Called(1 if self._stop.error is not None or self.busy else 0)
-
-        return self._signals.interrupt_main(act) and reached.wait(_REACHED_WITHIN)
-
-    def _watch_forks(self) -> None:
-        if not self._watched_forks and hasattr(os, "register_at_fork"):
-            self._watched_forks = True
-            mine = weakref.ref(self)
-            os.register_at_fork(after_in_child=lambda: _forget(mine()))
+    def _begin(self, *, pass_on: bool = False) -> None:
+        _ = self.previous  # before this run overwrites it
+        if not self._watches_forks:
+            self._watches_forks = True
+            in_forks(self, Lifecycle._in_child)
+        self._running.begin(pass_on=pass_on)
+        try:
+            self._start_web()
+            if not self._starting:
+                self.ready()
+        except BaseException:
+            self._running.put_back()
+            raise
 
     def _in_child(self) -> None:
-        """The child of a fork answers for nothing of its parent's: no work, no signals, no node, no clean-up."""
-        if self._started:
-            self._signals.forget()
-            self._hooks.remove()
-            atexit.unregister(self._at_exit)
+        """The child of a fork answers for nothing of its parent's: no work, no signals, no node, no clean-up, no snapshot."""
+        if self._running.begun:
+            self._running.forget()
             self._node, self._state = None, ""
             self._make(self._parts.limits, self._parts.tasks)
 
+    # The web's side
 
-def _forget(life: Optional[Lifecycle]) -> None:
-    if life is not None:
-        life._in_child()
+    def _start_web(self) -> None:
+        """What is to listen from the start, such as /health; `self._running.stop.then` has it stopped after the last line."""
+
+    def _retire(self, server: Any) -> Any:
+        """How an `asyncio.Server` leaves: the lame duck."""
+        server.close()
 
 
 def _span(value: Union[float, Duration, None]) -> Optional[float]:
@@ -416,13 +320,5 @@ def _is_async(main: Any) -> bool:
 
 
 def _in_loop() -> bool:
-    import sys
-
     asyncio = sys.modules.get("asyncio")
     return asyncio is not None and asyncio._get_running_loop() is not None
-
-
-def _at_threads_end(call: Callable[[], None]) -> None:
-    register = getattr(threading, "_register_atexit", None)
-    if register is not None:
-        register(call)

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from deployer.lifecycle.crash import LoopHook
 from deployer.lifecycle.hands import answers
 from deployer.lifecycle.mainline import Called, leave
+from deployer.lifecycle.pulse import Pulse
 from deployer.lifecycle.tasks import ShuttingDown
 
 if TYPE_CHECKING:
-    from deployer.lifecycle.parts import Parts
-    from deployer.lifecycle.stop import Stop
+    from deployer.lifecycle.running import Running
 
 
 class Serving:
-    """One loop under a stop: *ended(error)* is called with what ended main, None where it returned."""
+    """The running loop under a stop, with a main or without."""
 
-    def __init__(self, parts: Parts, stop: Stop, ended: Callable[[Optional[BaseException]], None]) -> None:
-        self._parts, self._stop, self._ended = parts, stop, ended
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, running: Running) -> None:
+        self._running, self._parts, self._stop = running, running.parts, running.stop
+        self._loop = self._stop.loop = asyncio.get_running_loop()
+        self._stop.hands.lend_loop(self._loop)
+        self.pulse = Pulse(self._loop)
         self._main: Optional[asyncio.Task[Any]] = None
         self._cancelled = False
 
-    async def until_over(self, main: Any, crashed: Callable[[BaseException, str], None]) -> None:
+    async def until_over(self, main: Any) -> None:
         """Run *main*, and return when the stop's story is over, which whoever tells begins. Raises what ended main."""
-        hook = LoopHook(self._loop, crashed)
-        self._stop.hands.lend_loop(self._loop)
+        hook = LoopHook(self._loop, self._running.crashed)
         try:
-            if main is not None:
-                self._start(main() if callable(main) else main)
+            self._start(main)
             await self._over()
         finally:
             hook.remove()
@@ -40,12 +40,13 @@ class Serving:
             raise asyncio.CancelledError
 
     def _start(self, main: Any) -> None:
-        if self._parts.told:
-            getattr(main, "close", lambda: None)()
+        if main is None or self._parts.told:
+            getattr(main, "close", lambda: None)()  # told before it began
+            self._parts.main.returned()
             return
         token = self._parts.main.enter()
         self._parts.main.call = self._call_main
-        self._main = self._loop.create_task(_whole(main), name="main")
+        self._main = self._loop.create_task(_whole(main() if callable(main) else main), name="main")
         leave(token)
         self._main.add_done_callback(self._main_ended)
 
@@ -58,7 +59,7 @@ class Serving:
     def _main_ended(self, task: asyncio.Task[Any]) -> None:
         self._parts.main.returned()
         error = None if task.cancelled() else task.exception()
-        self._ended(error.error if isinstance(error, _Exit) else error)
+        self._running.ended(error.error if isinstance(error, _Exit) else error)
 
     async def _over(self) -> None:
         over = asyncio.Event()

@@ -48,6 +48,8 @@ class Stop:
         self.loop: Optional[asyncio.AbstractEventLoop] = None
         self.verdict: Optional[str] = None
         self.abandoned: List[InFlight] = []
+        self._given_up: List[InFlight] = []
+        self._killed: List[InFlight] = []
         self.over = threading.Event()
         self._after: List[Callable[[], None]] = []
         self.process_ends = False
@@ -112,8 +114,9 @@ class Stop:
         tick = self._say_status if self._parts.notify else None
         until(self._news, lambda: self._hurry or self._idle(), deadline, tick)
         self._let_main_finish(deadline)
-        if self._parts.tasks.busy:
-            self.abandoned = self._parts.children.kill()
+        self._given_up = self._parts.tasks.now()
+        if self._given_up:
+            self._killed = self._parts.children.kill()
 
     def _idle(self) -> bool:
         return not self._parts.tasks.busy and not self._parts.leaving.pending
@@ -136,9 +139,10 @@ class Stop:
         left = self._snapshot()
         parts.agent.stop(*self._farewell())
         parts.cleanup.run(self.hands, deadline)
-        if crashed and parts.tasks.busy:
-            self.abandoned = parts.children.kill()
-        self.abandoned = _together(parts.tasks.now(), self.abandoned)
+        if crashed:
+            self._killed = parts.children.kill()
+        cut = [work for work in self._given_up if work.cut]
+        self.abandoned = _together(parts.tasks.now(), self._killed, cut)
         self.verdict = _verdict(self.abandoned, time.monotonic() - self._began)
         snapshot.save(parts.state, {**left, "verdict": self.verdict})
 
@@ -200,8 +204,8 @@ class Stop:
                 ending.end_now(self.code)
 
 
-def _together(first: List[InFlight], second: List[InFlight]) -> List[InFlight]:
-    return list({work.id: work for work in [*first, *second]}.values())
+def _together(*lists: List[InFlight]) -> List[InFlight]:
+    return list({work.id: work for works in lists for work in works}.values())
 
 
 def _listed(in_flight: List[InFlight]) -> str:

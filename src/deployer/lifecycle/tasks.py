@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 from contextvars import ContextVar, Token
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 _CURRENT: ContextVar[Optional["InFlight"]] = ContextVar("deployer_task", default=None)
 """The innermost piece of work of this context. asyncio's tasks and `to_thread` copy it; a plain thread starts without."""
@@ -19,17 +19,21 @@ class ShuttingDown(Exception):
 class InFlight:
     """One piece of work under way."""
 
-    __slots__ = ("began", "id", "late", "name", "parent", "started_at")
+    __slots__ = ("began", "cut", "id", "late", "name", "parent", "started_at")
 
     def __init__(self, number: int, name: str, parent: Optional[InFlight], late: bool) -> None:
         self.id, self.name, self.parent, self.late = str(number), name, parent, late
         self.started_at, self.began = time.time(), time.monotonic()
+        self.cut = False
 
     def seconds(self) -> float:
         return time.monotonic() - self.began
 
     def listed(self) -> Dict[str, Any]:
         return {"id": self.id, "name": self.name, "started_at": instant(self.started_at)}
+
+
+_Entered = Tuple[InFlight, "Token[Optional[InFlight]]"]
 
 
 class Tasks:
@@ -97,15 +101,18 @@ class Task:
 
     def __init__(self, tasks: Tasks, name: str, part: bool = False) -> None:
         self._tasks, self._name, self._part = tasks, name, part
-        self._entered: List[tuple[InFlight, Token[Optional[InFlight]]]] = []
+        self._entered: List[_Entered] = []
 
     def __enter__(self) -> InFlight:
         work = self._tasks.enter(self._name, self._part)
         self._entered.append((work, _CURRENT.set(work)))
         return work
 
-    def __exit__(self, *_error: object) -> None:
-        work, token = self._entered.pop(self._mine())
+    def __exit__(self, kind: Any = None, *_error: object) -> None:
+        entered = self._mine()
+        self._entered.remove(entered)
+        work, token = entered
+        work.cut = kind is not None and (issubclass(kind, SystemExit) or kind.__name__ == "CancelledError")
         try:
             _CURRENT.reset(token)
         except ValueError:  # left in another context than entered in, as an abandoned async generator is
@@ -115,8 +122,8 @@ class Task:
     async def __aenter__(self) -> InFlight:
         return self.__enter__()
 
-    async def __aexit__(self, *error: object) -> None:
-        self.__exit__(*error)
+    async def __aexit__(self, kind: Any = None, *error: object) -> None:
+        self.__exit__(kind, *error)
 
     def __call__(self, function: Any) -> Any:
         from deployer.lifecycle.wrapping import wrap  # costs an `import inspect`
@@ -127,13 +134,10 @@ class Task:
         for work, _token in self.__dict__.pop("_entered", ()):  # entered and dropped: nobody can leave it any more
             self._tasks.leave(work)
 
-    def _mine(self) -> int:
+    def _mine(self) -> _Entered:
         """Which of the pieces of work entered through this object the caller is leaving: its own, else the last."""
-        current = _CURRENT.get()
-        for index, (work, _token) in enumerate(self._entered):
-            if work is current:
-                return index
-        return -1
+        current, entered = _CURRENT.get(), list(self._entered)
+        return next((each for each in entered if each[0] is current), entered[-1])
 
 
 def instant(seconds: float) -> str:
