@@ -7,6 +7,7 @@ from typing import Any, Awaitable, Callable, Dict, MutableMapping, Optional, Set
 from deployer.lifecycle.health import body
 from deployer.lifecycle.requests import REFUSED, RETRY_AFTER, Requests
 from deployer.lifecycle.tasks import ShuttingDown
+from deployer.lifecycle.web import Web
 from deployer.lifecycle.websocket import Talk
 
 Message = MutableMapping[str, Any]
@@ -18,13 +19,14 @@ _CLOSE = (b"connection", b"close")
 
 
 class Asgi:
-    """*app* (None: nothing but /health) under *life*; *requests* counts what it answers."""
+    """*app* (None: nothing but /health); *requests* counts what it answers, *on_leaving* is told of its WebSockets."""
 
-    def __init__(self, life: Any, app: Any, path: str, requests: Requests) -> None:
-        self.life = life
-        self._app, self._path, self._requests = app, path, requests
+    def __init__(
+        self, web: Web, on_leaving: Callable[[Callable[[], None]], None], app: Any, path: str, requests: Requests
+    ) -> None:
+        self._web, self._app, self._path, self._requests = web, app, path, requests
         self._talks: Set[Talk] = set()
-        life.on_leaving(self._hold_talks)
+        on_leaving(self._hold_talks)
         _refuse_within(app)
 
     async def __call__(self, scope: Dict[str, Any], receive: Receive, send: Send) -> None:
@@ -38,9 +40,9 @@ class Asgi:
             await self._app(scope, receive, send)
 
     async def _http(self, scope: Dict[str, Any], receive: Receive, send: Send) -> None:
-        answer = _Answer(send, lambda: self.life.shutting_down and scope.get("http_version", "1.1") < "2")
+        answer = _Answer(send, lambda: self._web.leaving and scope.get("http_version", "1.1") < "2")
         if scope["path"] == self._path and scope["method"] in ("GET", "HEAD"):
-            code, document = self.life.health()
+            code, document = self._web.health()
             await answer.whole(code, body(document), (b"cache-control", b"no-store"))
         elif self._app is None:
             await answer.whole(404, body({"error": f"GET {self._path}"}))
@@ -60,7 +62,7 @@ class Asgi:
             request.end()
 
     async def _websocket(self, scope: Dict[str, Any], receive: Receive, send: Send) -> None:
-        talk = Talk(self.life, scope, receive, send, self._requests)
+        talk = Talk(self._web, scope, receive, send, self._requests)
         self._talks.add(talk)
         try:
             await talk.run(self._app)

@@ -95,7 +95,7 @@ class HealthServer:
             if key.fileobj is self._address.listener:
                 self._accept(now)
             elif key.fileobj in self._open:  # may have been the oldest a moment ago
-                self._go_on(self._open[key.fileobj])  # type: ignore[index]
+                self._go_on(self._open[key.fileobj])
         for conversation in [one for one in self._open.values() if one.until < now]:
             self._end(conversation)
         if self._accepts_from and now >= self._accepts_from:

@@ -18,8 +18,8 @@ class Requests:
     """
     *admit*: whether a request that is read while we leave may still begin tasks of its own.
 
-    None: yes where our socket is held by somebody else. Such a request was accepted by us, so the next process cannot answer it: a 503
-    would be a loss that nobody needs. On a socket of our own, whoever asks us now is to ask somebody else.
+    None: yes where our socket is held by somebody else. Such a request was accepted by us, and the next process cannot answer it:
+    a 503 would be a loss that nobody needs. On a socket of our own, whoever asks us now is to ask somebody else.
     """
 
     def __init__(self, tasks: Tasks, admit: Optional[bool] = None) -> None:

@@ -7,6 +7,7 @@ import random
 from typing import Any, Dict, Optional
 
 from deployer.lifecycle.requests import REFUSED, RETRY_AFTER, Request, Requests
+from deployer.lifecycle.web import Web
 
 GOING_AWAY = 1001
 SPREAD = 0.5
@@ -16,8 +17,8 @@ SPREAD = 0.5
 class Talk:
     """The app's *receive* and *send*, with our goodbye between. After it, to receive is a disconnect, and to send an OSError."""
 
-    def __init__(self, life: Any, scope: Dict[str, Any], receive: Any, send: Any, requests: Requests) -> None:
-        self._life, self._scope, self._requests = life, scope, requests
+    def __init__(self, web: Web, scope: Dict[str, Any], receive: Any, send: Any, requests: Requests) -> None:
+        self._web, self._scope, self._requests = web, scope, requests
         self._receive, self._send = receive, send
         self._accepted = self._closed = False
         self._held: Optional[Request] = None
@@ -26,7 +27,7 @@ class Talk:
     async def run(self, app: Any) -> None:
         """Until *app* has returned; one that comes while we leave is refused, and *app* never hears of it."""
         self._left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self._life.shutting_down:
+        if self._web.leaving:
             await self._refuse()
             return
         goodbye = asyncio.ensure_future(self._goodbye())
@@ -63,8 +64,8 @@ class Talk:
         await self._send(message)
 
     async def _goodbye(self) -> None:
-        await self._life.told()
-        await asyncio.sleep(self._life.linger * random.uniform(1, 1 + SPREAD))
+        await self._web.told()
+        await asyncio.sleep(self._web.linger * random.uniform(1, 1 + SPREAD))
         if not self._left.done():
             self._left.set_result(None)
         if not self._closed:
