@@ -47,7 +47,7 @@ def test_ipv6(tmp_path: Path) -> None:
         push_under_load(app, f"http://[::1]:{app.port}")
 
 
-@pytest.mark.parametrize("address", ["unix:app.sock", "unix:{root}/run.sock"])
+@pytest.mark.parametrize("address", ["unix:app.sock", pytest.param("unix:{root}/run.sock", marks=pytest.mark.full)])
 def test_unix_socket(tmp_path: Path, address: str) -> None:
     with overlapping(tmp_path) as app:
         address = address.format(root=tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import pytest
 
 from app import SERVICES, App, make_app, wait_until
 from lifecycle.dispatcher import Dispatcher
-from lifecycle.real_registry import RealRegistry, real_registry
+from lifecycle.real_registry import SOURCE, RealRegistry, real_registry
 
 
 class NodeApp(App):
@@ -29,13 +28,9 @@ class NodeApp(App):
         command = json.dumps([sys.executable, "worker_node.py", str(self.port), node, registry.ws])
         files = {"WORK_FILE": self.root / "work_file.txt", "REFUSED_FILE": self.root / "refused_file.txt"}
         names = ", ".join(f"{name} = {json.dumps(str(path))}" for name, path in files.items())
-        run = f'command = {command}\nenv = {{ {names}, PYTHONPATH = "{os.environ.get("PYTHONPATH", self.source())}" }}'
+        run = f'command = {command}\nenv = {{ {names}, PYTHONPATH = "{SOURCE}" }}'
         lines = f'kind = "registry"\nurl = "{registry.url}"\n{pool}'
         self.configure(run, health='alive_for = "200ms"', **{"target.local.pool": lines})
-
-    @staticmethod
-    def source() -> str:
-        return str(Path(__file__).parents[2] / "src")
 
 
 @pytest.fixture

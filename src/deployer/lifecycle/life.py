@@ -262,7 +262,7 @@ class Lifecycle:
         if not running.begun:  # in the child of a fork, or stopped within
             return False
         try:
-            self._parts.main.returned()
+            running.main_is_back()
             running.ended(error)
             running.finish()
         except Called:  # called back in the very moment of coming back

@@ -142,7 +142,7 @@ class Task:
         return wrap(function, lambda: Task(self._tasks, self._name, self._part))
 
     def __del__(self) -> None:
-        for work, _token in self.__dict__.pop("_entered", ()):  # entered and dropped: nobody can leave it any more
+        for work, _token in getattr(self, "_entered", ()):  # entered and dropped: nobody may come to leave it any more
             self._tasks.leave(work)
 
     def _mine(self) -> _Entered:

@@ -1,0 +1,216 @@
+"""The first room of every connection: HTTP, read by h11, until it turns out to be a node or a reader of events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import h11
+from websockets.datastructures import Headers
+from websockets.http11 import Request as Handshake
+
+from deployer.registry.node_link import NodeLink
+from deployer.registry.reading import EventReader
+
+if TYPE_CHECKING:
+    from deployer.registry.server import Registry
+
+HEAD = 16 * 1024
+BODY = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Request:
+    """A whole request. `path` is in its parts, decoded."""
+
+    method: str
+    path: tuple[str, ...]
+    headers: dict[str, str]
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response; `document` is sent as JSON, unless there is `text`."""
+
+    status: int = 200
+    document: Any = None
+    text: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    reading: bool = False  # what follows is the stream of events
+
+
+class Door(asyncio.BufferedProtocol):
+    """Serves one request after the other; a slow sender of one is cut off."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD)
+        self._head: h11.Request | None = None
+        self._body = bytearray()
+        self._busy: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # What the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._registry.doors.add(self)
+        self._wait()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._registry.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._http.receive_data(bytes(self._registry.buffer[:nbytes]))
+        self._work()
+
+    def eof_received(self) -> bool:
+        self._http.receive_data(b"")
+        self._work()
+        return self._busy is not None  # whoever has said all may still wait for the answer
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.left()
+
+    def left(self) -> None:
+        """Nothing of this connection concerns us any more."""
+        self._registry.doors.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    # Inside
+
+    def _wait(self) -> None:
+        """From here on the other side has so much time for a whole request, or to read the answer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._registry.later(self._registry.settings.register_within, self._transport.abort)
+
+    def _work(self) -> None:
+        try:
+            while self._busy is None and not self._transport.is_closing() and self._next():
+                pass
+        except h11.RemoteProtocolError as error:
+            self._refuse(error.error_status_hint, str(error))
+
+    def _next(self) -> bool:
+        """Whether there is more to do at once."""
+        event = self._http.next_event()
+        if isinstance(event, h11.Request):
+            self._head, self._body = event, bytearray()
+            if any(name == b"expect" for name, _ in event.headers):
+                self._send(h11.InformationalResponse(status_code=100, headers=[]))
+            return True
+        if isinstance(event, h11.Data):
+            self._body += event.data
+            if len(self._body) > BODY:
+                self._refuse(413, f"a body may have {BODY} bytes")
+            return True
+        if isinstance(event, h11.EndOfMessage):
+            self._serve()
+            return True
+        if isinstance(event, h11.ConnectionClosed):
+            self._transport.close()
+        return False
+
+    def _serve(self) -> None:
+        assert self._head is not None
+        request = _request(self._head, bytes(self._body))
+        refusal = self._registry.api.refusal(request)
+        if refusal is not None:
+            self._answer(refusal)
+        elif _is_websocket(request):
+            self._to_node(request)
+        elif request.method in ("GET", "HEAD"):
+            self._answer(self._registry.api.read(request), request)
+        else:
+            self._transport.pause_reading()
+            self._busy = self._registry.loop.create_task(self._change(request))
+
+    async def _change(self, request: Request) -> None:
+        try:
+            answer = await self._registry.api.change(request)
+        finally:
+            self._busy = None
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._answer(answer)
+            self._work()
+
+    def _to_node(self, request: Request) -> None:
+        assert self._head is not None
+        path = self._head.target.decode("ascii", "replace")
+        headers = Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in self._head.headers)
+        more, _ = self._http.trailing_data
+        link = NodeLink(self._registry, self._transport, self._registry.number())
+        self.left()
+        self._registry.links[link.number] = link
+        self._transport.set_protocol(link)
+        link.open(Handshake(path, headers), more)
+
+    def _to_reader(self, request: Request) -> None:
+        reader = EventReader(self._registry, self._transport, self._http)
+        self.left()
+        self._transport.set_protocol(reader)
+        reader.open(request.headers.get("last-event-id", ""))
+
+    def _answer(self, answer: Answer, request: Request | None = None) -> None:
+        self._registry.count_answer(answer.status)
+        body = answer.text if answer.text is not None else json.dumps(answer.document, separators=(",", ":"))
+        content = b"" if answer.reading else body.encode()
+        headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **answer.headers}
+        if not answer.reading:
+            headers["Content-Length"] = str(len(content))
+        self._send(h11.Response(status_code=answer.status, headers=list(headers.items())))
+        if answer.reading and request is not None and request.method == "GET":
+            self._to_reader(request)
+            return
+        if request is None or request.method != "HEAD":
+            self._send(h11.Data(data=content))
+        self._send(h11.EndOfMessage())
+        self._next_one()
+
+    def _next_one(self) -> None:
+        if self._http.our_state is h11.MUST_CLOSE or self._http.their_state is h11.MIGHT_SWITCH_PROTOCOL:
+            self._transport.close()
+            return
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+        self._wait()
+
+    def _refuse(self, status: int, why: str) -> None:
+        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            document = json.dumps({"error": why}).encode()
+            headers = [
+                ("Content-Type", "application/json"),
+                ("Content-Length", str(len(document))),
+                ("Connection", "close"),
+            ]
+            self._send(h11.Response(status_code=status, headers=headers))
+            self._send(h11.Data(data=document))
+            self._send(h11.EndOfMessage())
+        self._transport.close()
+
+    def _send(self, event: h11.Event) -> None:
+        data = self._http.send(event)
+        if data:
+            self._transport.write(data)
+
+
+def _request(head: h11.Request, body: bytes) -> Request:
+    target = head.target.decode("ascii", "replace").partition("?")[0]
+    path = tuple(unquote(part) for part in target.strip("/").split("/") if part)
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+    return Request(head.method.decode("ascii", "replace"), path, headers, body)
+
+
+def _is_websocket(request: Request) -> bool:
+    return request.headers.get("upgrade", "").lower() == "websocket"
