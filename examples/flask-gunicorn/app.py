@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from flask import Flask
+from flask import Flask, request
 
 from deployer.lifecycle import Lifecycle
 
@@ -20,9 +20,9 @@ def whoami() -> dict[str, object]:
     return {"release": os.environ.get("DEPLOYER_RELEASE"), "pid": os.getpid()}
 
 
-@app.post("/report/<name>/<float:seconds>")
-def report(name: str, seconds: float) -> dict[str, object]:
+@app.post("/report/<name>")
+def report(name: str) -> dict[str, object]:
     with life.task("report"):
-        time.sleep(seconds)
+        time.sleep(float(request.args.get("seconds", 1)))  # stands for your work
         (RESULTS / f"{name}.json").write_text(json.dumps(whoami()))
     return whoami()

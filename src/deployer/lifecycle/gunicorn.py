@@ -1,5 +1,5 @@
 """
-Settings and hooks for gunicorn. The first line of a gunicorn.conf.py: `from deployer.lifecycle.gunicorn import *`; below it, your own.
+Settings and hooks for gunicorn: gunicorn.conf.py begins with `from deployer.lifecycle.gunicorn import *`; below it are your own.
 
 The app is `life.wsgi(app)`, or a Flask app whose `wsgi_app` is. Each worker process has a Lifecycle of its own, started here: its
 SIGTERM stops the worker accepting at once, and the worker goes when its tasks are done. /health is answered by one of the workers,
