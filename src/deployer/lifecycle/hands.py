@@ -32,11 +32,11 @@ class Errand:
         """Have *call* called, in the thread of the errand, when it has ended."""
         self._then = call
 
-    def run(self) -> None:
-        """In a thread: to its end, whether it is a function or a coroutine's."""
+    def run(self, loop: Optional[asyncio.AbstractEventLoop] = None) -> None:
+        """In a thread: to its end. What gives an awaitable has it awaited on *loop*, or on one of its own."""
         try:
             result = self._call()
-            self.end(_complete(result) if hasattr(result, "__await__") else result)
+            self.end(_complete(result, loop) if hasattr(result, "__await__") else result)
         except BaseException as error:  # whatever it raises is its own affair: the next one must get its turn
             self.end(error=error)
 
@@ -60,12 +60,15 @@ class Hands:
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Optional[Callable[[], None]]] = queue.SimpleQueue()
-        self._lent = False
+        self._lent = self._released = False
         self._loop: Optional[asyncio.AbstractEventLoop] = None
+
+    def promise(self) -> None:
+        """Errands may be handed in from now on: a thread is on its way to `lend` itself."""
+        self._lent = not self._released
 
     def lend(self) -> None:
         """Do errands in this thread until `release`."""
-        self._lent = True
         for job in iter(self._jobs.get, None):
             job()
 
@@ -74,14 +77,15 @@ class Hands:
         self._loop = loop
 
     def release(self) -> None:
-        self._lent = False
+        """Let the thread go that lends itself, now or later."""
+        self._released, self._lent = True, False
         self._loop = None
         self._jobs.put(None)
 
     def do(self, call: Callable[[], Any], seconds: float) -> Optional[Errand]:
         """*call*, a function or one that gives an awaitable; None when it has not ended within *seconds*."""
         errand = Errand(call)
-        if self._loop is not None:
+        if self._loop is not None and answers(self._loop, _ANSWERS_WITHIN):
             return self._in_loop(self._loop, errand, seconds)
         if self._lent:
             self._jobs.put(errand.run)
@@ -93,15 +97,12 @@ class Hands:
         return None
 
     def _in_loop(self, loop: asyncio.AbstractEventLoop, errand: Errand, seconds: float) -> Optional[Errand]:
-        future = run_in(loop, errand)
-        if future is None:
-            self._loop = None
-            return self.do(errand._call, seconds)
+        import asyncio
+
+        future = asyncio.run_coroutine_threadsafe(errand.run_in_loop(), loop)
         if errand.done.wait(max(0.0, seconds)):
             return errand
         future.cancel()
-        if not answers(loop, _ANSWERS_WITHIN):
-            self._loop = None
         return None
 
 
@@ -110,18 +111,6 @@ def apart(target: Callable[[], None], name: str) -> threading.Thread:
     thread = threading.Thread(target=target, name=name, daemon=True)
     thread.start()
     return thread
-
-
-def run_in(loop: asyncio.AbstractEventLoop, errand: Errand) -> Any:
-    """Start *errand* on *loop*, from another thread; None where the loop has closed."""
-    import asyncio
-
-    work = errand.run_in_loop()
-    try:
-        return asyncio.run_coroutine_threadsafe(work, loop)
-    except RuntimeError:
-        work.close()
-        return None
 
 
 def answers(loop: asyncio.AbstractEventLoop, seconds: float) -> bool:
@@ -134,10 +123,12 @@ def answers(loop: asyncio.AbstractEventLoop, seconds: float) -> bool:
     return answered.wait(seconds)
 
 
-def _complete(awaitable: Any) -> Any:
+def _complete(awaitable: Any, loop: Optional[asyncio.AbstractEventLoop]) -> Any:
     import asyncio
 
     async def whole() -> Any:
         return await awaitable
 
-    return asyncio.run(whole())
+    if loop is None or loop.is_closed():
+        return asyncio.run(whole())
+    return asyncio.run_coroutine_threadsafe(whole(), loop).result()

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
-from deployer.lifecycle.hands import Errand, apart, run_in
+from deployer.lifecycle.hands import Errand, apart
 from deployer.lifecycle.voice import say, trace
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ class Leaving:
             self.pending += 1
         errand = Errand(call)
         errand.then(lambda: self._ended(errand))
-        if self._loop is None or run_in(self._loop, errand) is None:
-            apart(errand.run, "lifecycle-leaving")
+        apart(lambda: errand.run(self._loop), "lifecycle-leaving")
 
     def _ended(self, errand: Errand) -> None:
         if errand.error is not None:

@@ -66,10 +66,14 @@ class Running:
 
     def finish(self) -> int:
         """Main is back: lend it to what is left to do, then all is as it was before. Returns the exit code."""
-        self.parts.main.returned()
+        self.main_is_back()
         self.stop.hands.lend()
         self.put_back()
         return self.stop.code
+
+    def main_is_back(self) -> None:
+        self.stop.hands.promise()
+        self.parts.main.returned()
 
     def put_back(self) -> None:
         self.begun = False

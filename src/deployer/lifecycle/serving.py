@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Optional
 
 from deployer.lifecycle.crash import LoopHook
@@ -23,6 +25,8 @@ class Serving:
         self._loop = self._stop.loop = asyncio.get_running_loop()
         self._stop.hands.lend_loop(self._loop)
         self.pulse = Pulse(self._loop)
+        if getattr(self._loop, "_default_executor", None) is None:  # somebody's own stays
+            self._loop.set_default_executor(_Executor(self._stop.over))
         self._main: Optional[asyncio.Task[Any]] = None
         self._cancelled = False
 
@@ -83,6 +87,17 @@ class Serving:
             raise error.error
         if error is not None and not isinstance(error, (ShuttingDown, Called)):
             raise error
+
+
+class _Executor(ThreadPoolExecutor):
+    """The loop's own, which `asyncio.run` waits for in the end: but not for ever, for a thread that waits for work, say."""
+
+    def __init__(self, over: threading.Event) -> None:
+        super().__init__(thread_name_prefix="asyncio")
+        self._over = over
+
+    def shutdown(self, wait: bool = True, **options: Any) -> None:
+        super().shutdown(wait=wait and not self._over.is_set(), **options)
 
 
 class _Exit(Exception):

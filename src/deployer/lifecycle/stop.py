@@ -28,6 +28,8 @@ _MOMENT = 0.25
 """Seconds in which a main that was told comes back by itself, or at least notices."""
 _SERVICES_WITHIN = 2.0
 """Seconds for all services together to say their state: the registry waits for it."""
+_END_WITHIN = 3.0
+"""Seconds for the rest of a program in which something hangs: `asyncio.run` would wait for it."""
 _RETURN_WITHIN = 1.0
 """Seconds between the last line and the return of a main that can return."""
 
@@ -44,6 +46,7 @@ class Stop:
         self._release: Optional[str] = None
         self.why: Optional[str] = None
         self.error: Optional[BaseException] = None
+        self._late: Optional[BaseException] = None
         self.hands = Hands()
         self.loop: Optional[asyncio.AbstractEventLoop] = None
         self.verdict: Optional[str] = None
@@ -58,12 +61,13 @@ class Stop:
     @property
     def code(self) -> int:
         """The exit code: 1 after an uncaught exception or abandoned work. A clean-up that hangs is told, and loses no work."""
-        return 1 if self.error is not None or self.abandoned else 0
+        return 1 if self.error or self._late or self.abandoned else 0
 
     def tell(self, why: str, *, error: Optional[BaseException] = None, ends: bool = False) -> bool:
         """Begin to leave; from any thread. False, and nothing happens, where somebody told before."""
         with self._lock:
             if self.why is not None:
+                self._late = self._late or error
                 return False
             self.why, self.error, self.process_ends, self._began = why, error, ends, time.monotonic()
         parts = self._parts
@@ -113,7 +117,8 @@ class Stop:
         deadline = self._began + self._parts.limits.max_wait
         tick = self._say_status if self._parts.notify else None
         until(self._news, lambda: self._hurry or self._idle(), deadline, tick)
-        self._let_main_finish(deadline)
+        if not self._parts.tasks.busy:
+            self._let_main_finish(deadline)
         self._given_up = self._parts.tasks.now()
         if self._given_up:
             self._killed = self._parts.children.kill()
@@ -135,7 +140,9 @@ class Stop:
     def _clean_up(self, deadline: float) -> None:
         parts, crashed = self._parts, self.error is not None
         if not crashed or not parts.tasks.busy:
-            self._call_main_back((deadline - time.monotonic()) / 2)
+            half = (deadline - time.monotonic()) / 2
+            self._let_main_finish(time.monotonic() + half)
+            self._call_main_back(half)
         left = self._snapshot()
         parts.agent.stop(*self._farewell())
         parts.cleanup.run(self.hands, deadline)
@@ -194,14 +201,23 @@ class Stop:
         with self._lock:
             self.over.set()
             after, self._after = self._after, []
+        main_ends = threading.Event()
+        ending.when_main_ends(main_ends.set)
         ending.let_end(self.code)
         self.hands.release()
         for call in after:
             call()
-        if self.process_ends and not self._parts.returned.wait(_RETURN_WITHIN):
+        if self.process_ends or self._parts.cleanup.hung:
+            self._see_main_off(main_ends)
+
+    def _see_main_off(self, main_ends: threading.Event) -> None:
+        """Main returns from us, or is made to; where something hangs, it has to reach its end as well."""
+        parts = self._parts
+        if not parts.returned.wait(_RETURN_WITHIN):
             self._call_main_back(_RETURN_WITHIN)
-            if not self._parts.returned.is_set():
-                ending.end_now(self.code)
+        hangs = self.abandoned or parts.cleanup.hung or not parts.main.back
+        if not parts.returned.is_set() or (hangs and not main_ends.wait(_END_WITHIN)):
+            ending.end_now(self.code)
 
 
 def _together(*lists: List[InFlight]) -> List[InFlight]:
