@@ -86,7 +86,7 @@ def test_leaving_is_said_at_once_and_again_after_a_break(registry: ScriptedRegis
     assert registry.next("draining")["why"] == "SIGTERM"
     assert not agent.leaving("SIGINT")  # once
     registry.said.queue.clear()
-    registry.connections[0].socket.close()
+    registry.cut(0)
     assert registry.next("register")["status"] == "draining"
 
 
@@ -95,7 +95,7 @@ def test_a_broken_connection_is_made_anew_by_the_same_process(
 ) -> None:
     agent_of(registry, agents).start()
     first = registry.next("register")
-    registry.connections[0].socket.close()
+    registry.cut(0)
     assert registry.next("register")["instance"] == first["instance"]
 
 
@@ -132,7 +132,7 @@ def test_who_was_replaced_comes_back_only_to_an_id_that_nobody_has(
     assert agent.wait_online()
     registry.connections[0].close(4000, "replaced")
     assert registry.next("register")["yields"] is True
-    registry.connections[1].socket.close()  # a break is no sign that the id was taken again
+    registry.cut(1)  # a break is no sign that the id was taken again
     assert registry.next("register")["yields"] is False
 
 
@@ -194,7 +194,7 @@ def test_a_registry_that_does_not_answer_delays_a_stop_by_its_limit_only(registr
         silent.kill()
     answered, took = out.split()
     assert answered == "False"
-    assert 0.09 <= float(took) < 2.0  # 100 ms, and what a busy machine adds
+    assert 0.09 <= float(took) < 8.0  # 100 ms, and what a busy machine adds
     assert node.returncode == 0
 
 

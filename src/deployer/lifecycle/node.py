@@ -11,16 +11,16 @@ import uuid
 import weakref
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Union
 from urllib.parse import urlsplit
 
 from deployer import durations
+from deployer.lifecycle.node_words import Facts, Node
 
 if TYPE_CHECKING:
     from deployer.lifecycle.node_link import Link
 
 Duration = Union[str, timedelta]
-Facts = Callable[[], Mapping[str, Any]]
 
 TOKEN_VARIABLE = "DEPLOYER_REGISTRY_NODE_TOKEN"
 LONGEST_NAME = 200
@@ -36,20 +36,6 @@ class Pauses:
     first: float
     longest: float
     aside: float
-
-
-@dataclass(frozen=True)
-class Node:
-    """
-    Who registers. `instance` tells this process from every other one that has the same id, before it and after it. It begins
-    with $DEPLOYER_INSTANCE, where that is set: so a push finds its node.
-    """
-
-    id: str
-    pools: Sequence[str]
-    release: Optional[str]
-    capacity: Optional[int]
-    instance: str
 
 
 class NodeAgent:
