@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import resource
 import sys
 import threading
@@ -20,17 +21,22 @@ Gone = dict[str, float]
 
 
 def ours(gone: Gone) -> None:
-    """The registry itself; `say` hears of a node when it is offline and out of every pool."""
+    """The registry itself, its log included; `say` hears of a node when it is offline and out of every pool."""
+    from deployer.cli.options import Globals
+    from deployer.cli.registry_log import RegistryLog
+    from deployer.cli.session import Session
     from deployer.registry.serving import serve
     from deployer.registry.settings import Settings
 
     def say(name: str, facts: dict[str, Any]) -> None:
+        log.say(name, facts)
         if name == "node.offline":
             gone[facts["id"]] = time.monotonic()
         elif name == "registry.started":
             _answers(gone, int(facts["listen"].rpartition(":")[2]))
 
-    serve(Settings(port=0, timeout=600.0), say)
+    with Path(os.devnull).open("w") as sys.stderr, RegistryLog(Session(Globals())) as log:
+        serve(Settings(port=0, timeout=600.0), say)
 
 
 def floor(gone: Gone) -> None:

@@ -52,6 +52,7 @@ class Door(asyncio.BufferedProtocol):
         self._head: h11.Request | None = None
         self._body = bytearray()
         self._busy: asyncio.Task[None] | None = None
+        self._refused = False
         self._timer: asyncio.TimerHandle | None = None
 
     # What the transport calls
@@ -66,10 +67,14 @@ class Door(asyncio.BufferedProtocol):
         return self._registry.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self._refused:
+            return
         self._http.receive_data(bytes(self._registry.buffer[:nbytes]))
         self._work()
 
     def eof_received(self) -> bool:
+        if self._refused:
+            return False
         self._http.receive_data(b"")
         self._work()
         return self._busy is not None  # whoever has said all may still wait for the answer
@@ -96,7 +101,7 @@ class Door(asyncio.BufferedProtocol):
 
     def _work(self) -> None:
         try:
-            while self._busy is None and not self._transport.is_closing() and self._next():
+            while self._busy is None and not self._refused and not self._transport.is_closing() and self._next():
                 pass
         except h11.RemoteProtocolError as error:
             self._refuse(error.error_status_hint, str(error))
@@ -127,7 +132,7 @@ class Door(asyncio.BufferedProtocol):
         refusal = self._registry.api.refusal(request)
         if refusal is not None:
             self._answer(refusal)
-        elif _is_websocket(request):
+        elif _is_websocket(request) and not request.path:
             self._to_node(request)
         elif request.method in ("GET", "HEAD"):
             self._answer(self._registry.api.read(request), request)
@@ -201,7 +206,18 @@ class Door(asyncio.BufferedProtocol):
             self._send(h11.Response(status_code=status, headers=headers))
             self._send(h11.Data(data=document))
             self._send(h11.EndOfMessage())
-        self._transport.close()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close once the other side has stopped talking: a reset, for bytes that we left unread, might overtake our answer."""
+        self._refused = True
+        if not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._registry.later(self._registry.settings.close_within, self._transport.abort)
 
     def _send(self, event: h11.Event) -> None:
         data = self._http.send(event)

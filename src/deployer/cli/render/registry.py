@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from deployer.cli.render import text
@@ -14,24 +15,33 @@ _STYLES = {"online": "good", "resumed": "good", "draining": "warn", "offline": "
 
 
 def event_line(event: Mapping[str, Any], paint: Paint) -> str:
-    """One event of the log: when, who, what, and what belongs to it."""
+    """One event of the log: when, who, what, and what belongs to it. Cheap: ten thousand nodes may leave at once."""
     group, _, what = event["event"].partition(".")
     who = event["node"] if group == "node" else group
     facts = _of_node(event) if group == "node" else _of_registry(what, event)
-    moment = text.moment(event["time"])
-    clock = moment.astimezone().strftime("%H:%M:%S") if moment else ""
-    return f"{clock}  {text.one_line(who, 60):<16}  {paint(f'{what:<9}', _STYLES.get(what, 'dim'))}  {facts}".rstrip()
+    words = paint(f"{what:<9}", _STYLES.get(what, "dim"))
+    return f"{_clock(event['time'])}  {_plain(who, 60):<16}  {words}  {_plain(facts, 400)}".rstrip()
+
+
+def _plain(words: str, limit: int) -> str:
+    return words if words.isascii() and words.isprintable() and len(words) <= limit else text.one_line(words, limit)
+
+
+@lru_cache(maxsize=2)
+def _minute(minute: str) -> str:
+    """The minute here of an ISO one in UTC."""
+    moment = text.moment(f"{minute}:00Z")
+    return moment.astimezone().strftime("%H:%M") if moment else ""
+
+
+def _clock(time: str) -> str:
+    return _minute(time[:16]) + time[16:19]
 
 
 def _of_node(event: Mapping[str, Any]) -> str:
-    pools = ", ".join(event.get("pools") or ())
     busy = event.get("busy")
-    return text.one_line(
-        text.joined(
-            event.get("reason"), pools, event.get("release"), f"busy {busy}" if busy else None, event.get("address")
-        ),
-        300,
-    )
+    pools = ", ".join(event.get("pools") or ())
+    return text.joined(event.get("reason"), pools, event.get("release"), f"busy {busy}" if busy else None, event.get("address"))
 
 
 def _of_registry(what: str, event: Mapping[str, Any]) -> str:
@@ -39,7 +49,7 @@ def _of_registry(what: str, event: Mapping[str, Any]) -> str:
         kept = f"marks in {event['state']}" if event.get("state") else "marks are not kept"
         return text.joined(f"listens on {event['listen']}", "TLS" if event.get("tls") else None, kept)
     facts = {key: value for key, value in event.items() if key not in ("v", "time", "event") and value is not None}
-    return text.one_line(text.joined(*(f"{key} {value}" for key, value in facts.items())), 300)
+    return text.joined(*(str(value) if key in ("what", "why", "found") else f"{key} {value}" for key, value in facts.items()))
 
 
 _ORDER = {"draining": 0, "online": 1, "offline": 2}
