@@ -97,6 +97,8 @@ class Server(uvicorn.Server):
 
     async def _leave(self) -> None:
         await self._settled.wait()
+        if self._gone.is_set():  # it never came up
+            return
         await stop_accepting(self.servers, bool(self._web.sockets))
         await self._close_the_idle()
         await self._web.until_idle()
