@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lifecycle.real_registry import RealRegistry, real_registry
 
 from app import free_port, wait_until
 from deployer.lifecycle.node import NodeAgent
+from lifecycle.real_registry import RealRegistry, real_registry
 
 NODES = 24
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from typing import Any, Callable, Dict, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple, Union
 
 from deployer.lifecycle import snapshot
 from deployer.lifecycle.cleanup import called
@@ -16,6 +16,10 @@ from deployer.lifecycle.mainline import Called
 from deployer.lifecycle.parts import Parts
 from deployer.lifecycle.running import Running, in_forks
 from deployer.lifecycle.tasks import ShuttingDown, Task, Tasks
+from deployer.lifecycle.web import Web
+
+if TYPE_CHECKING:
+    from deployer.lifecycle.sockets import Sockets
 
 
 class Lifecycle:
@@ -49,6 +53,7 @@ class Lifecycle:
         self._node, self._starting, self._numbers, self._health_at = node, starting, tuple(signals), health
         self._state = None if state is None else os.fspath(state)
         self._watches_forks = False
+        self._web = Web(lambda: self._parts, self.facts, health)
         self._make(limits)
 
     def _make(self, limits: Limits, tasks: Optional[Tasks] = None) -> None:
@@ -70,7 +75,7 @@ class Lifecycle:
 
     @property
     def busy(self) -> int:
-        return self._parts.tasks.busy
+        return len(self._parts.tasks.now())
 
     @property
     def tasks(self) -> list[dict[str, Any]]:
@@ -221,7 +226,7 @@ class Lifecycle:
         for server in servers:
             self.on_leaving(functools.partial(self._retire, server))
         serving = Serving(self._running)
-        self._pulse = serving.pulse
+        self._pulse = self._web.pulse = serving.pulse
         self._begin()
         try:
             await serving.until_over(main)
@@ -294,16 +299,81 @@ class Lifecycle:
         if self._running.begun:
             self._running.forget()
             self._node, self._state = None, ""
+            self._web.forget()
             self._make(self._parts.limits, self._parts.tasks)
 
     # The web's side
 
-    def _start_web(self) -> None:
-        """What is to listen from the start, such as /health; `self._running.stop.then` has it stopped after the last line."""
+    @property
+    def sockets(self) -> Sockets:
+        """The inherited sockets by name: `life.sockets["http"]`; "http" is also the name of one that was given none."""
+        return self._web.sockets
 
-    async def _retire(self, server: Any) -> Any:
-        """How an `asyncio.Server` leaves, on its loop: the lame duck."""
-        server.close()
+    async def opened(self) -> None:
+        """Wait in a loop until the public may come in: at once, unless deployer wants to prove us on the private socket first."""
+        await self._web.gate.opened()
+
+    def wait_opened(self, timeout: Union[float, Duration, None] = None) -> bool:
+        """The same in a thread; False when *timeout* passes first."""
+        return self._web.gate.wait(_span(timeout))
+
+    def health(self) -> Tuple[int, Dict[str, Any]]:
+        """What /health answers: status code and document."""
+        return self._web.health()
+
+    def asgi(self, app: Any = None, *, path: str = "/health", admit: Optional[bool] = None) -> Any:
+        """
+        The ASGI *app*, which answers *path*, says `Connection: close` while we leave, and 503 where ShuttingDown was raised.
+
+        *admit*: whether a request that comes while we leave may still begin tasks. Default: yes where our socket is inherited,
+        because it was accepted and nobody else can answer it; else no. Without *app* there is only *path*.
+        """
+        from deployer.lifecycle.asgi import Asgi
+
+        return Asgi(self._web, self.on_leaving, app, path, self._web.requests(admit))
+
+    def wsgi(self, app: Any = None, *, path: str = "/health", admit: Optional[bool] = None) -> Any:
+        """The same for WSGI. For Flask: `app.wsgi_app = life.wsgi(app.wsgi_app)`."""
+        from deployer.lifecycle.wsgi import Wsgi
+
+        return Wsgi(self, self._web, app, path, self._web.requests(admit))
+
+    def uvicorn(self, app: Any, **config: Any) -> int:
+        """
+        Run *app* under uvicorn, and leave well; what `run` returns and raises. *config* is uvicorn.Config's.
+
+        The inherited socket comes before `host` and `port`, $PORT where no port is given. Only when the lifespan has started
+        is it `ready()`, and only when the gate is open does it accept.
+        """
+        from deployer.lifecycle import under_uvicorn
+
+        by_itself, self._starting = not self._starting, True
+        return self.run(under_uvicorn.main(self, self._web, app, config, self.ready if by_itself else None))
+
+    async def begins(self, reader: Any, *, used: bool = False) -> bytes:
+        """
+        For asyncio streams: the first bytes of the next request; b"" when there will be none, or the linger is over.
+
+        *used*: there was one before on this connection.
+        """
+        from deployer.lifecycle.duck import begins
+
+        return await begins(reader, self._web, used)
+
+    async def trigger(self) -> None:
+        """For hypercorn's `shutdown_trigger`: returns when it may stop, which is after the linger and the last task."""
+        from deployer.lifecycle.duck import trigger
+
+        await trigger(self._web)
+
+    def _start_web(self) -> None:
+        self._web.start()
+
+    async def _retire(self, server: Any) -> None:
+        """How an `asyncio.Server` leaves: the lame duck."""
+        from deployer.lifecycle.duck import retire
+
+        await retire(server, self._web)
 
 
 def _span(value: Union[float, Duration, None]) -> Optional[float]:

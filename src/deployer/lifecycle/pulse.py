@@ -34,6 +34,12 @@ class Pulse:
             return None
         return time.monotonic() - asked
 
+    def beat(self) -> None:
+        """Ask, unless an answer is owed already: then `stuck` knows since when."""
+        with self._lock:
+            if self._asked is None or self._answered.is_set():
+                self._ask()
+
     def _ask(self) -> None:
         self._asked = time.monotonic()
         self._answered.clear()

@@ -19,12 +19,12 @@ class ShuttingDown(Exception):
 class InFlight:
     """One piece of work under way."""
 
-    __slots__ = ("began", "cut", "id", "late", "name", "parent", "started_at")
+    __slots__ = ("began", "cut", "id", "late", "name", "parent", "request", "started_at")
 
     def __init__(self, number: int, name: str, parent: Optional[InFlight], late: bool) -> None:
         self.id, self.name, self.parent, self.late = str(number), name, parent, late
         self.started_at, self.began = time.time(), time.monotonic()
-        self.cut = False
+        self.cut = self.request = False
 
     def seconds(self) -> float:
         return time.monotonic() - self.began
@@ -56,9 +56,11 @@ class Tasks:
         return len(self._in_flight)
 
     def now(self) -> List[InFlight]:
-        """What is in flight, the oldest first."""
+        """What is in flight, the oldest first. A request is not named beside the tasks that it consists of."""
         with self._news:
-            return list(self._in_flight.values())
+            found = list(self._in_flight.values())
+        named = {id(work.parent) for work in found}
+        return [work for work in found if not (work.request and id(work) in named)]
 
     def close(self) -> None:
         with self._news:
@@ -71,6 +73,15 @@ class Tasks:
             if self._closed and parent is None and not (part and self._in_flight):
                 raise ShuttingDown(f'"{name}" was not started: this process is leaving')
             work = InFlight(next(self._numbers), name, parent, late=self._closed)
+            self._in_flight[work.id] = work
+        self._changed()
+        return work
+
+    def receive(self, name: str) -> InFlight:
+        """Count a request in, after `close` too: it was accepted, and whether it may begin anything is for others to say."""
+        with self._news:
+            work = InFlight(next(self._numbers), name, None, late=self._closed)
+            work.request = True
             self._in_flight[work.id] = work
         self._changed()
         return work
