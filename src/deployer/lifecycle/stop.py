@@ -192,7 +192,8 @@ class Stop:
         in_flight = self._parts.tasks.now()
         if in_flight:
             longest = durations.show(self._parts.limits.max_wait)
-            say(f"{self.why}: waiting up to {longest} for {_listed(in_flight)}")
+            hint = "; Ctrl-C again to give it up" if self.why == "SIGINT" else ""
+            say(f"{self.why}: waiting up to {longest} for {_listed(in_flight)}{hint}")
             self._say_status()
 
     def _say_status(self) -> None:
