@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import textwrap
@@ -124,7 +125,7 @@ def test_a_second_ctrl_c_ends_the_wait(program: Start):
 
 def test_work_that_its_main_is_called_back_from_is_abandoned_too(program: Start):
     run = program("""
-        life = Lifecycle(max_wait="300ms")
+        life = Lifecycle(max_wait="300ms", state="left.json")
         def main():
             with life.task("slow"):
                 say("up")
@@ -134,6 +135,8 @@ def test_work_that_its_main_is_called_back_from_is_abandoned_too(program: Start)
     run.says("up")
     code, _ = run.ends_after(signal.SIGTERM)
     assert code == 1 and "abandoned: slow" in run.err, run.err
+    left = json.loads((run.root / "left.json").read_text())
+    assert [task["name"] for task in left["tasks"]] == ["slow"] and left["verdict"].startswith("abandoned: slow ")
 
 
 def test_a_main_that_notices_is_let_finish(program: Start):
