@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 import pytest
 from fastapi import FastAPI
 from flask import Flask
-from served import read, served, up
+from served import Served, _running, read, served, up
 
 from app import free_port, wait_until
 from deployer.lifecycle import Lifecycle, ShuttingDown
@@ -25,19 +27,27 @@ from deployer.lifecycle import Lifecycle, ShuttingDown
 REFUSAL = ("503 Service Unavailable", "1", {"error": "shutting down"})
 
 
-def called(app: Any, path: str = "/", server: str = "gunicorn") -> tuple[str, dict[str, str], Any]:
-    """Status, headers, and the iterable that a server would send."""
-    started: list[Any] = []
-    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "SERVER_SOFTWARE": server, "wsgi.url_scheme": "http"}
-    environ |= {"SERVER_NAME": "x", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "QUERY_STRING": ""}
-    body = app(environ, lambda status, headers, _error=None: started.append((status, dict(headers))))
-    first = next(iter(body), b"") if not started else b""
-    return (*started[-1], [first, *body] if first else body)
+class Called:
+    """One request to a WSGI *app*, as a server makes it: up to the first piece, then `rest` to the end."""
+
+    def __init__(self, app: Any, path: str = "/", server: str = "gunicorn") -> None:
+        self._started: list[Any] = []
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "SERVER_SOFTWARE": server, "wsgi.url_scheme": "http"}
+        environ |= {"SERVER_NAME": "x", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "QUERY_STRING": ""}
+        self.body = app(environ, lambda status, headers, _error=None: self._started.append((status, dict(headers))))
+        self._pieces = iter(self.body)
+        self.first = next(self._pieces, b"")
+        self.status, self.headers = self._started[-1]
+
+    def rest(self) -> bytes:
+        whole = self.first + b"".join(self._pieces)
+        getattr(self.body, "close", lambda: None)()
+        return whole
 
 
 @pytest.fixture
 def life() -> Iterator[Lifecycle]:
-    made = Lifecycle(signals=())
+    made = Lifecycle(signals=(), max_wait="10s")
     made.start()
     yield made
     made.stop("the test is over")
@@ -62,26 +72,26 @@ def plain(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterat
 
 
 def test_wsgi_is_counted_until_its_body_is_closed(life: Lifecycle) -> None:
-    _, headers, body = called(life.wsgi(plain))
-    assert headers == {"Connection": "keep-alive"} and life.busy == 1
-    rest = b"".join(body)
-    assert rest in (b"ab", b"b") and life.busy == (1 if hasattr(body, "close") else 0)
+    one = Called(life.wsgi(plain))
+    assert one.headers == {"Connection": "keep-alive"} and life.busy == 1
+    assert one.rest() == b"ab" and life.busy == 0
 
 
 def test_wsgi_leaving(life: Lifecycle) -> None:
     app = life.wsgi(plain)
     with life.task("something"):
         goes(life)
-        assert called(app)[1] == {"Connection": "close"}
-        assert "Connection" not in called(app, server="waitress")[1], "waitress and wsgiref break over it"
-        status, headers, body = called(app, "/refuse")
-        assert (status, headers["Retry-After"], json.loads(b"".join(body))) == REFUSAL
+        closed, bare = Called(app), Called(app, server="waitress")
+        assert (closed.headers, bare.headers) == ({"Connection": "close"}, {}), "waitress and wsgiref break over it"
+        assert closed.rest() == bare.rest() == b"ab"
+        refused = Called(app, "/refuse")
+        assert (refused.status, refused.headers["Retry-After"], json.loads(refused.rest())) == REFUSAL
         with pytest.raises(ShuttingDown):
-            list(called(app, "/late")[2])
-        status, _, body = called(app, "/health")
-        said = json.loads(b"".join(body))
-        assert status.startswith("503") and said["status"] == "shutting_down"
-        assert said["tasks"][0]["name"] == "something"
+            Called(app, "/late")
+        health = Called(app, "/health")
+        said = json.loads(health.rest())
+        assert health.status.startswith("503") and said["status"] == "shutting_down"
+        assert [task["name"] for task in said["tasks"]] == ["something"]
 
 
 def test_request_that_comes_while_we_leave_may_work_only_where_nobody_else_can(
@@ -94,14 +104,11 @@ def test_request_that_comes_while_we_leave_may_work_only_where_nobody_else_can(
 
     with life.task("something"):
         goes(life)
-        for given, admits in ((None, False), (True, True), (False, False)):
-            status, _, body = called(life.wsgi(works, admit=given))
-            body.close()
-            assert status[:3] == ("200" if admits else "503")
+        seen = [Called(life.wsgi(works, admit=admit)) for admit in (None, True, False)]
         monkeypatch.setenv("LISTEN_FDNAMES", "http")
-        status, _, body = called(life.wsgi(works))
-        body.close()
-        assert status == "200 OK"
+        seen.append(Called(life.wsgi(works)))
+        assert [one.status[:3] for one in seen] == ["503", "200", "503", "200"]
+        assert [len(one.rest()) > 0 for one in seen] == [True] * 4
 
 
 def test_flask_refuses_with_503_and_not_500(life: Lifecycle) -> None:
@@ -113,10 +120,10 @@ def test_flask_refuses_with_503_and_not_500(life: Lifecycle) -> None:
     def work() -> str:
         return "done"
 
-    assert app.test_client().get("/work").data == b"done"
+    assert app.test_client().get("/work", buffered=True).data == b"done"
     with life.task("something"):
         goes(life)
-        answer = app.test_client().get("/work")
+        answer = app.test_client().get("/work", buffered=True)
     assert (answer.status, answer.headers["Retry-After"], answer.json) == ("503 SERVICE UNAVAILABLE", "1", REFUSAL[2])
 
 
@@ -162,8 +169,6 @@ def test_wsgiref_serves_it(life: Lifecycle) -> None:
         def log_message(self, *_: Any) -> None:
             pass
 
-    import http.client
-
     with make_server("127.0.0.1", 0, life.wsgi(plain), handler_class=Quiet) as server:
         with life.task("something"):
             goes(life)
@@ -197,8 +202,6 @@ application = life.wsgi(app)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.full)])
 def test_gunicorn_worker_finishes_what_it_began_and_cleans_up(tmp_path: Path, number: int) -> None:
-    from served import Served, _running
-
     (tmp_path / "module.py").write_text(GUNICORN)
     (tmp_path / "gunicorn.conf.py").write_text("from deployer.lifecycle.gunicorn import *\nworkers = 1\n")
     port = free_port()
@@ -223,8 +226,6 @@ def test_gunicorn_worker_finishes_what_it_began_and_cleans_up(tmp_path: Path, nu
 
 def _children_of(process: subprocess.Popen[str]) -> None:
     for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-        import os
-
         os.kill(int(pid), signal.SIGINT)
     process.terminate()
 
