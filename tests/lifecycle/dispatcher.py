@@ -45,10 +45,14 @@ class Dispatcher:
         while not self._stop.wait(self._every):
             node = self._least_busy()
             if node is not None:
-                self.sent += 1
-                task = threading.Thread(target=self._send, args=(f"{self.sent}", node), daemon=True)
-                self._tasks.append(task)
-                task.start()
+                self.send(f"{self.sent + 1}", node)
+
+    def send(self, task: str, node: str) -> None:
+        """Give *task* to *node*, and do not wait for it."""
+        self.sent += 1
+        thread = threading.Thread(target=self._send, args=(task, node), daemon=True)
+        self._tasks.append(thread)
+        thread.start()
 
     def _least_busy(self) -> str | None:
         """By what we have sent ourselves, of those who take work by the registry's last word."""

@@ -69,12 +69,12 @@ def test_asyncios_processes_keep_their_exit_code_and_leave_no_zombie(program: St
         async def main():
             process = life.child(await asyncio.create_subprocess_exec("sh", "-c", "exit 7"), name="seven")
             say("code", await process.wait())
-            life.popen(["true"])
+            kept = life.popen(["true"])  # and never waited for
             while life.busy: await asyncio.sleep(0.01)
-            say("zombies", open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read() or "none")
+            say("zombies", open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read() or "none", kept.pid > 0)
         asyncio.run(life.serve(main=main()))
     """)
-    assert run.ends() == 0 and run.lines == ["code 7", "zombies none"], run.err
+    assert run.ends() == 0 and run.lines == ["code 7", "zombies none True"], run.err
 
 
 def test_a_command_that_cannot_be_started_is_no_task(program: Start):

@@ -138,7 +138,7 @@ def test_work_that_its_main_is_called_back_from_is_abandoned_too(program: Start)
 
 def test_a_main_that_notices_is_let_finish(program: Start):
     run = program("""
-        life = Lifecycle(max_wait="10m")
+        life = Lifecycle(max_wait="10m", cleanup_within="500ms")
         def main():
             say("up")
             while life.sleep(3600): pass
@@ -178,6 +178,12 @@ UNREACHABLE = {
                 try: time.sleep(3600)
                 except BaseException: pass
         asyncio.run(life.serve(main=main()))
+    """,
+    "a blocked loop without a main": """
+        async def serve():
+            asyncio.get_running_loop().call_later(0.1, lambda: (say("up"), [time.sleep(1) for _ in iter(int, 1)]))
+            await life.serve()
+        asyncio.run(serve())
     """,
     "a main that swallows everything": """
         def main():
@@ -350,6 +356,19 @@ def test_a_drained_stop_runs_atexit_and_idle_threads_do_not_hold_it(program: Sta
         say("code", Lifecycle().run(lambda: say("main")))
     """)
     assert run.ends() == 0 and run.lines == ["main", "code 0", "atexit"], run.err
+
+
+def test_a_thread_that_waits_for_work_for_a_loop_does_not_hold_it(program: Start):
+    run = program("""
+        import queue
+        async def main():
+            asyncio.get_running_loop().call_later(0.1, say, "up")
+            await asyncio.to_thread(queue.Queue().get)
+        say("code", asyncio.run(Lifecycle().serve(main=main())))
+    """)
+    run.says("up")
+    code, seconds = run.ends_after(signal.SIGTERM)
+    assert code == 0 and seconds < 15 and run.lines == ["up", "code 0"], run.err
 
 
 def test_abandoned_work_of_an_executor_does_not_hold_the_process(program: Start):

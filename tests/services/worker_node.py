@@ -1,7 +1,8 @@
 """
 A node of the pool `workers` that is given its tasks over HTTP: worker_node.py PORT NODE REGISTRY.
 
-POST /task?id=7&seconds=2 works and answers; what it finished it writes to $WORK_FILE, what it had to refuse to $REFUSED_FILE.
+GET answers 503 once it leaves. POST /task?id=7&seconds=2 works and answers. What it finished it writes
+to $WORK_FILE, what it had to refuse to $REFUSED_FILE.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from deployer.lifecycle import Lifecycle, NodeAgent, ShuttingDown
 
-port, name, registry = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+name, registry = sys.argv[2], sys.argv[3]
+port = int(os.environ.get("PORT") or sys.argv[1])
 life = Lifecycle(max_wait="2m", node=NodeAgent(registry, id=name, pools=["workers"], reconnect_first="50ms"))
 
 
@@ -25,6 +27,9 @@ def note(variable: str, text: str) -> None:
 
 
 class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.answer(503 if life.shutting_down else 200)
+
     def do_POST(self) -> None:
         asked = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
         try:

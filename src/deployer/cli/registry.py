@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deployer.cli.options import Command, Group, seconds
 from deployer.cli.session import Session
 from deployer.errors import UsageError
+
+if TYPE_CHECKING:
+    from deployer.registry.asking import Asking
 
 registry = typer.Typer(
     cls=Group,
@@ -36,7 +39,7 @@ State = Annotated[
     typer.Option(
         metavar="FILE",
         show_default=False,
-        help='Keeps the drain marks; "none" keeps none (default: a file for each port in $STATE_DIRECTORY or ~/.local/state/deployer).',
+        help='Keeps the drain marks, or "none" (default: one per port in $STATE_DIRECTORY or ~/.local/state/deployer).',
     ),
 ]
 TlsCert = Annotated[str | None, typer.Option("--tls-cert", metavar="FILE", help="Serve by TLS; read again at SIGHUP.")]
@@ -48,6 +51,8 @@ AdminToken = Annotated[
     str | None, typer.Option(metavar="FILE", help="The admin's token (or $DEPLOYER_REGISTRY_ADMIN_TOKEN).")
 ]
 Url = Annotated[str, typer.Option("--url", metavar="URL", help="Where the registry is.")]
+Once = Annotated[bool, typer.Option("--once", help="Show the table once, on a terminal too.")]
+Undo = Annotated[bool, typer.Option("--undo", help="Let it take work again.")]
 NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="As `registry nodes` names it.")]
 
 
@@ -100,3 +105,60 @@ def _state(asked: str | None, port: int) -> Path | None:
         return Path(asked).expanduser()
     directory = os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or "~/.local/state/deployer"
     return Path(directory).expanduser() / f"registry-{port}.db"
+
+
+@registry.command("nodes", cls=Command)
+def nodes(ctx: typer.Context, url: Url = URL, once: Once = False, admin_token_file: AdminToken = None) -> int:
+    """Every node, its work and why it left; on a terminal as a table that moves."""
+    session = Session(ctx.obj)
+
+    def action() -> int:
+        from deployer.cli.render.registry import nodes_lines
+
+        asking = _asking(url, admin_token_file)
+        if session.out.is_terminal and not (once or session.options.json or session.options.quiet):
+            return _watched(session, asking)
+        found = asking.nodes()
+        session.show("nodes", {"nodes": found}, lambda: nodes_lines(found, session.paint))
+        return 0
+
+    return session.run(action)
+
+
+@registry.command("drain", cls=Command)
+def drain(
+    ctx: typer.Context, node: NodeArgument, url: Url = URL, undo: Undo = False, admin_token_file: AdminToken = None
+) -> int:
+    """Take a node out of every pool; it stays connected and finishes its work."""
+    session = Session(ctx.obj)
+
+    def action() -> int:
+        from deployer.cli.render.registry import marked_line
+        from deployer.rollout.hosts import who
+
+        asking = _asking(url, admin_token_file)
+        found = asking.resume(node) if undo else asking.drain(node, who())
+        session.show("registry.drain", {"node": found}, lambda: [marked_line(found, undo)])
+        return 0
+
+    return session.run(action)
+
+
+def _asking(url: str, token_file: str | None) -> Asking:
+    from deployer.registry.asking import Asking
+    from deployer.registry.tokens import read_token
+
+    return Asking(url, read_token(token_file, "DEPLOYER_REGISTRY_ADMIN_TOKEN", os.environ))
+
+
+def _watched(session: Session, asking: Asking) -> int:
+    from deployer.cli.registry_watch import Watch
+
+    watch = Watch(session.out, session.paint, asking)
+    try:
+        watch.run()
+    except KeyboardInterrupt:
+        return 130  # the way out: nothing to explain
+    finally:
+        watch.close()
+    return 0

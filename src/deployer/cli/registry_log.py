@@ -17,6 +17,9 @@ from deployer.cli.session import Session
 MOST = 100_000
 """Lines that may wait for a reader; more are dropped and counted. A registry never waits for who reads its log."""
 
+TOGETHER = 50
+"""Lines in one write."""
+
 
 class RegistryLog:
     """`say` never blocks. Leaving the context writes what is left, if somebody reads it."""
@@ -39,7 +42,7 @@ class RegistryLog:
         self._thread.join(1.0)
 
     def say(self, name: str, facts: Mapping[str, Any]) -> None:
-        if name == "node.busy" and not self._verbose:
+        if (name == "node.busy" and not self._verbose) or (self._quiet and not self._json and name != "registry.trouble"):
             return
         if self._lines.qsize() >= MOST:
             self._dropped += 1
@@ -48,16 +51,21 @@ class RegistryLog:
 
     def _write(self) -> None:
         while (event := self._lines.get()) is not None:
-            if self._dropped and self._lines.qsize() < MOST // 2:
+            lines = [self._line(event)]
+            # Together, when many are waiting; not too many, for formatting them keeps the registry's own thread waiting.
+            while len(lines) < TOGETHER and not self._lines.empty():
+                event = self._lines.get()
+                if event is None:
+                    self._lines.put(None)
+                    break
+                lines.append(self._line(event))
+            if self._dropped:
                 dropped, self._dropped = self._dropped, 0
-                self._line(stamped("registry.log_dropped", {"lines": dropped}))
-            self._line(event)
+                lines.append(self._line(stamped("registry.log_dropped", {"lines": dropped})))
+            self._out.line("\n".join(lines))
 
-    def _line(self, event: dict[str, Any]) -> None:
-        if self._json:
-            self._out.line(encode(event))
-        elif not self._quiet or event["event"] == "registry.trouble":
-            self._out.line(event_line(event, self._paint))
+    def _line(self, event: dict[str, Any]) -> str:
+        return encode(event) if self._json else event_line(event, self._paint)
 
 
 def _flat(node: Mapping[str, Any]) -> dict[str, Any]:

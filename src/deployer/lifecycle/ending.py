@@ -17,15 +17,6 @@ _LAST_WORDS = 2.0
 """Seconds for the atexit functions and the streams of a process that would not end by itself."""
 
 
-def let_end(code: int) -> None:
-    """
-    From now on the process ends once its main thread has: with *code*, where a thread would hold it.
-
-    A process that nobody holds ends as ever, with all that Python does then.
-    """
-    when_main_ends(lambda: apart(lambda: _release(code), "lifecycle-end"))
-
-
 def when_main_ends(call: Callable[[], object]) -> None:
     """Have *call* called when the interpreter begins to end, before it waits for threads; now, where it does so already."""
     register = getattr(threading, "_register_atexit", None)  # CPython's own, since 3.9; atexit comes too late for this
@@ -38,11 +29,18 @@ def when_main_ends(call: Callable[[], object]) -> None:
 
 def end_now(code: int) -> None:
     """End this process, whatever its threads do: atexit functions and streams get their moment, then `os._exit`."""
-    apart(_last_words, "lifecycle-last-words").join(_LAST_WORDS)
+    said = threading.Event()
+    apart(lambda: _last_words(said), "lifecycle-last-words")
+    said.wait(_LAST_WORDS)
     os._exit(code)
 
 
-def _release(code: int) -> None:
+def release(code: int) -> None:
+    """
+    Main has ended: end with *code* what other threads would hold. In a thread of its own, a daemon.
+
+    A process that nobody holds ends as ever, with all that Python does then.
+    """
     deadline = time.monotonic() + _HOLD
     holding = [thread for thread in threading.enumerate() if _holds(thread)]
     for thread in holding:
@@ -55,7 +53,7 @@ def _holds(thread: threading.Thread) -> bool:
     return not thread.daemon and thread is not threading.main_thread()
 
 
-def _last_words() -> None:
+def _last_words(said: threading.Event) -> None:
     run = getattr(atexit, "_run_exitfuncs", None)
     if run is not None:
         run()
@@ -64,3 +62,4 @@ def _last_words() -> None:
             stream.flush()
         except (OSError, ValueError, AttributeError):
             pass
+    said.set()

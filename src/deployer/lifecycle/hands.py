@@ -107,9 +107,12 @@ class Hands:
 
 
 def apart(target: Callable[[], None], name: str) -> threading.Thread:
-    """*target* in a thread of its own that holds nobody."""
+    """*target* in a thread of its own that holds nobody; in ours, where the interpreter ends and starts no more."""
     thread = threading.Thread(target=target, name=name, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        target()
     return thread
 
 

@@ -43,6 +43,7 @@ class Running:
             raise RuntimeError("this Lifecycle has been started before; make one for each run of a process")
         self.parts.settle()
         self.begun = True
+        self.stop.begin()
         self._hooks.install()
         atexit.register(self._at_exit)
         if threading.current_thread() is threading.main_thread():

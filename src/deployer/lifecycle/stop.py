@@ -53,6 +53,7 @@ class Stop:
         self.abandoned: List[InFlight] = []
         self._given_up: List[InFlight] = []
         self._killed: List[InFlight] = []
+        self._told = threading.Event()
         self.over = threading.Event()
         self._after: List[Callable[[], None]] = []
         self.process_ends = False
@@ -62,6 +63,10 @@ class Stop:
     def code(self) -> int:
         """The exit code: 1 after an uncaught exception or abandoned work. A clean-up that hangs is told, and loses no work."""
         return 1 if self.error or self._late or self.abandoned else 0
+
+    def begin(self) -> None:
+        """Have the thread ready: when the interpreter ends, it may be too late to start one (Python 3.12)."""
+        apart(self._story, "lifecycle-stop")
 
     def tell(self, why: str, *, error: Optional[BaseException] = None, ends: bool = False) -> bool:
         """Begin to leave; from any thread. False, and nothing happens, where somebody told before."""
@@ -75,7 +80,7 @@ class Stop:
         parts.agent.leaving(why)
         parts.told.tell()
         parts.notify.stopping()
-        apart(self._story, "lifecycle-stop")
+        self._told.set()
         return True
 
     def hurry(self) -> None:
@@ -93,6 +98,7 @@ class Stop:
         call()
 
     def _story(self) -> None:
+        self._told.wait()
         try:
             self._leave()
             self._wait_for_work()
@@ -201,14 +207,15 @@ class Stop:
         with self._lock:
             self.over.set()
             after, self._after = self._after, []
-        main_ends = threading.Event()
-        ending.when_main_ends(main_ends.set)
-        ending.let_end(self.code)
         self.hands.release()
         for call in after:
             call()
+        main_ends = threading.Event()
+        ending.when_main_ends(main_ends.set)
         if self.process_ends or self._parts.cleanup.hung:
             self._see_main_off(main_ends)
+        main_ends.wait()
+        ending.release(self.code)
 
     def _see_main_off(self, main_ends: threading.Event) -> None:
         """Main returns from us, or is made to; where something hangs, it has to reach its end as well."""

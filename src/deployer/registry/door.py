@@ -52,6 +52,7 @@ class Door(asyncio.BufferedProtocol):
         self._head: h11.Request | None = None
         self._body = bytearray()
         self._busy: asyncio.Task[None] | None = None
+        self._refused = False
         self._timer: asyncio.TimerHandle | None = None
 
     # What the transport calls
@@ -66,10 +67,14 @@ class Door(asyncio.BufferedProtocol):
         return self._registry.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self._refused:
+            return
         self._http.receive_data(bytes(self._registry.buffer[:nbytes]))
         self._work()
 
     def eof_received(self) -> bool:
+        if self._refused:
+            return False
         self._http.receive_data(b"")
         self._work()
         return self._busy is not None  # whoever has said all may still wait for the answer
@@ -96,7 +101,7 @@ class Door(asyncio.BufferedProtocol):
 
     def _work(self) -> None:
         try:
-            while self._busy is None and not self._transport.is_closing() and self._next():
+            while self._busy is None and not self._refused and not self._transport.is_closing() and self._next():
                 pass
         except h11.RemoteProtocolError as error:
             self._refuse(error.error_status_hint, str(error))
@@ -127,7 +132,7 @@ class Door(asyncio.BufferedProtocol):
         refusal = self._registry.api.refusal(request)
         if refusal is not None:
             self._answer(refusal)
-        elif _is_websocket(request):
+        elif _is_websocket(request) and not request.path:
             self._to_node(request)
         elif request.method in ("GET", "HEAD"):
             self._answer(self._registry.api.read(request), request)
@@ -138,6 +143,11 @@ class Door(asyncio.BufferedProtocol):
     async def _change(self, request: Request) -> None:
         try:
             answer = await self._registry.api.change(request)
+        except Exception as error:
+            self._registry.say(
+                "registry.trouble", {"what": "a request failed", "why": f"{type(error).__name__}: {error}"}
+            )
+            answer = Answer(500, {"error": "this is a bug in the registry; its log says more"})
         finally:
             self._busy = None
         if not self._transport.is_closing():
@@ -179,12 +189,11 @@ class Door(asyncio.BufferedProtocol):
         self._next_one()
 
     def _next_one(self) -> None:
-        if self._http.our_state is h11.MUST_CLOSE or self._http.their_state is h11.MIGHT_SWITCH_PROTOCOL:
-            self._transport.close()
-            return
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
-        self._wait()
+            self._wait()
+        else:
+            self._transport.close()
 
     def _refuse(self, status: int, why: str) -> None:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
@@ -197,7 +206,18 @@ class Door(asyncio.BufferedProtocol):
             self._send(h11.Response(status_code=status, headers=headers))
             self._send(h11.Data(data=document))
             self._send(h11.EndOfMessage())
-        self._transport.close()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close once the other side has stopped talking: a reset, for bytes that we left unread, might overtake our answer."""
+        self._refused = True
+        if not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._registry.later(self._registry.settings.close_within, self._transport.abort)
 
     def _send(self, event: h11.Event) -> None:
         data = self._http.send(event)

@@ -29,7 +29,7 @@ class Feed:
 
     def __init__(self, first: int) -> None:
         self._number = first
-        self._ring: deque[tuple[int, bytes]] = deque(maxlen=KEPT)
+        self._ring: deque[tuple[int, str, Any]] = deque(maxlen=KEPT)
         self._readers: set[Reader] = set()
 
     def __len__(self) -> int:
@@ -37,8 +37,11 @@ class Feed:
 
     def publish(self, name: str, document: Any) -> None:
         self._number += 1
-        piece = self._piece(name, document)
-        self._ring.append((self._number, piece))
+        # Written out for whoever reads, and else not at all: most of the time nobody does.
+        self._ring.append((self._number, name, document))
+        if not self._readers:
+            return
+        piece = _piece(self._number, name, document)
         for reader in list(self._readers):
             reader.send(piece)
 
@@ -47,11 +50,11 @@ class Feed:
         oldest = self._ring[0][0] if self._ring else self._number + 1
         if not oldest - 1 <= last <= self._number:
             return None
-        return (piece for number, piece in list(self._ring) if number > last)
+        return (_piece(*event) for event in list(self._ring) if event[0] > last)
 
     def snapshot(self, document: Any) -> bytes:
         """*document* as the first event of a reader: all that happened so far is in it."""
-        return self._piece("snapshot", document)
+        return _piece(self._number, "snapshot", document)
 
     def join(self, reader: Reader) -> None:
         self._readers.add(reader)
@@ -69,6 +72,7 @@ class Feed:
             reader.end()
         self._readers.clear()
 
-    def _piece(self, name: str, document: Any) -> bytes:
-        text = json.dumps(document, separators=(",", ":"), allow_nan=False)
-        return f"event: {name}\nid: {self._number}\ndata: {text}\n\n".encode()
+
+def _piece(number: int, name: str, document: Any) -> bytes:
+    text = json.dumps(document, separators=(",", ":"), allow_nan=False)
+    return f"event: {name}\nid: {number}\ndata: {text}\n\n".encode()

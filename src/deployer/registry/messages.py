@@ -48,6 +48,7 @@ def registration(message: dict[str, Any]) -> tuple[str, Process]:
         capacity=_capacity(message.get("capacity")),
         pid=_number(message, "pid") if message.get("pid") is not None else None,
         leaving=_leaving(message.get("status", "online")),
+        yields=message.get("yields") is True,
         work=work(message),
     )
 

@@ -66,7 +66,7 @@ def page(
     counts: Counts, statuses: Mapping[str, int], pools: Mapping[str, int], open: Mapping[str, int], uptime: float
 ) -> str:
     """The whole page."""
-    made, none = Page(), {}
+    made, none = Page(), dict[str, str]()
     made.family("nodes", "gauge", "Known nodes by status.", _by("status", statuses))
     made.family("pool_nodes", "gauge", "Nodes that take work, by pool.", _by("pool", pools))
     made.family("connections", "gauge", "Open connections by what they are.", _by("kind", open))

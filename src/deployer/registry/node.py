@@ -55,7 +55,7 @@ IDLE = Work()
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What a process says of itself when it registers."""
+    """What a process says of itself when it registers; one that `yields` takes the id only if no other process has it."""
 
     instance: str
     pools: tuple[str, ...] = ()
@@ -63,6 +63,7 @@ class Process:
     capacity: int | None = None
     pid: int | None = None
     leaving: bool = False
+    yields: bool = False
     work: Work = IDLE
 
 

@@ -105,6 +105,12 @@ class Nodes:
         events = self._settle(node, now, _why_so(node, replaced))
         return Registered(events, replaced, mark_ended, draining=node.mark is not None)
 
+    def belongs_to_another(self, id: str, process: Process) -> bool:
+        """Whether another process has this id, and *process* would not take it from it."""
+        node = self._nodes.get(id)
+        connected = node is not None and node.connection is not None
+        return process.yields and connected and self._nodes[id].process.instance != process.instance
+
     def heard(self, connection: int, now: Moment) -> None:
         """Anything that the node said: it is there."""
         if connection in self._of:

@@ -65,6 +65,10 @@ class Registry:
     # What links tell
 
     def registered(self, link: NodeLink, id: str, process: Process) -> None:
+        if self.nodes.belongs_to_another(id, process):
+            link.registered = False
+            link.close(REPLACED, "another connection has this id")
+            return
         done = self.nodes.register(id, process, link.number, link.address, moment())
         if done.replaced is not None:
             self.counts.replaced += 1

@@ -27,20 +27,22 @@ def serve(settings: Settings, say: Say) -> None:
     """Run a registry until SIGTERM or SIGINT. Raises UsageError or PreflightError before anything was bound or changed."""
     _check(settings)
     _allow_many_files()
-    marks = Marks(settings.state)
-    try:
-        with asyncio.Runner() as runner:
-            runner.run(_serve(settings, marks, say))
-    finally:
-        marks.close()
+    context = _tls(settings)
+    with _bind(settings) as listening:
+        marks = Marks(settings.state)
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(_serve(settings, listening, context, marks, say))
+        finally:
+            marks.close()
 
 
-async def _serve(settings: Settings, marks: Marks, say: Say) -> None:
+async def _serve(
+    settings: Settings, listening: socket.socket, context: ssl.SSLContext | None, marks: Marks, say: Say
+) -> None:
     registry, loop = Registry(settings, marks, say), asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: say("registry.trouble", _trouble(context)))
     leave = asyncio.Event()
-    context = _tls(settings)
-    listening = _bind(settings)
     server = await loop.create_server(
         lambda: Door(registry), sock=listening, backlog=AT_ONCE, ssl=context,
         ssl_handshake_timeout=settings.register_within if context else None,
@@ -136,10 +138,13 @@ def _on_signals(loop: asyncio.AbstractEventLoop, leave: Callable[[], Any], reloa
 
 def _started(settings: Settings, listening: socket.socket, registry: Registry) -> dict[str, Any]:
     host, port = listening.getsockname()[:2]
+    state = str(settings.state) if settings.state else None
     return {
-        "listen": _shown(host, port), "tls": settings.tls_cert is not None, "state": str(settings.state) if settings.state else None,
+        "listen": _shown(host, port),
+        "tls": settings.tls_cert is not None,
+        "state": state,
         "marked": len(registry.nodes),
-    }  # fmt: skip
+    }
 
 
 def _shown(host: str, port: int) -> str:
