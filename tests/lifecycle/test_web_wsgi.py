@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -252,3 +253,27 @@ def test_streams_server_waits_for_its_handlers() -> None:
         assert read(slow).status == 200
         assert kept.sock.recv(1) == b""
         assert one.ends()[0] == 0
+
+
+def test_http_server_leaves_as_a_lame_duck() -> None:
+    with served("http_server_app.py") as one:
+        up(one)
+        kept, idle, slow = one.line(), one.line(), one.line(path="/slow")
+        assert read(kept).getheader("connection") is None and read(idle).status == 200
+        wait_until(lambda: json.loads(one.ask("/health").body)["busy"] > 0, what="it is at work")  # type: ignore[attr-defined]
+        one.told()
+        wait_until(lambda: _refused(one.port), what="it accepts no longer")
+        kept.request("GET", "/")
+        answer = read(kept)
+        assert (answer.status, answer.getheader("connection")) == (200, "close")
+        assert idle.sock.recv(1) == b""
+        assert read(slow).status == 200
+        assert one.ends()[0] == 0
+
+
+def _refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
