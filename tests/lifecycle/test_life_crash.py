@@ -79,7 +79,9 @@ def test_what_is_in_flight_has_until_the_clean_up_is_over_and_then_is_named(prog
         def work(name, seconds):
             with life.task(name):
                 time.sleep(seconds); say(name, "done")
-        def crash(): raise KeyError
+        def crash():
+            while life.busy < 3: time.sleep(0.01)
+            raise KeyError
         def slowly(): time.sleep(0.4); say("cleaned")
         life.cleanup(slowly)
         life.cleanup(lambda: time.sleep(3600), name="hangs")
