@@ -148,7 +148,9 @@ def test_slow_senders_are_cut_off(registry: Serving) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("method", ["POST", "GET"])
-def test_web_page_gets_nothing_from_a_registry_without_tokens(registry: Serving, method: str, headers: dict[str, str], status: int) -> None:
+def test_web_page_gets_nothing_from_a_registry_without_tokens(
+    registry: Serving, method: str, headers: dict[str, str], status: int
+) -> None:
     node = registry.node("web")
     path = "/nodes/web/resume" if method == "POST" else "/nodes"
     assert registry.ask(method, path, **headers)[0] == status
@@ -170,7 +172,11 @@ def test_tokens_open_each_its_own_door(guarded: Serving) -> None:
             RawNode(guarded.address, "n", token=token)
     RawNode(guarded.address, "n", token="node-secret")
     RawNode(guarded.address, "m", token="admin-secret")
-    assert [guarded.ask("GET", "/nodes", token=token)[0] for token in (None, "node-secret", "admin-secret")] == [401, 401, 200]
+    assert [guarded.ask("GET", "/nodes", token=token)[0] for token in (None, "node-secret", "admin-secret")] == [
+        401,
+        401,
+        200,
+    ]
     assert guarded.ask("POST", "/nodes/n/drain", token="node-secret")[0] == 401
     assert guarded.ask("POST", "/nodes/n/drain", token="admin-secret")[0] == 200
     assert guarded.ask("GET", "/health")[0] == 200

@@ -1,8 +1,8 @@
 """
 registry: 1,000, 5,000 and 10,000 idle nodes at the registry, next to the least that the same library can do.
 
-The same clients, in two other processes, do the same to both, one after the other, in each round: connect and register, beat for
-10 s as they are told to (every 5 s), go one by one without a word while the others go on beating, then all at once with a close frame.
+The same clients, in two other processes, do the same to both, one after the other, in each round: connect and register, beat for 10 s
+(every 5 s each), go one by one without a word while the others go on beating, and at last all at once with a close frame.
 """
 
 from __future__ import annotations
@@ -107,7 +107,12 @@ def measured(server: str, count: int, closes: int = 500, seconds: float = 10.0) 
         noticed = _one_by_one(ours, crowds, min(closes, count // 4))
         leave, after_last = _all_at_once(ours, crowds, count - len(noticed))
         return Measured(
-            (full["kib"] - empty["kib"]) / count, connect, (beaten["cpu"] - full["cpu"]) / seconds * 100, noticed, leave, after_last
+            (full["kib"] - empty["kib"]) / count,
+            connect,
+            (beaten["cpu"] - full["cpu"]) / seconds * 100,
+            noticed,
+            leave,
+            after_last,
         )
 
 
@@ -147,7 +152,9 @@ def _figures(found: dict[str, list[Measured]], goals: dict[str, float]) -> Itera
         yield Figure(f"{who}: a close to offline, p50", [statistics.median(one.noticed) for one in all])
         yield Figure(f"{who}: a close to offline, p99", [one.percentile(0.99) for one in all], goal=goal.get("p99"))
         yield Figure(f"{who}: all connect and register", [one.connect for one in all])
-        yield Figure(f"{who}: all leave, first close to last offline", [one.leave for one in all], goal=goal.get("leave"))
+        yield Figure(
+            f"{who}: all leave, first close to last offline", [one.leave for one in all], goal=goal.get("leave")
+        )
         yield Figure(f"{who}: all leave, last close to last offline", [one.after_last for one in all])
     ratios = [mine.memory / least.memory for mine, least in zip(ours, floor, strict=True)]
     yield Figure("memory: registry / floor", ratios, "x", goal=goals.get("memory"))

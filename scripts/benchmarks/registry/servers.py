@@ -69,7 +69,11 @@ async def _floor(gone: Gone) -> None:
 
 def _answers(gone: Gone, port: int) -> None:
     print(port, flush=True)
-    questions: dict[str, Callable[[], Any]] = {"figures": _figures, "gone": lambda: _emptied(gone), "count": lambda: len(gone)}
+    questions: dict[str, Callable[[], Any]] = {
+        "figures": _figures,
+        "gone": lambda: _emptied(gone),
+        "count": lambda: len(gone),
+    }
 
     def answer() -> None:
         for line in sys.stdin:
