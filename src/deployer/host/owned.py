@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal as signals
 from dataclasses import replace as changed
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, cast
 
 from deployer.errors import DeployerError
 from deployer.host.clock import Clock
 from deployer.host.instance import Instance
 from deployer.host.say import say
 from deployer.host.state import State
-from deployer.host.supervisors.owner import Owner, Seen
+from deployer.host.supervisors.owner import Asker, Owner, Seen
 from deployer.model import DrainOrder, Spec, Verdict
 
 LOOK_AGAIN = 0.5
@@ -182,6 +182,11 @@ class Owned:
             if seen.ended or clock.now() >= deadline:
                 return seen.code if seen.ended else None
             clock.sleep(LOOK_OFTEN)
+
+    def asks(self, spec: Spec) -> bool:
+        """Whether its owner has asked what became of *spec*, and waits for the first answer."""
+        by = self.by(spec) if spec.owner is not None else None
+        return by is not None and not by.whole and cast(Asker, by).asks(spec)
 
     def together(self, new: Optional[Spec], olds: Sequence[Instance]) -> bool:
         """Whether one owner can stop *olds* and start *new* in one go."""
