@@ -8,6 +8,7 @@ from deployer.host.draining import Draining
 from deployer.host.ground import Ground
 from deployer.host.instance import Instance, spec_of
 from deployer.host.owned import LOOK_AGAIN, Owned
+from deployer.host.restarting import Restarts
 from deployer.host.roster import Roster
 from deployer.host.starting import Starting
 from deployer.host.state import Row
@@ -18,7 +19,9 @@ from deployer.model import Spec
 class Elsewhere:
     """Looks at what the owners of one app's instances do, turn by turn, and writes it down."""
 
-    def __init__(self, ground: Ground, roster: Roster, starting: Starting, draining: Draining, owned: Owned) -> None:
+    def __init__(
+        self, ground: Ground, roster: Roster, starting: Starting, restarts: Restarts, draining: Draining, owned: Owned
+    ) -> None:
         self._paths = ground.paths
         self._state = ground.state
         self._processes = ground.processes
@@ -26,6 +29,7 @@ class Elsewhere:
         self._say = ground.say
         self._roster = roster
         self._starting = starting
+        self._restarts = restarts
         self._draining = draining
         self._owned = owned
 
@@ -42,7 +46,8 @@ class Elsewhere:
             # It takes its time: whoever watches the old one hears of its end before the new one answers in its place.
             self._roster.look_at[spec.id] = self._clock.now()
             return
-        if self._owned.begun_after(spec.id) is None:
+        first = self._owned.begun_after(spec.id) is None
+        if first:
             self._state.update("instances", spec.id, log_offset=logs.size(self._paths.app_log))
             self._owned.begin(spec, lambda: by.start(spec))
         now = by.seen(spec)
@@ -52,10 +57,11 @@ class Elsewhere:
         elif now.state in (owner.STARTING, owner.STOPPING) or now.waits:
             self._look_again(spec.id)
         elif now.run == before and now.ended and now.begun and now.pid is None:
-            self._starting.failed(spec, FailedError("it ended at once, or was never started", cause=now.text))
+            self._failed(spec, FailedError("it ended at once, or was never started", cause=now.text))
         elif now.run == before and now.ended:
-            by.start(spec)  # whoever asked before died of it
-            self._look_again(spec.id)
+            if not first:  # whoever asked before died of it, or its owner does not want to
+                by.start(spec)
+            self._roster.look_at[spec.id] = self._restarts.put_off(spec.id)
         else:
             self._take(spec, now)
 
@@ -64,8 +70,9 @@ class Elsewhere:
         self._roster.look_at.pop(spec.id, None)
         self._owned.note_run(spec.id, now.run)
         if now.ended and now.pid is None:
-            self._starting.failed(spec, FailedError(now.text or "it ended at once"))
+            self._failed(spec, FailedError(now.text or "it ended at once"))
             return
+        self._restarts.settled(spec.id)
         row = self._state.row("SELECT log_offset FROM instances WHERE id=?", spec.id)
         self._starting.record(spec, int(now.pid or 0), int(row["log_offset"] or 0) if row else 0)
         if now.ended:
@@ -76,6 +83,10 @@ class Elsewhere:
             self._say(f"{spec.release} as {spec.id} ended at once: {now.code}")
         else:
             self._state.update("instances", spec.id, state="running")
+
+    def _failed(self, spec: Spec, error: FailedError) -> None:
+        self._restarts.settled(spec.id)
+        self._starting.failed(spec, error)
 
     # What runs -------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace as changed
-from typing import Dict, List, Optional
+from typing import Dict, Optional
 
 from deployer.host.ground import Ground
 from deployer.host.instance import new_instance_id, spec_of
@@ -31,6 +31,7 @@ class Restarts:
         self._say = ground.say
         self._starting = starting
         self._not_before: Dict[str, float] = {}
+        self._in_vain: Dict[str, int] = {}
 
     def schedule(self, row: Row) -> None:
         """Promise another instance in the place of the one in *row*, which has crashed, and wish for it."""
@@ -50,19 +51,37 @@ class Restarts:
     def is_time(self, instance: str) -> bool:
         return self._clock.now() >= self._not_before.get(instance, 0.0)
 
+    def put_off(self, instance: str) -> float:
+        """Its start came to nothing: when (monotonic seconds) its next turn is."""
+        self._in_vain[instance] = self._in_vain.get(instance, 0) + 1
+        delay = backoff(self._in_vain[instance])
+        self._not_before[instance] = self._clock.now() + delay
+        self._say(f"the start of {instance} has come to nothing: asked again in {delay} s")
+        return self._not_before[instance]
+
     def begun(self, instance: str) -> None:
         """Its turn has come."""
         self._not_before.pop(instance, None)
 
+    def settled(self, instance: str) -> None:
+        """It has been started, or never will be."""
+        self._not_before.pop(instance, None)
+        self._in_vain.pop(instance, None)
+
     def overtaken(self) -> None:
         """Somebody asked for something else."""
         self._not_before.clear()
+        self._in_vain.clear()
 
-    def due(self) -> List[float]:
-        """When the turns come (monotonic seconds)."""
-        return list(self._not_before.values())
+    def waits(self) -> bool:
+        """Whether anybody's turn is still to come."""
+        return bool(self._not_before)
 
-    def left(self) -> Optional[float]:
-        """Seconds until the next one; None where nothing waits."""
-        due = min(self._not_before.values(), default=None)
+    def due(self, instance: str) -> Optional[float]:
+        """When the turn of *instance* comes (monotonic seconds); None where it waits for none."""
+        return self._not_before.get(instance)
+
+    def left(self, instance: str) -> Optional[float]:
+        """Seconds until then."""
+        due = self.due(instance)
         return None if due is None else round(max(0.0, due - self._clock.now()), 1)

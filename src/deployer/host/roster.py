@@ -124,6 +124,12 @@ class Roster:
         """The descriptors whose readability means that a process has exited."""
         return [handle.fileno() for handle in self._handles() if handle.tells]
 
+    def look_now(self) -> None:
+        """Everybody is looked at in this turn: whoever is to be looked at again is noted anew. Nothing wakes us for ever."""
+        now = self._clock.now()
+        for instance in [name for name, due in self.look_at.items() if due <= now]:
+            del self.look_at[instance]
+
     def due(self) -> List[float]:
         """When somebody in here is to be looked at even if no descriptor tells (monotonic seconds)."""
         untold = not all(handle.tells for handle in self._handles())

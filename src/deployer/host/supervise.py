@@ -61,7 +61,7 @@ class Core:
         self._restarts = Restarts(ground, self._starting)
         self._draining = Draining(ground, self._roster, self.owned)
         self._owners = Owners(ground, self._roster, self._draining, self.owned)
-        self._elsewhere = Elsewhere(ground, self._roster, self._starting, self._draining, self.owned)
+        self._elsewhere = Elsewhere(ground, self._roster, self._starting, self._restarts, self._draining, self.owned)
         self.instances, self.drains = self._roster.living, self._draining.under_way
         self.notify = self._telling.sockets
 
@@ -166,6 +166,7 @@ class Core:
         self._owners.take_back(instance_id)
         with self._state.transaction():
             self._starting.forget_promised(instance_id)
+            self._restarts.settled(instance_id)
             self._draining.order(launched, deploy, who, how)
         self._draining.begin(launched, deploy, who, how)
 
@@ -207,6 +208,7 @@ class Core:
 
     def advance(self) -> None:
         """Do everything that is due now. Safe to call at any time."""
+        self._roster.look_now()
         self._roster.share_orphans()
         self._owners.ask(self.desired())
         self._draining.advance()
@@ -220,10 +222,10 @@ class Core:
     def next_deadline(self) -> Optional[float]:
         """When `advance` is due even if nothing happens (monotonic seconds)."""
         due = [found.next_deadline() for found in self.drains.values()] + self._roster.due()
-        turns = self._restarts.due()
-        desired = self.desired() if turns else None
-        if desired is not None and not self._in_the_way(spec_of(desired)):
-            due += turns
+        desired = self.desired() if self._restarts.waits() else None
+        turn = self._restarts.due(desired["id"]) if desired is not None else None
+        if desired is not None and turn is not None and not self._in_the_way(spec_of(desired)):
+            due.append(turn)
         return min(due) if due else None
 
     def reap(self) -> None:
@@ -294,7 +296,8 @@ class Core:
     def _start_beside(self) -> None:
         """Start what was launched: nobody has to go for it, and it is not wished for until it has proven itself."""
         for row in self._state.rows("SELECT * FROM instances WHERE state='promised'"):
-            if row["id"] != self._state.meta("desired") and spec_of(row).beside:
+            if row["id"] != self._state.meta("desired") and spec_of(row).beside and self._restarts.is_time(row["id"]):
+                self._restarts.begun(row["id"])
                 self._start(row)
 
     def _start(self, row: Row) -> None:
@@ -327,6 +330,6 @@ class Core:
                      ready=instance.notified_ready, drain=self._draining.summary(instance.id))
                 for instance in self.instances.values()
             ],
-            "restart_in_s": self._restarts.left(),
+            "restart_in_s": self._restarts.left(desired["id"]) if desired is not None else None,
             "asks": any(self.owned.asks(instance.spec) for instance in self.instances.values()),
         }  # fmt: skip
