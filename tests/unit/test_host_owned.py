@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from host_fakes import KEEPER, FakeClock, FakeTable
 
+from deployer.host.ordered import named
 from deployer.host.paths import HostPaths
 from deployer.host.restarting import BACKOFF_FIRST, BACKOFF_LONGEST
 from deployer.host.state import State
@@ -155,3 +156,19 @@ def test_launched_one_that_is_dismissed_keeps_nobody_awake(mind: Mind) -> None:
     mind.core.dismiss("d1", "me", "new", DrainOrder())
     mind.clock.seconds += HOUR
     assert mind.turn() is None and mind.core.status()["restart_in_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("code", "forced", "verdict"),
+    [
+        (0, False, "clean"),
+        (None, False, "clean"),
+        (-15, False, "clean"),
+        (3, False, "exited"),
+        (-9, False, "exited"),
+        (-2, False, "exited"),
+        (0, True, "killed"),
+    ],
+)
+def test_verdict_has_one_name_whoever_stopped_it(code: int | None, forced: bool, verdict: str) -> None:
+    assert named(code, "SIGTERM", forced) == verdict
