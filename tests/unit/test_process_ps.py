@@ -254,7 +254,7 @@ import deployer.host
 for found in pkgutil.walk_packages(deployer.host.__path__, "deployer.host."):
     if not found.name.endswith(("__main__", "loader")):
         importlib.import_module(found.name)
-from deployer.host import keeper, process, process_darwin, process_ps
+from deployer.host import detached, process, process_darwin, process_ps
 from deployer.host.clock import Clock
 from deployer.host.paths import HostPaths
 from deployer.host.state import State
@@ -294,7 +294,7 @@ while core.instances and time.monotonic() < deadline:
     time.sleep(0.05)
 assert '"clean"' in state.row("SELECT verdict FROM drains")["verdict"]
 Control().fileno()
-pid = keeper.start_detached([sys.executable, "-S", "-c", "import os, sys; sys.exit(os.getsid(0) != os.getpid())"], {}, paths)
+pid = detached.start_detached([sys.executable, "-S", "-c", "import os, sys; sys.exit(os.getsid(0) != os.getpid())"], {}, paths)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 print("all of it")
 """
