@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from app import SERVICES, free_port, wait_until
+from app import SERVICES, Result, free_port, heard, wait_until
 from load import Figures, Load
 from overlapping import Overlapping, overlapping
 
@@ -92,15 +92,21 @@ def test_ports_in_turn_and_a_third_push_waits_until_one_is_free(tmp_path: Path) 
         app.write(run=f"ports = {ports}\nrehearse = false")
         app.push()
         with socket.create_connection(("127.0.0.1", ports[0]), 60) as busy:
-            busy.sendall(b"GET /slow?seconds=10 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            hold = app.root / "hold"
+            hold.touch()
+            busy.sendall(f"GET /slow?while={hold} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
             wait_until(lambda: app.get()["busy"] == 1, what="a request is in flight")
             app.release("v2")
             app.push("--detach")
             assert app.status()["instance"]["port"] == ports[1]
             app.release("v3")
-            result = app.push()
+            third = app.start("push", "--json")
+            said = heard(third, "room.waiting")
+            hold.unlink()
+            out, err = third.communicate(timeout=60)
+            result = Result(third.returncode, said + out, err, 0)
             assert b" 200 " in b"".join(iter(lambda: busy.recv(65536), b""))
-        assert "room.waiting" in result.names()
+        assert result.event("push.finished")["status"] == "done"
         assert app.status()["instance"]["port"] == ports[0]
 
 
@@ -149,7 +155,7 @@ def test_release_that_never_accepts_is_not_proven_by_the_old_one_on_the_same_soc
     with overlapping(tmp_path) as app:
         shutil.copy(SERVICES / "service.py", app.dist)
         command = json.dumps([sys.executable, "-S", "service.py", "--health", "always-ok"])
-        app.write(run=f'socket = "127.0.0.1:{app.port}"\nrehearse = false', health="ready_within = '2s'")
+        app.write(run=f'socket = "127.0.0.1:{app.port}"\nrehearse = false', health="ready_within = '10s'")
         config = app.root / "deploy.toml"
         lines = [
             f"command = {command}" if line.startswith("command") else line for line in config.read_text().splitlines()
@@ -157,7 +163,8 @@ def test_release_that_never_accepts_is_not_proven_by_the_old_one_on_the_same_soc
         config.write_text("\n".join(lines))
         app.push()
         pid = app.status()["instance"]["pid"]
-        config.write_text(config.read_text().replace('"always-ok"', '"always-ok", "--no-listen"'))
+        deaf = config.read_text().replace('"always-ok"', '"always-ok", "--no-listen"')
+        config.write_text(deaf.replace("ready_within = '10s'", "ready_within = '2s'"))
         app.release("v2")
         result = app.push(check=1)
         assert "answered by another process" in result.event("revert.started")["reason"]
