@@ -1,7 +1,8 @@
 """
 An ASGI app under `life.uvicorn`, without a framework: what a server does at the end of its life, seen from outside.
 
-    GET /   /slow?SECONDS (no task)   /task?SECONDS   /refuse (ShuttingDown)   /stream?SECONDS   /block?SECONDS (the loop)   ws: echoes
+    GET /   /slow?SECONDS (no task)   /task?SECONDS   /refuse (ShuttingDown)   /stream?SECONDS   /block?SECONDS (the loop)
+    a WebSocket echoes
 
 The lifespan's shutdown is noted on stdout, after the number of tasks that are in flight then. LIFE is JSON for Lifecycle(...).
 """

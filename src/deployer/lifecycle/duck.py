@@ -72,8 +72,7 @@ async def begins(reader: asyncio.StreamReader, web: Web, used: bool) -> bytes:
 
 
 async def trigger(web: Web) -> None:
-    """Return when a server that stops in its own way may do so: told, no longer accepting, the linger over, nothing in flight."""
-    await web.told()
+    """Return when a server that stops in its own way may do so: it accepts no longer, the linger is over, nothing is in flight."""
     loop = asyncio.get_running_loop()
     for fd in web.sockets.fds:
         loop.remove_reader(fd)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import selectors
 import socket
+import stat
 import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
@@ -71,6 +72,7 @@ class HealthServer:
         self._open: Dict[socket.socket, _Conversation] = {}
         self._selector.register(address.listener, selectors.EVENT_READ)
         self._accepts_from = 0.0
+        self._over = False
 
     @property
     def where(self) -> Any:
@@ -79,13 +81,21 @@ class HealthServer:
     def start(self) -> None:
         threading.Thread(target=self._run, name="lifecycle-health", daemon=True).start()
 
+    def stop(self) -> None:
+        """Answer nobody any more, from the next beat on. A program has no need of it: its last answer is the last moment's."""
+        self._over = True
+
     def _run(self) -> None:
-        while True:
+        while not self._over:
             try:
                 self._turn()
             except Exception as error:  # nothing that one connection does may silence us for all others
                 say(f"/health: {name_of(error)}")
                 time.sleep(BEAT)
+        self._address.close()
+        for conversation in list(self._open.values()):
+            self._end(conversation)
+        self._selector.close()
 
     def _turn(self) -> None:
         ready = self._selector.select(BEAT)
@@ -218,6 +228,8 @@ def _bind_unix(path: str) -> socket.socket:
     try:
         return _listening(socket.AF_UNIX, path)
     except OSError:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):  # to connect to a file is "refused" too
+            raise
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1.0)
             try:

@@ -363,7 +363,20 @@ class Lifecycle:
         """For hypercorn's `shutdown_trigger`: returns when it may stop, which is after the linger and the last task."""
         from deployer.lifecycle.duck import trigger
 
+        await self.told()
         await trigger(self._web)
+
+    def http_server(self, server: Any) -> None:
+        """
+        Have a `ThreadingHTTPServer` accept, in a thread, and leave well. Call it once, before or after the start.
+
+        Its handler stays as it is; on inherited sockets: make the server with bind_and_activate=False, and set its `socket`.
+        """
+        from deployer.lifecycle.under_http_server import Duck
+
+        duck = Duck(server, self._web, self._web.requests(None))
+        self.on_leaving(duck.leave)
+        duck.start()
 
     def _start_web(self) -> None:
         self._web.start()

@@ -95,6 +95,11 @@ class _Body:
         finally:
             self._request.end()
 
+    def __del__(self) -> None:
+        """Dropped by a server that never closed it: nobody will."""
+        if hasattr(self, "_request"):
+            self._request.end()
+
     def _refuse(self, error: ShuttingDown) -> None:
         if self._answer.started:
             self.close()
