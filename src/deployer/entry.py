@@ -15,6 +15,10 @@ ENGINE = {
 }
 INTERRUPTED = 130
 """`deployer.errors.Interrupted.code`, without its import."""
+USAGE = 2
+"""`deployer.errors.UsageError.code`, likewise."""
+NEWER = "install it for a newer Python, such as `uv tool install --python 3.13 deployer`; apps on this one have deployer.lifecycle"
+WITH_PACKAGES = "pip install deployer, without --no-deps; deployer.lifecycle alone needs none of them"
 GARBAGE_AFTER = 50_000
 """Objects between two looks for garbage. A start makes many, all to stay: Python's 700 costs it a tenth of its time."""
 
@@ -24,15 +28,26 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["-V"]):
         sys.stdout.write(f"deployer {__version__}\n")
         return
+    if sys.version_info < (3, 11):  # noqa: UP036 (pip installs the package on 3.9, for deployer.lifecycle)
+        _refuse(f"the deployer command needs Python 3.11 or newer, and this is {sys.version.split()[0]}", NEWER)
     gc.set_threshold(GARBAGE_AFTER)
     try:
         _run()
+    except ModuleNotFoundError as error:
+        if (error.name or "deployer").partition(".")[0] == "deployer":
+            raise
+        _refuse(f"the deployer command needs the package {error.name}, which is not installed", WITH_PACKAGES)
     except KeyboardInterrupt:  # while it was still starting: nobody has asked for anything yet
         sys.stderr.write("error: interrupted\n  state: nothing was changed by this call\n")
         _leave(INTERRUPTED)
     except SystemExit as end:
         _leave(end.code)
         raise
+
+
+def _refuse(what: str, hint: str) -> None:
+    sys.stderr.write(f"error: {what}\n  state: nothing was changed by this call\n\nhint: {hint}\n")
+    sys.exit(USAGE)
 
 
 def _run() -> None:
@@ -60,7 +75,7 @@ def _begin(arguments: list[str]) -> None:
 
 def wants_engine(arguments: list[str]) -> bool:
     """Whether *arguments* look like a command that asks an engine, told before there is a parser."""
-    return not ENGINE.isdisjoint(arguments) and not {"-h", "--help", "--version", "-V"} & set(arguments)
+    return not ENGINE.isdisjoint(arguments) and not {"-h", "--help", "--version", "-V", "registry"} & set(arguments)
 
 
 def _leave(code: object) -> None:

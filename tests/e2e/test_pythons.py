@@ -35,7 +35,7 @@ def find(version: str) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("version", ["3.9", "3.13"])
+@pytest.mark.parametrize("version", ["3.9", pytest.param("3.13", marks=pytest.mark.full)])
 def test_whole_push_runs_on_this_python(app: App, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     python = find(version)
     if python is None:

@@ -143,7 +143,6 @@ class Broken(Disk):
         assert checked.returncode in (0, 1), checked.stdout + checked.stderr
         self.mount()
 
-
     def _held(self) -> bool:
         """
         Whether the broken disk is mounted still. A test beside us that has just made a mount namespace has a copy of every mount

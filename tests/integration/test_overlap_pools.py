@@ -18,7 +18,7 @@ from app import free_port
 from load import Load
 from overlapping import Overlapping, overlapping
 
-LOAD = {"rate": 100, "kept": 8, "slow_rate": 1, "slow_seconds": 3}
+LOAD = {"rate": 100, "kept": 8, "slow_rate": 1, "slow_seconds": 1.5}
 
 
 @dataclass
@@ -62,7 +62,9 @@ def app_behind(kind: str, tmp_path: Path, **more: str) -> Iterator[tuple[Overlap
         yield app, url
 
 
-@pytest.mark.parametrize("kind", ["nginx", "haproxy", pytest.param("caddy", marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("nginx", marks=pytest.mark.full), "haproxy", pytest.param("caddy", marks=pytest.mark.full)]
+)
 def test_pushes_in_a_row_lose_nothing(tmp_path: Path, kind: str) -> None:
     with app_behind(kind, tmp_path) as (app, url):
         app.push()

@@ -16,7 +16,7 @@ from fleet import Fleet
 from sshd import Bed, Host, give
 
 KINDS = ("root", "user", "unprivileged server", "sudo", "python 3.9", "python 3.13")
-OFTEN = ("user", "python 3.9", "unprivileged server")
+OFTEN = ("user", "python 3.9")
 """The rest runs with --full."""
 
 

@@ -86,7 +86,7 @@ def test_leaving_is_said_at_once_and_again_after_a_break(registry: ScriptedRegis
     assert registry.next("draining")["why"] == "SIGTERM"
     assert not agent.leaving("SIGINT")  # once
     registry.said.queue.clear()
-    registry.connections[0].socket.close()
+    registry.cut(0)
     assert registry.next("register")["status"] == "draining"
 
 
@@ -95,7 +95,7 @@ def test_a_broken_connection_is_made_anew_by_the_same_process(
 ) -> None:
     agent_of(registry, agents).start()
     first = registry.next("register")
-    registry.connections[0].socket.close()
+    registry.cut(0)
     assert registry.next("register")["instance"] == first["instance"]
 
 
@@ -123,15 +123,17 @@ def test_stop_before_the_connection_is_there_is_final_too(registry: ScriptedRegi
         assert not thread.is_alive()
 
 
-def test_who_was_replaced_leaves_the_id_to_the_other_one(registry: ScriptedRegistry, agents: list[NodeAgent]) -> None:
-    agent = agent_of(registry, agents)
+def test_who_was_replaced_comes_back_only_to_an_id_that_nobody_has(
+    registry: ScriptedRegistry, agents: list[NodeAgent]
+) -> None:
+    agent = agent_of(registry, agents, aside="50ms")
     agent.start()
+    assert registry.next("register")["yields"] is False
     assert agent.wait_online()
     registry.connections[0].close(4000, "replaced")
-    thread = agent._link.thread  # type: ignore[union-attr]
-    thread.join(5)
-    assert not thread.is_alive()
-    assert len(registry.connections) == 1
+    assert registry.next("register")["yields"] is True
+    registry.cut(1)  # a break is no sign that the id was taken again
+    assert registry.next("register")["yields"] is False
 
 
 def test_a_mark_is_known_to_the_node(registry: ScriptedRegistry, agents: list[NodeAgent]) -> None:
@@ -192,7 +194,7 @@ def test_a_registry_that_does_not_answer_delays_a_stop_by_its_limit_only(registr
         silent.kill()
     answered, took = out.split()
     assert answered == "False"
-    assert 0.09 <= float(took) < 2.0  # 100 ms, and what a busy machine adds
+    assert 0.09 <= float(took) < 8.0  # 100 ms, and what a busy machine adds
     assert node.returncode == 0
 
 

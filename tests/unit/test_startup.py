@@ -18,6 +18,7 @@ from deployer.link import local
 
 SOURCE = Path(entry.__file__).parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(SOURCE)}
+MAIN = "import deployer.entry; deployer.entry.main()"
 WITHOUT_ENGINE = {"init", "registry", "run"}
 
 
@@ -111,3 +112,14 @@ def test_paramiko_comes_without_invoke_and_without_what_no_link_needs() -> None:
 
 def test_openssh_needs_no_paramiko() -> None:
     assert "paramiko" not in loaded("import deployer.link.dial, deployer.link.openssh")
+
+
+def test_command_without_its_packages_or_on_an_old_python_says_what_to_do() -> None:
+    bare = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(SOURCE)!r}); {MAIN}", "status"]
+    without = subprocess.run(bare, capture_output=True, text=True, timeout=60)
+    assert (without.returncode, without.stdout) == (2, "")
+    assert "needs the package typer" in without.stderr and "Traceback" not in without.stderr
+    old = [*bare[:-2], f"import sys; sys.version_info = (3, 9); sys.path.insert(0, {str(SOURCE)!r}); {MAIN}", "status"]
+    refused = subprocess.run(old, capture_output=True, text=True, timeout=60)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "Python 3.11 or newer" in refused.stderr and "hint: " in refused.stderr

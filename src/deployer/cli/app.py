@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from deployer.cli import boot, control, lifecycle, push, rollback, show
+from deployer.cli import boot, control, lifecycle, push, registry, rollback, show
 from deployer.cli.options import Command, Group
 from deployer.cli.session import guarded, voice
 from deployer.errors import UsageError
@@ -46,6 +46,7 @@ app.command("stop", cls=Command)(lifecycle.stop)
 app.command("restart", cls=Command)(lifecycle.restart)
 app.command("enable", cls=Command)(boot.enable)
 app.command("disable", cls=Command)(boot.disable)
+app.add_typer(registry.registry, name="registry")
 
 
 def run(argv: Sequence[str] | None = None) -> NoReturn:

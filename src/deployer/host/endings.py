@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Dict, Optional
 
 from deployer.errors import DeployerError, DownError, FailedError
 from deployer.host.deploy import Deploy
@@ -26,7 +26,7 @@ def done(deploy: Deploy) -> Outcome:
     refused = deploy.journal.data("join", "refused")
     if refused:
         serves = f"{deploy.request.release} runs on {deploy.request.host}, and the pool sends it no traffic"
-        error = FailedError(refused["why"], state=serves, hint="mend the pool, then call `deployer restart`")
+        error = FailedError(refused["why"], state=serves, hint=_to_join(refused))
         return Outcome("partial", EXIT_PARTIAL, error)
     killed = any(verdict["verdict"] == "killed" for verdict in deploy.verdicts)
     return Outcome("done", EXIT_KILLED if killed else EXIT_DONE)
@@ -52,9 +52,7 @@ def gone_back(deploy: Deploy, reason: str, came_back: bool) -> Outcome:
     left = deploy.journal.data("join", "refused")
     if came_back and left:
         state = "the old release runs, and the pool sends it no traffic"
-        unjoined = FailedError(
-            title, cause=str(left["why"]), state=state, hint="mend the pool, then call `deployer restart`"
-        )
+        unjoined = FailedError(title, cause=str(left["why"]), state=state, hint=_to_join(left))
         return Outcome("partial", EXIT_PARTIAL, unjoined)
     if came_back:
         back = (deploy.request.previous or {}).get("spec", {}).get("release")
@@ -69,6 +67,11 @@ def gone_back(deploy: Deploy, reason: str, came_back: bool) -> Outcome:
     state = NOTHING if deploy.request.previous is None else down
     hint = "see `deployer logs`; push a release that works"
     return Outcome("down", EXIT_DOWN, DownError(title, cause=cause, state=state, hint=hint))
+
+
+def _to_join(refused: Dict[str, Any]) -> str:
+    """What to do about a pool that refused: what it said itself, where it said something."""
+    return f"{refused.get('hint') or 'mend the pool'}; then call `deployer restart`"
 
 
 def unwritten(error: DeployerError) -> Outcome:

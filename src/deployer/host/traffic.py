@@ -49,7 +49,7 @@ def join(deploy: Deploy) -> None:
         pool = _pool(deploy)
         pool.send_to(new, [place for place in _all(deploy) if place not in new])
     except DeployerError as error:
-        deploy.journal.note("join", "refused", why=_said(error))
+        deploy.journal.note("join", "refused", why=_said(error), hint=error.hint)
         return
     deploy.journal.event("pool.joined", addresses=pool.named(new), left=[])
 
@@ -70,7 +70,7 @@ def back(deploy: Deploy) -> None:
         pool.send_to(old, others)
     except DeployerError as error:
         if begun != ["pool"] or deploy.journal.has("pool", "done"):
-            deploy.journal.note("join", "refused", why=_said(error))
+            deploy.journal.note("join", "refused", why=_said(error), hint=error.hint)
         # A pool that has just refused the new one is as it was, and would refuse again.
         deploy.journal.event("warning", text=f"the pool refuses to be set back: {_said(error)}")
         return

@@ -11,16 +11,16 @@ import uuid
 import weakref
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Union
 from urllib.parse import urlsplit
 
 from deployer import durations
+from deployer.lifecycle.node_words import Facts, Node
 
 if TYPE_CHECKING:
     from deployer.lifecycle.node_link import Link
 
 Duration = Union[str, timedelta]
-Facts = Callable[[], Mapping[str, Any]]
 
 TOKEN_VARIABLE = "DEPLOYER_REGISTRY_NODE_TOKEN"
 LONGEST_NAME = 200
@@ -28,24 +28,14 @@ LONGEST_NAME = 200
 
 @dataclass(frozen=True)
 class Pauses:
-    """Seconds between two tries to connect: drawn from 0 up to `first`, twice as much after each failure, at most `longest`."""
+    """
+    Seconds between two tries to connect: drawn from 0 up to `first`, twice as much after each failure, at most `longest`.
+    `aside`: at most, while another process has our id.
+    """
 
     first: float
     longest: float
-
-
-@dataclass(frozen=True)
-class Node:
-    """
-    Who registers. `instance` tells this process from every other one that has the same id, before it and after it. It begins
-    with $DEPLOYER_INSTANCE, where that is set: so a push finds its node.
-    """
-
-    id: str
-    pools: Sequence[str]
-    release: Optional[str]
-    capacity: Optional[int]
-    instance: str
+    aside: float
 
 
 class NodeAgent:
@@ -56,7 +46,8 @@ class NodeAgent:
     main thread does. An unexpected break makes it connect again, after a random pause; `stop` never does. Give it to a
     `Lifecycle(node=agent)`, which calls all of this; alone it serves a program with a lifecycle of its own.
 
-    *id* names the node, whichever process of it runs: a new one with the same id replaces the old one. *capacity*: tasks that it
+    *id* names the node, whichever process of it runs: a new one with the same id replaces the old one, which comes back within
+    *aside* should the new one go first (a release that did not prove itself). *capacity*: tasks that it
     takes at once, None for no limit. *release* defaults to $DEPLOYER_RELEASE, *token* to $DEPLOYER_REGISTRY_NODE_TOKEN.
     *stop_within* bounds the wait for the close frame's answer. *tls* is a context for "wss://" (default: the system's CAs).
     """
@@ -73,12 +64,15 @@ class NodeAgent:
         stop_within: Duration = "100ms",
         reconnect_first: Duration = "500ms",
         reconnect_longest: Duration = "15s",
+        aside: Duration = "5s",
         tls: Optional[ssl.SSLContext] = None,
     ) -> None:
         self.url = _url(url)
         self.tls = tls
         self.pauses = Pauses(
-            _seconds("reconnect_first", reconnect_first), _seconds("reconnect_longest", reconnect_longest)
+            _seconds("reconnect_first", reconnect_first),
+            _seconds("reconnect_longest", reconnect_longest),
+            _seconds("aside", aside),
         )
         self._id = _name("id", id)
         self._pools = _pools(pools)

@@ -1,0 +1,76 @@
+"""What a node says to its registry: the messages of docs/registry.md."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence
+
+log = logging.getLogger("deployer.lifecycle.node")
+
+Facts = Callable[[], Mapping[str, Any]]
+
+MOST_TASKS = 100
+LONGEST_REASON = 120
+"""Bytes: a close frame holds 123."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """
+    Who registers. `instance` tells this process from every other one that has the same id, before it and after it. It begins
+    with $DEPLOYER_INSTANCE, where that is set: so a push finds its node.
+    """
+
+    id: str
+    pools: Sequence[str]
+    release: Optional[str]
+    capacity: Optional[int]
+    instance: str
+
+
+class Words:
+    """The messages of *node*, with what *facts* gives at that moment. `leaving` and `yields` are said when it registers."""
+
+    def __init__(self, node: Node, facts: Facts) -> None:
+        self.node = node
+        self.leaving: Optional[str] = None
+        self.yields = False
+        self._facts = facts
+
+    def register(self) -> str:
+        node, facts = self.node, self._told()
+        leaves = self.leaving is not None or facts.get("status") in ("draining", "shutting_down")
+        return _message(
+            "register", v=1, id=node.id, instance=node.instance, pools=list(node.pools), release=node.release,
+            capacity=node.capacity, pid=os.getpid(), status="draining" if leaves else "online", yields=self.yields, **_load(facts),
+        )  # fmt: skip
+
+    def heartbeat(self) -> str:
+        return _message("heartbeat", **_load(self._told()))
+
+    def draining(self) -> str:
+        return _message("draining", why=self.leaving)
+
+    def _told(self) -> Mapping[str, Any]:
+        try:
+            return self._facts()
+        except Exception:  # the app's, and no reason to let the registry believe that we are dead
+            log.exception("node %s: its facts could not be had", self.node.id)
+            return {}
+
+
+def cut(why: str) -> str:
+    """*why* as a close frame holds it."""
+    return why.encode()[:LONGEST_REASON].decode("utf-8", "ignore")
+
+
+def _load(facts: Mapping[str, Any]) -> Dict[str, Any]:
+    tasks = list(facts.get("tasks") or [])[:MOST_TASKS]
+    return {"busy": int(facts.get("busy") or 0), "tasks": tasks, "stuck_s": facts.get("stuck")}
+
+
+def _message(kind: str, **rest: Any) -> str:
+    return json.dumps({"type": kind, **rest}, separators=(",", ":"), default=str)

@@ -1,0 +1,3 @@
+from living import program
+
+__all__ = ["program"]
