@@ -181,6 +181,7 @@ seen = {
     "kept": [os.get_inheritable(fd) for fd in (3, 4, 5)],
     "child": subprocess.run([sys.executable, "-S", "-c", "import os; print(sorted(set(os.listdir('/proc/self/fd')) & set('345')))"],
         close_fds=False, capture_output=True, text=True).stdout.strip(),
+    "popen": life.popen(["env"], stdout=subprocess.PIPE, text=True).communicate()[0].count("LISTEN_"),
     "variables": os.environ["LISTEN_FDS"], "foreign": len(inherited(os.environ, os.getpid() + 1)),
 }
 try:
@@ -203,7 +204,7 @@ print(json.dumps(seen))
     assert (seen["names"], seen["count"], seen["public"]) == (["http", "health", "http"], 3, 2)
     assert seen["ports"] == ports and seen["admin"] is False
     assert seen["kept"] == [False] * 3 and seen["child"] in ("[]", "['3']")  # 3: its own look at the directory
-    assert seen["variables"] == "3" and seen["foreign"] == 0
+    assert (seen["variables"], seen["popen"]) == ("3", 0) and seen["foreign"] == 0
     assert 'no inherited socket is called "metrics"; there are: health, http' in seen["error"]
 
 

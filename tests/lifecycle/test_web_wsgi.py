@@ -243,20 +243,24 @@ def test_settings_that_cannot_drain_are_refused() -> None:
         Lifecycle().uvicorn(plain, workers=2)
 
 
-def test_streams_server_waits_for_its_handlers() -> None:
-    with served("streams_app.py") as one:
-        up(one)
-        kept, slow = one.line(), one.line(path="/slow")
-        read(kept)
-        wait_until(lambda: json.loads(one.ask("/health").body)["busy"], what="it is at work")  # type: ignore[attr-defined]
-        one.told()
-        assert read(slow).status == 200
-        assert kept.sock.recv(1) == b""
-        assert one.ends()[0] == 0
+PYTHONS = [
+    pytest.param("3.9.18", id="3.9"),
+    pytest.param(None, id="ours"),
+    pytest.param("3.13.0", id="3.13", marks=pytest.mark.full),
+]
 
 
-def test_http_server_leaves_as_a_lame_duck() -> None:
-    with served("http_server_app.py") as one:
+def python(version: str | None) -> str:
+    """Its interpreter, where this machine has it."""
+    found = Path(f"~/.pyenv/versions/{version}/bin/python").expanduser() if version else Path(sys.executable)
+    if not found.exists():
+        pytest.skip(f"no Python {version} here")
+    return str(found)
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_http_server_leaves_as_a_lame_duck(version: str | None) -> None:
+    with served("http_server_app.py", python(version)) as one:
         up(one)
         kept, idle, slow = one.line(), one.line(), one.line(path="/slow")
         assert read(kept).getheader("connection") is None and read(idle).status == 200
@@ -277,3 +281,16 @@ def _refused(port: int) -> bool:
     except ConnectionRefusedError:
         return True
     return False
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_streams_server_waits_for_its_handlers(version: str | None) -> None:
+    with served("streams_app.py", python(version)) as one:
+        up(one)
+        kept, slow = one.line(), one.line(path="/slow")
+        read(kept)
+        wait_until(lambda: json.loads(one.ask("/health").body)["busy"], what="it is at work")  # type: ignore[attr-defined]
+        one.told()
+        assert read(slow).status == 200
+        assert kept.sock.recv(1) == b""
+        assert one.ends()[0] == 0
