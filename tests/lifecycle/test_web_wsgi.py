@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -187,7 +188,8 @@ life = Lifecycle(max_wait="20s")
 life.cleanup(lambda: print("cleaned", os.getpid(), flush=True), name="note")
 def later():
     with life.task("afterwards", part=True):
-        time.sleep(2)
+        time.sleep(3)
+        open(os.environ["NOTE"], "w").close()
     print("afterwards", flush=True)
 def app(environ, start_response):
     if environ["PATH_INFO"] == "/later":
@@ -208,7 +210,8 @@ def test_gunicorn_worker_finishes_what_it_began_and_cleans_up(tmp_path: Path, nu
     port = free_port()
     argv = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "--chdir", str(tmp_path)]
     argv += ["-c", str(tmp_path / "gunicorn.conf.py"), "module"]
-    with _running(argv, {}) as process:
+    note = tmp_path / "afterwards"
+    with _running(argv, {"NOTE": str(note)}) as process:
         one = up(Served(process, port))
         assert one.ask("/later").status == 200
         slow = one.line(path="/slow")
@@ -218,11 +221,22 @@ def test_gunicorn_worker_finishes_what_it_began_and_cleans_up(tmp_path: Path, nu
             one.told()
         else:
             _children_of(process)  # Ctrl-C reaches the whole group; gunicorn's own worker would cut
+        wait_until(lambda: not _answers(port), what="it accepts no longer")
+        assert not note.exists(), "it stops accepting at once, and not after its work"
         assert read(slow).status == 200
         code, out, err = one.ends()
     assert code == 0 and time.monotonic() - at < 25
     assert [line.split()[0] for line in out.splitlines()] == ["afterwards", "cleaned"]
     assert "drained, 0 lost" in err
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=0.3) as line:
+            line.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return bool(line.recv(1))
+    except OSError:
+        return False
 
 
 def _children_of(process: subprocess.Popen[str]) -> None:
@@ -291,6 +305,7 @@ def test_streams_server_waits_for_its_handlers(version: str | None) -> None:
         read(kept)
         wait_until(lambda: json.loads(one.ask("/health").body)["busy"], what="it is at work")  # type: ignore[attr-defined]
         one.told()
-        assert read(slow).status == 200
         assert kept.sock.recv(1) == b""
+        assert not select.select([slow.sock], [], [], 0)[0], "after the linger, and not at the end"
+        assert read(slow).status == 200
         assert one.ends()[0] == 0
