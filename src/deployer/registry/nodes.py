@@ -30,11 +30,11 @@ REMEMBERED = 20_000
 
 @dataclass(frozen=True)
 class Registered:
-    """What a registration changed: `replaced` is the connection that no longer counts, `mark_ended` one of the last process."""
+    """What a registration changed: `replaced` is the connection that no longer counts, `mark_ended` a mark of the last process."""
 
     events: list[Event]
     replaced: int | None = None
-    mark_ended: bool = False
+    mark_ended: Mark | None = None
     draining: bool = False
 
 
@@ -54,6 +54,7 @@ class Nodes:
         self._forget_after = forget_after
         self._nodes: dict[str, Node] = {}
         self._pools: dict[str, set[str]] = {}
+        self._orders: dict[str, list[str]] = {}  # of the pools that were asked for and have not changed since
         self._of: dict[int, Node] = {}  # the node of each connection that counts
         self._heard: OrderedDict[int, float] = OrderedDict()  # connections, the longest silent first
 
@@ -83,8 +84,13 @@ class Nodes:
 
     def pool(self, name: str) -> list[str]:
         """The ids in it that take work, the least busy first."""
-        members = [self._nodes[id] for id in self._pools.get(name, ())]
-        return [node.id for node in sorted(members, key=lambda node: (node.load, node.id))]
+        order = self._orders.get(name)
+        if order is None:
+            members = [self._nodes[id] for id in self._pools.get(name, ())]
+            order = [node.id for node in sorted(members, key=lambda node: (node.load, node.id))]
+            if order:
+                self._orders[name] = order
+        return list(order)
 
     def sizes(self) -> Mapping[str, int]:
         """How many take work, by pool."""
@@ -98,15 +104,15 @@ class Nodes:
         if node is None:
             node = self._nodes[id] = Node(id, process, now.wall)
         replaced = self._let_go(node)
-        mark_ended = node.mark is not None and node.mark.ended_by(process.instance)
+        ended = node.mark if node.mark is not None and node.mark.ended_by(process.instance) else None
         self._leave_pools(node)
-        node.mark = None if mark_ended else node.mark
+        node.mark = None if ended else node.mark
         node.process, node.work, node.leaving = process, process.work, process.leaving
         node.connection, node.address, node.status = connection, address, OFFLINE
         self._of[connection] = node
         self._heard[connection] = now.mono
         events = self._settle(node, now, _why_so(node, replaced))
-        return Registered(events, replaced, mark_ended, draining=node.mark is not None)
+        return Registered(events, replaced, ended, draining=node.mark is not None)
 
     def heard(self, connection: int, now: Moment) -> None:
         """Anything that the node said: it is there."""
@@ -119,6 +125,8 @@ class Nodes:
         if node is None:
             return []
         before, node.work = node.work, work
+        if work.busy != before.busy:
+            self._disorder(node)
         return [Event("node.busy", node.to_json())] if work.differs(before) else []
 
     def leaves(self, connection: int, why: str, now: Moment) -> list[Event]:
@@ -132,6 +140,7 @@ class Nodes:
     def closed(self, connection: int, reason: str, now: Moment) -> list[Event]:
         """The connection has ended. Nothing changes when another one speaks for the node by now."""
         node = self._of.get(connection)
+        self._heard.pop(connection, None)
         if node is None:
             return []
         self._let_go(node)
@@ -200,6 +209,7 @@ class Nodes:
         for pool in should.keys() | self._pools.keys():
             swept.found += _differences(pool, self._pools.get(pool, set()), should.get(pool, set()))
         self._pools = should
+        self._orders.clear()
 
     def _forget(self, swept: Swept, now: Moment) -> None:
         gone = [node for node in self._nodes.values() if node.connection is None and node.mark is None]
@@ -226,6 +236,7 @@ class Nodes:
     def _settle(self, node: Node, now: Moment, reason: str | None) -> list[Event]:
         """Status and pools follow from what is known of *node*; tells when the status has changed."""
         before, node.status = node.status, node.standing
+        self._disorder(node)
         if node.status == ONLINE:
             for pool in node.process.pools:
                 self._pools.setdefault(pool, set()).add(node.id)
@@ -237,7 +248,12 @@ class Nodes:
         name = "node.resumed" if (before, node.status) == (DRAINING, ONLINE) else f"node.{node.status}"
         return [Event(name, node.to_json())]
 
+    def _disorder(self, node: Node) -> None:
+        for pool in node.process.pools:
+            self._orders.pop(pool, None)
+
     def _leave_pools(self, node: Node) -> None:
+        self._disorder(node)
         for pool in node.process.pools:
             self._pools.setdefault(pool, set()).discard(node.id)
 
