@@ -270,15 +270,16 @@ def test_slow_reader_is_cut_off_and_everybody_else_is_served(registry: Serving) 
     slow.connect(("127.0.0.1", registry.port))
     slow.sendall(f"GET /events HTTP/1.1\r\nHost: {registry.address}\r\n\r\n".encode())
     fat = [{"id": "x" * 200, "name": "y" * 200} for _ in range(100)]
-    node = registry.node("fat")
+    nodes = [registry.node("fat"), registry.node("obese")]  # one alone would be taken for a flood
     quick = Stream(registry)
-    for number in range(1, 190):
-        node.say(type="heartbeat", busy=number, tasks=fat)
+    for number in range(1, 321):
+        nodes[number % 2].say(type="heartbeat", busy=number, tasks=fat)
         if number % 20 == 0:
             wait_until(lambda: quick.until("node.busy", "fat")[1]["busy"] == number, "the quick one has read it")  # noqa: B023
     assert registry.event("registry.reader_cut_off")["reason"]
     assert "slow_readers_total 1" in registry.get("/metrics")
-    node.stop()
+    for node in nodes:
+        node.stop()
     slow.close()
 
 
