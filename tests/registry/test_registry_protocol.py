@@ -139,6 +139,14 @@ def test_unknown_words_of_a_newer_agent_are_passed_over(registry: Serving) -> No
     node.stop()
 
 
+def test_numbers_that_are_no_json_reach_nobody(registry: Serving) -> None:
+    node = registry.node("infinite")
+    node.wire.send('{"type":"heartbeat","busy":2,"tasks":[{"id":"1","name":"x","started_at":1e999}]}')
+    wait_until(lambda: one(registry, "infinite")["busy"] == 2, "the heartbeat is known")
+    assert one(registry, "infinite")["tasks"] == [{"id": "1", "name": "x", "started_at": None}]
+    node.stop()
+
+
 def test_message_in_fragments_is_one_message(registry: Serving) -> None:
     node = registry.node("pieces")
     node.wire.send(iter(['{"type":"heart', 'beat","bu', 'sy":5}']))
