@@ -197,6 +197,21 @@ def test_as_many_messages_as_a_node_may_send_are_no_flood(registry: Serving) -> 
     node.stop()
 
 
+def test_what_a_node_says_after_it_was_told_to_go_counts_for_nothing(registry: Serving) -> None:
+    node = registry.node("zombie")
+    registry.event("node.online", "zombie")
+    again = b'{"type":"register","v":1,"id":"zombie","instance":"z","pools":["workers"]}'
+    said = masked(Opcode.TEXT, b"{") + masked(Opcode.TEXT, again) + masked(Opcode.CLOSE, b"\x03\xe8")
+    node.wire.socket.sendall(said)
+    assert registry.event("node.offline", "zombie")["reason"] == "lost: not JSON"
+    registry.node("zombie-2").stop()
+    registry.event("node.offline", "zombie-2")
+    assert [event["event"] for event in registry.events if event.get("node") == "zombie"] == [
+        "node.online",
+        "node.offline",
+    ]
+
+
 def test_registering_twice_on_one_connection_is_refused(registry: Serving) -> None:
     node = registry.node("again")
     node.say(type="register", v=1, id="again", instance="y", pools=[])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import resource
 import signal
 import socket
@@ -83,7 +84,8 @@ def _is_loopback(host: str) -> bool:
 def _bind(settings: Settings) -> socket.socket:
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
+        # IPv4 first: most who say localhost mean 127.0.0.1.
+        family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
         listening = socket.socket(family, kind, protocol)
     except OSError as error:
         raise PreflightError(
@@ -98,9 +100,17 @@ def _bind(settings: Settings) -> socket.socket:
         listening.close()
         raise PreflightError(
             f"cannot listen on {_shown(settings.host, settings.port)}", cause=error.strerror or str(error),
-            state="the registry has not started", hint=f"who has it: ss -ltnp 'sport = :{settings.port}'; or another --listen",
+            state="the registry has not started", hint=_way_out(error, settings.port),
         ) from None  # fmt: skip
     return listening
+
+
+def _way_out(error: OSError, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"who has it: ss -ltnp 'sport = :{port}'; or another --listen"
+    if error.errno == errno.EACCES:
+        return "--listen with a port from 1024 on"
+    return "--listen with an address of this machine"
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
