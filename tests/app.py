@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,14 +157,7 @@ class App:
         number of seconds before a test has come to what shall happen meanwhile.
         """
         until = "" if after is None else f"&after={after}"
-        code = (
-            "import sys, urllib.request as u; "
-            f"ask = u.Request('{self.url}/task?seconds={seconds}&name={name}{until}', method='POST'); "
-            "print(u.urlopen(ask, timeout=600).read().decode())"
-        )
-        client = subprocess.Popen(
-            [sys.executable, "-S", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        client = ask("POST", f"{self.url}/task?seconds={seconds}&name={name}{until}")
         wait_until(
             lambda: any(task.get("name") == name for task in self.get().get("tasks", [])), what="the task is in flight"
         )
@@ -214,6 +207,12 @@ class App:
         """Whoever has its working directory here: clients, and what an app started without our mark."""
         here = f"{self.root}/"
         return [pid for pid in pids() if f"{directory(pid)}/".startswith(here) and alive(pid)]
+
+
+def ask(method: str, url: str, within: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """A client of its own process that prints the body of its answer; *within* is how to get to where it runs."""
+    argv = [*within, sys.executable, "-S", str(SERVICES / "ask.py"), method, url]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def heard(process: subprocess.Popen[str], text: str) -> str:
@@ -289,9 +288,14 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], Any], within: float = 40, what: str = "the condition") -> Any:
-    """The first true value of *condition*; fails after *within* seconds. Looks less often the longer it takes: looking costs."""
+    """
+    The first true value of *condition*; fails after *within* seconds.
+
+    Looks less often the longer it takes, and rests as long as a look took: some are whole commands.
+    """
     deadline, pause = time.monotonic() + within, 0.01
     while True:
+        looked = time.monotonic()
         try:
             found = condition()
         except (OSError, ValueError):
@@ -299,7 +303,7 @@ def wait_until(condition: Callable[[], Any], within: float = 40, what: str = "th
         if found:
             return found
         assert time.monotonic() < deadline, f"waited {within} s in vain: {what}"
-        time.sleep(pause)
+        time.sleep(max(pause, min(1.0, time.monotonic() - looked)))
         pause = min(0.1, pause * 1.3)
 
 

@@ -33,7 +33,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,7 +42,7 @@ from pathlib import Path
 from typing import Any
 
 import parts
-from app import alive, read, state, wait_until
+from app import alive, ask, read, state, wait_until
 from netns import Network
 
 PORT = 2222
@@ -241,14 +240,7 @@ class Host:
         """As App.task."""
         until = "" if after is None else f"&after={after}"
         url = f"http://127.0.0.1:{self.service_port}/task?seconds={seconds}&name={name}{until}"
-        code = (
-            "import urllib.request as u; "
-            f"print(u.urlopen(u.Request({url!r}, method='POST'), timeout=600).read().decode())"
-        )
-        client = subprocess.Popen(
-            [*(self.network.prefix() if self.network else []), sys.executable, "-S", "-c", code],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        client = ask("POST", url, self.network.prefix() if self.network else ())
         wait_until(
             lambda: any(task.get("name") == name for task in self.get().get("tasks", [])), what="the task is in flight"
         )

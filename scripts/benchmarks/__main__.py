@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks import cli, exits, fleet, idle, stage, upload
 from benchmarks.figures import Grid, Table
+from benchmarks.registry import run as registry
 from benchmarks.swap import run as swap
 from benchmarks.swap.ways import IN_A_ROW, WAYS
 
@@ -25,9 +26,10 @@ BENCHMARKS = {
     "upload": upload.run,
     "fleet": fleet.run,
     "swap": swap.compare,
+    "registry": registry.run,
 }
-ROUNDS = {"idle": 15, "exit": 20, "cli": 15, "stage": 5, "upload": 5, "fleet": 3, "swap": 3}
-ASKED_FOR = ("fleet", "swap")
+ROUNDS = {"idle": 15, "exit": 20, "cli": 15, "stage": 5, "upload": 5, "fleet": 3, "swap": 3, "registry": 3}
+ASKED_FOR = ("fleet", "swap", "registry")
 """Each takes as long as all others together, or longer: run when it is named."""
 
 

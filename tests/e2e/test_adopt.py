@@ -47,8 +47,12 @@ def start(app: App, tmp_path: Path) -> Iterator[Start]:
         process.wait()
 
 
-def adopted(app: App, how: str, pid: int | None = None) -> None:
-    """Push with `[adopt]` *how*; the old process (main process *pid*) was drained by one SIGTERM and the new one serves."""
+def adopted(app: App, how: str) -> tuple[str, int, list[str]]:
+    """
+    Push with `[adopt]` *how* with a task in flight, which is finished; the new release serves, and the next push changes nothing.
+
+    Returns the verdict of the drain, whose it was (the main process), and the signals that were seen.
+    """
     old = running(app)
     assert old["version"] == "legacy"
     app.configure(adopt=how)
@@ -57,27 +61,28 @@ def adopted(app: App, how: str, pid: int | None = None) -> None:
     assert faults(result) == []
     assert json.loads(client.communicate(timeout=60)[0])["result"] == "done"
     drained = result.event("drain.finished")
-    assert (drained["verdict"], drained["pid"]) == ("clean", pid or old["pid"])
-    assert signals(app) == ["SIGTERM"]
     assert not alive(old["pid"])
     assert running(app)["release"] == app.current()
     assert app.push().event("push.finished")["status"] == "unchanged"
+    return drained["verdict"], drained["pid"], signals(app)
 
 
 def test_process_is_adopted_by_its_port_and_drained(app: App, start: Start) -> None:
-    start()
-    adopted(app, f"port = {app.port}")
+    old = start()
+    assert adopted(app, f"port = {app.port}") == ("clean", old.pid, ["SIGTERM"])
 
 
 def test_process_is_adopted_by_its_pid_file(app: App, start: Start) -> None:
     pidfile = app.root / "agent.pid"
-    pidfile.write_text(f"{start().pid}\n")
-    adopted(app, f'pidfile = "{pidfile}"')
+    old = start()
+    pidfile.write_text(f"{old.pid}\n")
+    assert adopted(app, f'pidfile = "{pidfile}"') == ("clean", old.pid, ["SIGTERM"])
 
 
 def test_wrapper_and_its_child_are_one_match_and_both_are_drained(app: App, start: Start) -> None:
     wrapper = start(wrapper="{}; true")
-    adopted(app, f'match = "service.py --port {app.port} --version-text legacy"', wrapper.pid)
+    how = f'match = "service.py --port {app.port} --version-text legacy"'
+    assert adopted(app, how) == ("clean", wrapper.pid, ["SIGTERM"])
 
 
 def test_pattern_that_fits_the_calling_command_line_never_matches_deployer_itself(app: App, start: Start) -> None:
@@ -234,8 +239,9 @@ def systemctl(app: App, pid: int, limit: str) -> None:
 
 
 def test_unit_is_stopped_through_systemd_once(app: App, start: Start) -> None:
-    systemctl(app, start().pid, "12min")
-    adopted(app, 'unit = "agent.service"')
+    old = start()
+    systemctl(app, old.pid, "12min")
+    assert adopted(app, 'unit = "agent.service"') == ("clean", old.pid, ["SIGTERM"])
     asked = (app.root / "systemctl.txt").read_text().splitlines()
     assert [line for line in asked if " show " not in f" {line} "] == [
         "--system --no-pager --no-ask-password stop --no-block -- agent.service"

@@ -103,7 +103,9 @@ def test_every_command_that_shows_something_prints_one_valid_object(app: App) ->
     app.push()
     app.release("v2")
     app.push()
-    app.task(0.2).communicate()
+    task = app.task(100)
+    app.finish()
+    task.communicate(timeout=60)
     names = ("status", "releases", "history", "logs", "doctor")
     seen = {command: app.run(command, "--json", check=0) for command in names}
     for command, result in seen.items():

@@ -163,7 +163,7 @@ def test_runner_killed_in_a_gate_leaves_the_old_process_untouched_and_no_half_re
     before = running(app)
     app.release("v2")
     pid = app.root / "pid"
-    app.configure(install=python(f"import os, time; open({str(pid)!r}, 'w').write(str(os.getppid())); time.sleep(3)"))
+    app.configure(install=python(f"import os, time; open({str(pid)!r}, 'w').write(str(os.getppid())); time.sleep(100)"))
     client = app.start("push", "--json")
     runner = int(wait_until(lambda: pid.read_text() if pid.exists() else "", what="the install runs"))
     os.kill(runner, 9)

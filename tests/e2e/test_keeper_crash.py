@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import signal
 
-from app import App, wait_until
+from app import App, alive, wait_until
 
 
 def test_crash_that_leaves_a_deaf_child_is_over_at_the_releases_own_ceiling(app: App) -> None:
     app.configure(args=["--spawn", "child:60:ignore"], drain='ceiling = "2s"')
     app.push()
     old = app.get()["pid"]
+    deaf = wait_until(
+        lambda: [int(line[2]) for line in app.lines("STARTS_FILE") if line[1] == "child"], what="its child"
+    )
     os.kill(old, signal.SIGKILL)
-    wait_until(lambda: app.get()["pid"] != old, what="the service is back")
+    back = wait_until(lambda: (now := app.get())["pid"] != old and now, what="the service is back")
+    assert back["release"] == app.current() and not any(map(alive, deaf))
 
 
 def test_push_after_such_a_crash_waits_no_longer_than_its_own_ceiling(app: App) -> None:

@@ -13,7 +13,7 @@ from app import App, Result, heard, make_app, wait_until
 from victims import environment_of, keeper, kill, signals_to_mains
 
 TALKATIVE = """
-import os, runpy, socket, sys, time
+import os, runpy, socket, sys
 
 def say(text):
     address = os.environ["NOTIFY_SOCKET"]
@@ -21,9 +21,11 @@ def say(text):
         talk.sendto(text.encode(), "\\0" + address[1:] if address[0] == "@" else address)
 
 say("READY=1\\nSTATUS=working on page 7")
+reader, writer = os.pipe()
 if os.fork() == 0:
+    os.close(writer)
     say("STATUS=still on page 7")
-    time.sleep(1)  # who has gone when it is heard is nobody's child any more
+    os.read(reader, 1)  # who has gone when it is heard is nobody's child any more: it goes when the app does
     os._exit(0)
 sys.argv = ["service.py", *sys.argv[1:]]
 runpy.run_path("service.py", run_name="__main__")

@@ -11,7 +11,7 @@ from load import Load
 from overlapping import overlapping
 from parts import need
 
-LOAD = {"rate": 100, "kept": 8, "slow_rate": 1, "slow_seconds": 3}
+LOAD = {"rate": 100, "kept": 8, "slow_rate": 1, "slow_seconds": 1.5}
 
 
 @pytest.mark.parametrize("language", ["python", pytest.param("node", marks=pytest.mark.full)])

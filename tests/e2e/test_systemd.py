@@ -116,7 +116,9 @@ def test_logs_are_the_journals_and_a_failed_start_shows_its_own(app: InsideApp) 
     app.release("v2")
     result = app.push(check=1)
     assert "broken because" in "".join(result.event("revert.started")["log_tail"])
-    app.task(0.1).communicate(timeout=60)
+    asked = app.task(100)
+    app.finish()
+    asked.communicate(timeout=60)
     assert app.get()["release"] == app.current()
 
 

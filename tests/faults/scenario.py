@@ -295,11 +295,12 @@ def dumps(runs: list[Run]) -> str:
     return json.dumps([vars(one) for one in runs], indent=1)
 
 
-def all_end_well(app: App, victims: str, writes: list[tuple[str, bool]], ends: list[str]) -> None:
-    """Push once for each of *writes* (and whether the release is broken), kill *victims* there; fail unless it *ends* so."""
+def ends(app: App, victims: str, writes: list[tuple[str, bool]]) -> list[str]:
+    """
+    Push once for each of *writes* (and whether the release is broken), and kill *victims* there: the status of each, on record.
+
+    "not reached" where the push was over before; where a promise was broken, all that is known of that run.
+    """
     runs = [run(app, victims, write, broken, task=0.7) for write, broken in writes]
-    assert all(one.reached for one in runs), [one.write for one in runs if not one.reached]
-    assert all(str(one.status) in end.split("|") for one, end in zip(runs, ends, strict=True)), "\n".join(
-        map(describe, runs)
-    )
-    assert not any(one.problems for one in runs), "\n".join(map(describe, runs))
+    print("\n".join(map(describe, runs)))  # pytest shows it when the test fails
+    return ["not reached" if not one.reached else describe(one) if one.problems else str(one.status) for one in runs]

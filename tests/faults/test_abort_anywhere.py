@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import chaos
 import pytest
-from scenario import all_end_well
+from scenario import ends
 
 from app import App
 
@@ -14,18 +14,18 @@ from app import App
 @pytest.mark.full
 def test_abort_before_the_old_process_was_asked_to_stop_leaves_it_alone(served: App) -> None:
     writes = [("stage begin", False), ("install instance", False), ("check begin", True)]
-    all_end_well(served, "abort", writes, ["failed"] * 3)
+    assert ends(served, "abort", writes) == ["failed"] * 3
 
 
 def test_abort_after_the_promise_brings_the_old_release_back(served: App) -> None:
     writes = [("replace begin", False), ("drain.started", False), ("ready begin", False), ("ready begin", True)]
-    all_end_well(served, "abort", writes, ["reverted|failed", "reverted", "reverted", "reverted"])
+    assert ends(served, "abort", writes) in ([first, *["reverted"] * 3] for first in ("reverted", "failed"))
 
 
 @pytest.mark.full
 def test_abort_is_kept_when_the_runner_that_was_asked_dies(served: App) -> None:
     writes = [("check begin", False), ("drain.started", False)]
-    all_end_well(served, "abort+runner", writes, ["failed", "reverted"])
+    assert ends(served, "abort+runner", writes) == ["failed", "reverted"]
 
 
 @pytest.mark.full

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from guide import Guide, blocks, guide
-from test_guides import PUSHES, nobody_is_lost
+from test_guides import PUSHES, pushed_under_load
 
 from app import free_port
-from load import Load
+from load import Figures, Load
 from parts import missing, need
 
 sys.path.append(str(Path(__file__).parents[1] / "integration"))
@@ -26,13 +26,15 @@ pytestmark = [pytest.mark.extended, pytest.mark.timeout(300)]
 def test_go_loses_nobody(tmp_path: Path) -> None:
     need("go")
     with guide(tmp_path, "go.md") as app:
-        nobody_is_lost(app)
+        seen = pushed_under_load(app)
+        assert seen.losses == {}, seen.examples
 
 
 def test_puma_loses_nobody(tmp_path: Path) -> None:
     need("puma")
     with guide(tmp_path, "puma.md") as app:
-        nobody_is_lost(app)
+        seen = pushed_under_load(app)
+        assert seen.losses == {}, seen.examples
 
 
 def test_express_loses_nobody(tmp_path: Path) -> None:
@@ -45,7 +47,8 @@ def test_express_loses_nobody(tmp_path: Path) -> None:
             missing(f"express could not be installed: {done.stderr[-300:]}")
         config = tmp_path / "deploy.toml"
         config.write_text(config.read_text().replace('"app.js"', '"express.js"').replace('"node_modules/", ', ""))
-        nobody_is_lost(app)
+        seen = pushed_under_load(app)
+        assert seen.losses == {}, seen.examples
 
 
 def test_install_of_a_page_as_it_stands(tmp_path: Path) -> None:
@@ -68,7 +71,8 @@ def test_php_fpm_behind_nginx_loses_nobody(tmp_path: Path) -> None:
             pool.write_text(pool.read_text().replace("www-data", "root"))
         app.push()
         with nginx(tmp_path / "nginx", inner) as proxy:
-            pushes_lose_nobody(app, f"http://127.0.0.1:{proxy.port}")
+            seen = pushed_behind(app, f"http://127.0.0.1:{proxy.port}")
+        assert seen.losses == {}, seen.examples
 
 
 def test_granian_behind_nginx_loses_nobody(tmp_path: Path) -> None:
@@ -88,15 +92,16 @@ def test_granian_behind_nginx_loses_nobody(tmp_path: Path) -> None:
         (root / "deploy.toml").write_text(config)
         with by_directory(proxy_root, f"127.0.0.1:{app.port}", f"127.0.0.1:{other}") as proxy:
             app.push()
-            pushes_lose_nobody(app, f"http://127.0.0.1:{proxy.port}")
+            seen = pushed_behind(app, f"http://127.0.0.1:{proxy.port}")
+        assert seen.losses == {}, seen.examples
 
 
-def pushes_lose_nobody(app: Guide, url: str) -> None:
-    """As nobody_is_lost, through a proxy."""
+def pushed_behind(app: Guide, url: str) -> Figures:
+    """As pushed_under_load, through the proxy at *url*."""
     with Load(url, rate=100, kept=8, slow_rate=2, slow_seconds=1.5) as clients:
         for number in range(PUSHES):
             app.release(f"v{number + 2}")
             assert app.push().event("drain.finished")["verdict"] == "clean"
         seen = clients.stop()
-    assert seen.losses == {}, seen.examples
     assert len(seen.releases) == PUSHES + 1
+    return seen

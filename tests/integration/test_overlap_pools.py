@@ -18,7 +18,7 @@ from app import free_port
 from load import Load
 from overlapping import Overlapping, overlapping
 
-LOAD = {"rate": 100, "kept": 8, "slow_rate": 1, "slow_seconds": 3}
+LOAD = {"rate": 100, "kept": 8, "slow_rate": 1, "slow_seconds": 1.5}
 
 
 @dataclass

@@ -68,7 +68,7 @@ def test_the_agent_of_a_link_that_is_stuck_frees_the_lock(bed: Bed, client: Clie
     with holding(bed, client, host):
         pids = host.freeze()
         try:
-            wait_until(lambda: not locked(client, host), PULSE["silent_after"] + SLACK, "the lock is free")
+            assert wait_until(lambda: not locked(client, host), PULSE["silent_after"] + SLACK, "the lock is free")
         finally:
             host.thaw(pids)
 
@@ -77,7 +77,8 @@ def test_a_killed_client_leaves_nothing(bed: Bed, client: Client) -> None:
     host = bed.host()
     with holding(bed, client, host) as process:
         process.kill()
-        wait_until(lambda: not host.sessions() and not locked(client, host), what="the session has ended")
+        wait_until(lambda: not host.sessions(), what="the session has ended")
+        assert not locked(client, host)
 
 
 @pytest.mark.parametrize("sending", [False, True])

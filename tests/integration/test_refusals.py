@@ -105,7 +105,8 @@ def test_something_else_than_ssh(bed: Bed, client: Client) -> None:
                 there.close()
 
         threading.Thread(target=answer, daemon=True).start()
-        client.refusal(f"127.0.0.1:{listener.getsockname()[1]}", connect_timeout=1.0)
+        written = f"127.0.0.1:{listener.getsockname()[1]}"
+        assert written in client.refusal(written, connect_timeout=1.0).title
 
 
 def test_a_name_that_nobody_has(bed: Bed, client: Client) -> None:

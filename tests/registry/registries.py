@@ -106,10 +106,17 @@ class RawNode:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.id = id
         self.wire: ClientConnection = connect(
-            f"ws://{address}", compression=None, additional_headers=headers, legacy=True, ping_interval=None, open_timeout=PATIENCE
+            f"ws://{address}",
+            compression=None,
+            additional_headers=headers,
+            legacy=True,
+            ping_interval=None,
+            open_timeout=PATIENCE,
         )
         if register:
-            self.say(type="register", v=1, id=id, **{"instance": f"{id}-1", "pools": ["workers"], "capacity": 4, **said})
+            self.say(
+                type="register", v=1, id=id, **{"instance": f"{id}-1", "pools": ["workers"], "capacity": 4, **said}
+            )
             self.welcome = self.hear()
 
     def say(self, **message: Any) -> None:

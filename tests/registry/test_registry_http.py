@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 from collections.abc import Iterator
@@ -32,15 +33,20 @@ class Stream:
     """A reader of /events."""
 
     def __init__(self, registry: Serving, last: int | None = None) -> None:
-        resume = f"Last-Event-ID: {last}\r\n" if last is not None else ""
-        self.sock = registry.raw(f"GET /events HTTP/1.1\r\nHost: {registry.address}\r\n{resume}\r\n".encode())
-        self._file = self.sock.makefile("rb")
+        self._wire = http.client.HTTPConnection(*registry.address.split(":"), timeout=20)
+        self._wire.request("GET", "/events", headers={} if last is None else {"Last-Event-ID": str(last)})
+        self._answer = self._wire.getresponse()
+        assert self._answer.status == 200
+
+    def close(self) -> None:
+        self._answer.close()
+        self._wire.close()
 
     def next(self) -> tuple[str, int, Any]:
         """Name, number and data of the next event."""
         found: dict[str, str] = {}
         while "data" not in found:
-            line = self._file.readline().decode()
+            line = self._answer.readline().decode()
             assert line, "the stream has ended"
             key, colon, value = line.strip().partition(": ")
             if colon and key in ("event", "id", "data"):
@@ -124,6 +130,40 @@ def test_what_is_no_request_is_refused_and_closed(registry: Serving, sent: bytes
     assert answer.startswith(b"HTTP/1.1 " + status)
 
 
+def test_one_that_asks_without_end_and_never_reads_keeps_nobody_waiting(registry: Serving) -> None:
+    crowd = [registry.node(f"listed-{number:03}") for number in range(60)]  # more than one piece of a list
+    greedy = registry.raw()
+    greedy.settimeout(1)
+    with pytest.raises(TimeoutError):
+        while True:
+            greedy.sendall(f"GET /nodes HTTP/1.1\r\nHost: {registry.address}\r\n\r\n".encode() * 100)
+    ids = [node["id"] for node in registry.get("/nodes")]
+    assert ids == sorted(ids) and ids.count("listed-059") == 1
+    answers = said_for(greedy, 200_000)
+    assert answers.count(b"HTTP/1.1 200 OK") >= 2, "it is served on as soon as it reads"
+    for node in crowd:
+        node.cut()
+
+
+def said_for(sock: socket.socket, size: int) -> bytes:
+    """So many bytes, or all that come before the other side stops."""
+    found = b""
+    while len(found) < size and (piece := sock.recv(65536)):
+        found += piece
+    return found
+
+
+def test_snapshot_of_many_nodes_comes_before_what_happened_meanwhile(registry: Serving) -> None:
+    crowd = [registry.node(f"snap-{number:03}") for number in range(120)]
+    stream = Stream(registry)
+    crowd[0].stop()
+    name, number, snapshot = stream.next()
+    assert name == "snapshot" and len([node for node in snapshot["nodes"] if node["id"].startswith("snap-")]) == 120
+    assert stream.until("node.offline", "snap-000")[0] > number
+    for node in crowd[1:]:
+        node.cut()
+
+
 @pytest.mark.slow
 def test_slow_senders_are_cut_off(registry: Serving) -> None:
     # The limit is 10 s: all wait for it beside each other.
@@ -148,7 +188,9 @@ def test_slow_senders_are_cut_off(registry: Serving) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("method", ["POST", "GET"])
-def test_web_page_gets_nothing_from_a_registry_without_tokens(registry: Serving, method: str, headers: dict[str, str], status: int) -> None:
+def test_web_page_gets_nothing_from_a_registry_without_tokens(
+    registry: Serving, method: str, headers: dict[str, str], status: int
+) -> None:
     node = registry.node("web")
     path = "/nodes/web/resume" if method == "POST" else "/nodes"
     assert registry.ask(method, path, **headers)[0] == status
@@ -157,7 +199,8 @@ def test_web_page_gets_nothing_from_a_registry_without_tokens(registry: Serving,
 
 def test_web_page_cannot_register_a_node(registry: Serving) -> None:
     handshake = (
-        f"GET / HTTP/1.1\r\nHost: {registry.address}\r\nOrigin: http://evil.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET / HTTP/1.1\r\nHost: {registry.address}\r\nOrigin: http://evil.example\r\n"
+        "Upgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\nConnection: close\r\n\r\n"
     )
     with registry.raw(handshake.encode()) as sock:
@@ -170,7 +213,11 @@ def test_tokens_open_each_its_own_door(guarded: Serving) -> None:
             RawNode(guarded.address, "n", token=token)
     RawNode(guarded.address, "n", token="node-secret")
     RawNode(guarded.address, "m", token="admin-secret")
-    assert [guarded.ask("GET", "/nodes", token=token)[0] for token in (None, "node-secret", "admin-secret")] == [401, 401, 200]
+    assert [guarded.ask("GET", "/nodes", token=token)[0] for token in (None, "node-secret", "admin-secret")] == [
+        401,
+        401,
+        200,
+    ]
     assert guarded.ask("POST", "/nodes/n/drain", token="node-secret")[0] == 401
     assert guarded.ask("POST", "/nodes/n/drain", token="admin-secret")[0] == 200
     assert guarded.ask("GET", "/health")[0] == 200
@@ -197,7 +244,7 @@ def test_reader_that_comes_back_gets_what_it_missed_and_nothing_twice(registry: 
     first = Stream(registry)
     node = registry.node("missed")
     number, _ = first.until("node.online", "missed")
-    first.sock.close()
+    first.close()
     node.stop()
     registry.event("node.offline", "missed")
     name, next_number, data = Stream(registry, last=number).next()

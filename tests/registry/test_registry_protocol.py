@@ -25,10 +25,18 @@ def one(registry: Serving, id: str) -> dict[str, Any]:
 
 
 def test_node_registers_works_drains_and_stops(registry: Serving) -> None:
-    node = registry.node("whole", pools=["a", "b"], release="r1", busy=1, pid=7, tasks=[{"id": "1", "name": "x", "more": 1}])
+    node = registry.node(
+        "whole", pools=["a", "b"], release="r1", busy=1, pid=7, tasks=[{"id": "1", "name": "x", "more": 1}]
+    )
     assert node.welcome == {"type": "welcome", "v": 1, "heartbeat_s": 1.0, "timeout_s": 60.0, "draining": False}
     known = one(registry, "whole")
-    assert (known["status"], known["pools"], known["release"], known["busy"], known["pid"]) == ("online", ["a", "b"], "r1", 1, 7)
+    assert (known["status"], known["pools"], known["release"], known["busy"], known["pid"]) == (
+        "online",
+        ["a", "b"],
+        "r1",
+        1,
+        7,
+    )
     assert known["tasks"] == [{"id": "1", "name": "x", "started_at": None}]
     node.say(type="heartbeat", busy=3, tasks=[], stuck_s=4.5)
     wait_until(lambda: one(registry, "whole")["busy"] == 3, "the heartbeat is known")
@@ -42,8 +50,13 @@ def test_node_registers_works_drains_and_stops(registry: Serving) -> None:
 
 @pytest.mark.parametrize(
     ("code", "said", "reason"),
-    [(1000, "", "clean: stopped"), (1001, "", "clean: stopped"), (1011, "ValueError", "clean: 1011 ValueError"), (1000, "a\x1b[2Jb", "clean: a[2Jb")],
-)  # fmt: skip
+    [
+        (1000, "", "clean: stopped"),
+        (1001, "", "clean: stopped"),
+        (1011, "ValueError", "clean: 1011 ValueError"),
+        (1000, "a\x1b[2Jb", "clean: a[2Jb"),
+    ],
+)
 def test_close_frame_is_a_clean_departure_with_its_reason(registry: Serving, code: int, said: str, reason: str) -> None:
     after = len(registry.events)
     registry.node("clean").stop(code, said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -11,12 +12,14 @@ import socket
 import ssl
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from registries import RawNode, Serving, deployer, serving, wait_until
+from registries import RawNode, Serving, cleared, deployer, serving, wait_until
+from websockets.sync.client import connect
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -38,8 +41,6 @@ def test_signal_sends_every_node_away_to_come_back_and_exits_0(number: signal.Si
 
 def test_nodes_that_do_not_answer_hold_no_registry() -> None:
     with serving() as registry:
-        deaf = registry.node("deaf")
-        deaf.wire.recv_events_thread = None  # type: ignore[assignment]
         raw = registry.raw(handshake(registry))
         assert raw.recv(4096).startswith(b"HTTP/1.1 101")
         began = time.monotonic()
@@ -98,7 +99,11 @@ def test_second_registry_on_the_same_port_or_the_same_file_is_refused(tmp_path: 
         assert registry.ask("GET", "/health")[0] == 200
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"no database" * 1000), lambda path: path.mkdir()], ids=["garbage", "a directory"])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: path.write_bytes(b"no database" * 1000), lambda path: path.mkdir()],
+    ids=["garbage", "a directory"],
+)
 def test_state_file_that_is_none_is_refused(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     damage(tmp_path / "registry.db")
     done = deployer("registry", "serve", "--listen", "127.0.0.1:0", "--state", str(tmp_path / "registry.db"))
@@ -133,7 +138,6 @@ def test_more_connections_than_files_pause_the_door_and_cost_no_time() -> None:
         registry.event("registry.trouble")
         before = cpu(registry)
         node.say(type="heartbeat", busy=1)
-        registry.process.send_signal(0)
         time.sleep(2)  # the time in which a busy loop would show
         assert cpu(registry) - before < 0.5
         for sock in crowd:
@@ -147,31 +151,21 @@ def cpu(registry: Serving) -> float:
 
 
 def test_log_that_nobody_reads_does_not_stop_the_registry() -> None:
-    with serving("--heartbeat", "100ms", "--timeout", "60s") as registry:
-        assert registry.process.stdout is not None
-        node = registry.node("noisy")
-        os.kill(registry.process.pid, 0)
-        # Our reader's thread goes on reading; so that the pipe fills, another registry writes into one that nobody reads.
-        node.stop()
     read, write = os.pipe()
-    command = ["registry", "serve", "--listen", "127.0.0.1:0", "--state", "none"]
-    from registries import cleared
-
-    process = subprocess.Popen([os.sys.executable, "-m", "deployer", *command], env=cleared(None), stderr=write)  # type: ignore[attr-defined]
-    os.close(write)
-    try:
-        started = os.read(read, 4096).decode()
-        address = started.partition("listens on ")[2].split()[0]
-        for _ in range(6):
-            for _ in range(100):
-                RawNode(address, "n" * 190, release="r" * 190).stop()
-        last = RawNode(address, "last")
-        assert last.welcome["type"] == "welcome"
-        process.terminate()
-        assert process.wait(20) == 0
-    finally:
-        process.kill()
-        os.close(read)
+    command = [sys.executable, "-m", "deployer", "registry", "serve", "--listen", "127.0.0.1:0", "--state", "none"]
+    with subprocess.Popen(command, env=cleared(None), stderr=write) as process:
+        os.close(write)
+        try:
+            address = os.read(read, 4096).decode().partition("listens on ")[2].split()[0]
+            fcntl.fcntl(read, fcntl.F_SETPIPE_SZ, 4096)
+            for number in range(30):  # two lines each, far more than the pipe holds
+                RawNode(address, f"{number}" * 90, release="r" * 190).stop()
+            assert RawNode(address, "last").welcome["type"] == "welcome"
+            process.terminate()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            os.close(read)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes the certificates")
@@ -188,11 +182,9 @@ def test_tls_and_a_new_certificate_at_sighup(tmp_path: Path) -> None:
         registry.event("registry.trouble")
         assert subject(registry) == "second"
         plain = registry.raw(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert plain.recv(100) in (b"",) or True
+        assert b"200" not in plain.recv(100)
         context = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
         context.check_hostname = False
-        from websockets.sync.client import connect
-
         wire = connect(f"wss://{registry.address}", ssl=context, compression=None, legacy=True)
         wire.send(json.dumps({"type": "register", "v": 1, "id": "n", "instance": "x", "pools": []}))
         assert json.loads(wire.recv())["type"] == "welcome"
@@ -212,7 +204,9 @@ def certificate(directory: Path, name: str) -> tuple[Path, Path]:
 def subject(registry: Serving) -> str:
     """The name in the certificate that the registry shows now."""
     pem = ssl.get_server_certificate(("127.0.0.1", registry.port))
-    done = subprocess.run(["openssl", "x509", "-noout", "-subject", "-nameopt", "RFC2253"], input=pem, capture_output=True, text=True)
+    done = subprocess.run(
+        ["openssl", "x509", "-noout", "-subject", "-nameopt", "RFC2253"], input=pem, capture_output=True, text=True
+    )
     return done.stdout.strip().partition("CN=")[2]
 
 

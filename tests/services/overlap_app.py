@@ -1,7 +1,7 @@
 """
 An app that overlaps: its listening socket is another process' too, and it goes as a lame duck. Python 3.9, standard library only.
 
-    GET /   GET /slow?seconds=S   GET /stream?seconds=S (a chunk every 100 ms)   GET /health
+    GET /   GET /slow?seconds=S   GET /slow?while=FILE (is there)   GET /stream?seconds=S (a chunk every 100 ms)   GET /health
 
 fd 3 and on where LISTEN_FDS is ours, else PORT on 127.0.0.1. By the environment:
   BOOT=S        sleep before it listens            LINGER=S     of the lame duck (1)
@@ -27,6 +27,7 @@ from lame_duck import LameDuck  # noqa: E402
 
 BROKEN = os.environ.get("BROKEN", "")
 STREAM_EVERY = 0.1
+LOOKS_EVERY = 0.05
 duck = LameDuck(linger=float(os.environ.get("LINGER", "1")))
 working = 0
 idle = set()
@@ -51,7 +52,7 @@ def whole(status, body, closes):
     return head(status, ["Content-Type: application/json", f"Content-Length: {len(data)}"], closes) + data
 
 
-async def answer(writer, path, seconds, asks_to_close):
+async def answer(writer, path, query, asks_to_close):
     """Answer one request; whether the connection ends with it."""
     global working
 
@@ -68,7 +69,7 @@ async def answer(writer, path, seconds, asks_to_close):
     elif path in ("/slow", "/stream"):
         working += 1
         try:
-            said = await (stream if path == "/stream" else slow)(writer, seconds, closes)
+            said = await (stream if path == "/stream" else slow)(writer, query, closes)
         finally:
             working -= 1
     else:
@@ -79,14 +80,16 @@ async def answer(writer, path, seconds, asks_to_close):
     return b"Connection: close" in said or asks_to_close
 
 
-async def slow(writer, seconds, closes):
-    await asyncio.sleep(seconds)
+async def slow(writer, query, closes):
+    while "while" in query and os.path.exists(query["while"][0]):
+        await asyncio.sleep(LOOKS_EVERY)
+    await asyncio.sleep(float(query.get("seconds", "0" if "while" in query else "1")[0]))
     return whole(200, identity(), closes())
 
 
-async def stream(writer, seconds, closes):
+async def stream(writer, query, closes):
     writer.write(head(200, ["Content-Type: text/plain", "Transfer-Encoding: chunked"], closes()))
-    until = time.monotonic() + seconds
+    until = time.monotonic() + float(query.get("seconds", "1")[0])
     while time.monotonic() < until:
         line = (json.dumps(identity()) + "\n").encode()
         writer.write(b"%x\r\n%s\r\n" % (len(line), line))
@@ -111,8 +114,7 @@ async def serve(reader, writer):
                 if BROKEN == "hang":
                     await asyncio.sleep(86400)
                 url = urlsplit(asked.split(b" ", 2)[1].decode())
-                seconds = float(parse_qs(url.query).get("seconds", ["1"])[0])
-                ends = await answer(writer, url.path, seconds, b"connection: close" in asked.lower())
+                ends = await answer(writer, url.path, parse_qs(url.query), b"connection: close" in asked.lower())
                 used = True
         except OSError:
             pass  # the client has gone

@@ -16,8 +16,9 @@ from sim_world import Died, Endless, World
 
 from deployer.errors import DeployerError, PreflightError
 from deployer.host.deploy import DRAIN
-from deployer.host.keeper import RESUME_AFTER, RESUMES, ROTATE_EVERY, TRY_AGAIN
+from deployer.host.keeper import ROTATE_EVERY, TRY_AGAIN
 from deployer.host.notify import NotifySocket
+from deployer.host.resuming import RESUME_AFTER, RESUMES
 from deployer.host.supervise import Core
 
 if TYPE_CHECKING:

@@ -15,11 +15,13 @@ from unittest import mock
 
 from sim_host import HOW
 
-from deployer.host import drain, overlap, revert, runner, supervise
+from deployer.host import drain, overlap, revert, roster, runner
 from deployer.host.drain import Drain
-from deployer.host.instance import Instance, from_row
+from deployer.host.instance import Instance, from_row, new_instance_id
 from deployer.host.journal import Journal
 from deployer.host.process import Processes, Stat
+from deployer.host.roster import Roster
+from deployer.host.starting import Starting
 from deployer.host.state import State
 from deployer.host.supervise import Core
 from deployer.host.tree import Tree
@@ -85,7 +87,7 @@ def _boot_ignored() -> AbstractContextManager[Any]:
     def of_this_boot(row: Any, processes: Processes, clock: Any = None) -> Instance:
         return original(dict(row, boot=processes.boot), processes, clock)
 
-    return mock.patch.object(supervise, "from_row", of_this_boot)
+    return mock.patch.object(roster, "from_row", of_this_boot)
 
 
 def _force_at_resume() -> AbstractContextManager[Any]:
@@ -173,8 +175,8 @@ def _started_before_the_old_one_has_gone() -> AbstractContextManager[Any]:
     def start_desired(self: Core) -> None:
         desired = self.desired()
         if desired is not None and desired["state"] == "ended" and desired["confirmed"]:
-            self._schedule_restart(desired)
-        elif desired is not None and desired["state"] == "promised" and self._is_time(desired["id"]):
+            self._restarts.schedule(desired)
+        elif desired is not None and desired["state"] == "promised" and self._restarts.is_time(desired["id"]):
             self._start(desired)
 
     return mock.patch.object(Core, "_start_desired", start_desired)
@@ -183,10 +185,10 @@ def _started_before_the_old_one_has_gone() -> AbstractContextManager[Any]:
 def _second_start() -> AbstractContextManager[Any]:
     """What a dead keeper announced is taken for something that was never executed."""
 
-    def settle(self: Core, row: Any) -> None:
+    def settle(self: Starting, row: Any) -> None:
         self._state.update("instances", row["id"], pid=None, start=None, boot=None)
 
-    return mock.patch.object(Core, "_settle_start", settle)
+    return mock.patch.object(Starting, "settle", settle)
 
 
 def _wrapper_counts_as_gone() -> AbstractContextManager[Any]:
@@ -205,7 +207,7 @@ def _asked_twice_starts_two() -> AbstractContextManager[Any]:
 
     def replaces(self: Core, deploy: str, who: str, new: Spec | None, how: DrainOrder, confirmed: bool = False) -> None:
         if new is not None and self._state.row("SELECT 1 FROM instances WHERE id=?", new.id):
-            new = replace(new, id=supervise.new_instance_id())
+            new = replace(new, id=new_instance_id())
         original(self, deploy, who, new, how, confirmed)
 
     return mock.patch.object(Core, "replace", replaces)
@@ -261,7 +263,7 @@ def _asked_before_the_proof() -> AbstractContextManager[Any]:
         for instance in [one for one in self.instances.values() if one.id not in self.drains]:
             how = DrainOrder(ceiling=660.0)
             drain.order(self._state, self._clock, instance, deploy, "me", how)
-            self._drain([instance], deploy, "me", how)
+            self._draining.begin([instance], deploy, "me", how)
 
     return mock.patch.object(Core, "launch", launch)
 
@@ -284,7 +286,7 @@ def _dismisses_the_wrong_one() -> AbstractContextManager[Any]:
         others = [one for one in self.instances.values() if one.id not in (instance_id, *self.drains)]
         for other in others:
             drain.order(self._state, self._clock, other, deploy, who, how)
-        self._drain(others, deploy, who, how)
+        self._draining.begin(others, deploy, who, how)
         original(self, deploy, who, instance_id, how)
 
     return mock.patch.object(Core, "dismiss", dismiss)
@@ -296,7 +298,7 @@ def _resumed_launches_another() -> AbstractContextManager[Any]:
 
     def launch(self: Core, deploy: str, new: Spec) -> None:
         if self._state.row("SELECT 1 FROM instances WHERE id=?", new.id):
-            new = replace(new, id=supervise.new_instance_id())
+            new = replace(new, id=new_instance_id())
         original(self, deploy, new)
 
     return mock.patch.object(Core, "launch", launch)
@@ -317,15 +319,15 @@ def _crash_of_the_new_one_is_told() -> AbstractContextManager[Any]:
 def _newborn_is_an_orphan() -> AbstractContextManager[Any]:
     """Every unmarked child of the keeper is the old instance's, for as long as it was alone."""
 
-    def share(self: Core) -> None:
-        for instance in self.instances.values():
+    def share(self: Roster) -> None:
+        for instance in self.living.values():
             instance.tree.reaper = self._processes.own_pid()
 
-    return mock.patch.object(Core, "_share_orphans", share)
+    return mock.patch.object(Roster, "share_orphans", share)
 
 
 def _announced_is_forgotten() -> AbstractContextManager[Any]:
-    return mock.patch.object(Core, "_settle_announced", lambda self: None)
+    return mock.patch.object(Starting, "settle_announced", lambda self: None)
 
 
 MUTATIONS = (

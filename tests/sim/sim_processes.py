@@ -11,8 +11,8 @@ from sim_programs import PROGRAMS, run
 from sim_world import Died, Life, World
 
 from deployer.host.process import Handle, Processes, Stat
+from deployer.host.restarting import BACKOFF_LONGEST
 from deployer.host.spawn import StartError
-from deployer.host.supervise import BACKOFF_LONGEST
 from deployer.model import Identity, Spec
 
 STALLED = 130.0

@@ -18,7 +18,7 @@ from sim_stories import OVERLAPS, STORIES, Story, begin, tell
 from sim_world import Endless, World
 
 from deployer.errors import LockedError
-from deployer.host import handover, overlap, ports, ready, supervise
+from deployer.host import handover, instance, overlap, ports, ready
 
 BESIDE = 500_000
 """Seeds from here on draw from the stories of overlap; below, from the others."""
@@ -156,7 +156,7 @@ def in_this_world(world: World) -> Iterator[None]:
     nothing happens (progress is stored nowhere), which would be most of the work of a schedule.
     """
     with (
-        mock.patch.object(supervise, "uuid4", lambda: _Ids(world)),
+        mock.patch.object(instance, "uuid4", lambda: _Ids(world)),
         mock.patch.object(ports, "ports_of", lambda pids: set()),
         mock.patch.object(handover, "PROGRESS_EVERY", 300.0),
         mock.patch.object(overlap, "LOOK_EVERY", 300.0),

@@ -19,26 +19,28 @@ EVERY_BESIDE = 31
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_promises_hold_whatever_is_drawn(chunk: int) -> None:
-    _all_hold(range(chunk, DRAWN, CHUNKS))
+    assert broken(range(chunk, DRAWN, CHUNKS)) == []
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_promises_hold_whatever_strikes_before_any_effect(chunk: int) -> None:
     assert len(systematic(STORIES)) // EVERY + DRAWN >= 10_000
-    _all_hold(range(SYSTEMATIC + chunk * EVERY, SYSTEMATIC + len(systematic(STORIES)), CHUNKS * EVERY))
+    assert broken(range(SYSTEMATIC + chunk * EVERY, SYSTEMATIC + len(systematic(STORIES)), CHUNKS * EVERY)) == []
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_promises_of_an_overlap_hold_whatever_happens(chunk: int) -> None:
-    _all_hold(range(BESIDE + chunk, BESIDE + DRAWN_BESIDE, CHUNKS))
+    assert broken(range(BESIDE + chunk, BESIDE + DRAWN_BESIDE, CHUNKS)) == []
     walk = len(systematic(OVERLAPS))
-    _all_hold(range(SYSTEMATIC_BESIDE + chunk * EVERY_BESIDE, SYSTEMATIC_BESIDE + walk, CHUNKS * EVERY_BESIDE))
+    assert (
+        broken(range(SYSTEMATIC_BESIDE + chunk * EVERY_BESIDE, SYSTEMATIC_BESIDE + walk, CHUNKS * EVERY_BESIDE)) == []
+    )
 
 
-def _all_hold(seeds: range) -> None:
+def broken(seeds: range) -> list[str]:
+    """The schedules of *seeds* at whose end a promise does not hold: ten of them, each with the line that replays it."""
     failed = [result for result in (play(seed, keep_trace=False) for seed in seeds) if result.problems]
-    told = [
+    return [
         f"PYTHONPATH=src:tests python tests/sim/replay.py {one.seed}  # {one.story.name}: {one.problems}"
-        for one in failed
+        for one in failed[:10]
     ]
-    assert not failed, "\n".join(told[:10])

@@ -62,6 +62,8 @@ def refused(path: Path, member: str = "", limit: int = 1 << 30) -> GateError:
     return error
 
 
+DAMAGED = "is truncated, damaged or no archive"
+LEFT_OUT = "holds a member that is not unpacked"
 FILE, LINK, HARD, DIR = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
 
 
@@ -132,14 +134,15 @@ def test_the_last_member_of_a_name_counts(tmp_path: Path) -> None:
     "name", ["/abs", "../up", "a/../../up", "a/..", "C:\\x", "c:x", "a\\..\\b", "\\\\host\\x", "a\nb", "a\x1b[m"]
 )
 def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
-    refused(make_tar(tmp_path / "a.tar", [("ok", FILE, b""), (name, FILE, b"x")]), repr(name))
-    refused(make_zip(tmp_path / "a.zip", ("ok", b"", 0), (name, b"x", 0)), repr(name))
+    tar = make_tar(tmp_path / "a.tar", [("ok", FILE, b""), (name, FILE, b"x")])
+    assert repr(name) in refused(tar).title
+    assert repr(name) in refused(make_zip(tmp_path / "a.zip", ("ok", b"", 0), (name, b"x", 0))).title
 
 
 def test_a_zip_name_with_a_nul_is_refused(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "a.zip", ("a@b", b"x", 0))
     path.write_bytes(path.read_bytes().replace(b"a@b", b"a\0b"))
-    refused(path)
+    assert repr("a\0b") in refused(path).title
 
 
 @pytest.mark.parametrize(
@@ -158,8 +161,10 @@ def test_a_zip_name_with_a_nul_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_links_that_lead_out_or_never_end_are_refused(tmp_path: Path, links: list[tuple[str, str]]) -> None:
-    refused(make_tar(tmp_path / "a.tar", [(name, LINK, target) for name, target in links]))
-    refused(make_zip(tmp_path / "a.zip", *((name, target.encode(), stat.S_IFLNK | 0o777) for name, target in links)))
+    tar = make_tar(tmp_path / "a.tar", [(name, LINK, target) for name, target in links])
+    packed = make_zip(tmp_path / "a.zip", *((name, to.encode(), stat.S_IFLNK | 0o777) for name, to in links))
+    assert "it is a link" in str(refused(tar).cause)
+    assert "it is a link" in str(refused(packed).cause)
 
 
 def test_links_that_stay_inside_are_kept(tmp_path: Path) -> None:
@@ -181,7 +186,7 @@ def test_links_that_stay_inside_are_kept(tmp_path: Path) -> None:
     ],
 )
 def test_members_through_links_or_of_two_kinds_are_refused(tmp_path: Path, items: list[Item]) -> None:
-    refused(make_tar(tmp_path / "a.tar", items))
+    assert LEFT_OUT in refused(make_tar(tmp_path / "a.tar", items)).title
 
 
 @pytest.mark.parametrize("kinds", [(FILE, LINK), (LINK, FILE), (DIR, FILE), (DIR, LINK)])
@@ -201,17 +206,19 @@ def test_hard_links_to_anything_but_an_earlier_file_are_refused(tmp_path: Path, 
         ("h", HARD, target),
         ("later", FILE, b""),
     ]
-    refused(make_tar(tmp_path / "a.tar", items))
+    assert LEFT_OUT in refused(make_tar(tmp_path / "a.tar", items)).title
 
 
 @pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, b"Z"])
 def test_devices_fifos_and_unknown_kinds_are_refused(tmp_path: Path, kind: bytes) -> None:
-    refused(make_tar(tmp_path / "a.tar", [("ok", FILE, b""), ("odd", kind, b"")]), "'odd'")
+    error = refused(make_tar(tmp_path / "a.tar", [("ok", FILE, b""), ("odd", kind, b"")]), "'odd'")
+    assert "a device, a fifo or of an unknown kind" in str(error.cause)
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
 def test_special_members_of_a_zip_are_refused(tmp_path: Path, kind: int) -> None:
-    refused(make_zip(tmp_path / "a.zip", ("odd", b"", kind | 0o644)), "'odd'")
+    error = refused(make_zip(tmp_path / "a.zip", ("odd", b"", kind | 0o644)), "'odd'")
+    assert "a device, a fifo or of an unknown kind" in str(error.cause)
 
 
 def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
@@ -234,7 +241,7 @@ def test_a_truncated_tar_is_refused_wherever_it_ends(tmp_path: Path, mode: str, 
     path = make_tar(tmp_path / "a.tar", items, mode)
     size = 20 * (512 + 3072) if mode == "w" else path.stat().st_size
     path.write_bytes(path.read_bytes()[: int(size * share)])
-    refused(path)
+    assert DAMAGED in refused(path).title
 
 
 def test_a_tar_cut_between_two_members_is_refused(tmp_path: Path) -> None:
@@ -248,7 +255,7 @@ def test_a_damaged_header_in_the_middle_is_not_taken_for_the_end(tmp_path: Path)
     data = bytearray(path.read_bytes())
     data[1024 + 150] ^= 0xFF
     path.write_bytes(data)
-    refused(path)
+    assert DAMAGED in refused(path).title
 
 
 def test_a_damaged_checksum_is_refused(tmp_path: Path) -> None:
@@ -256,14 +263,14 @@ def test_a_damaged_checksum_is_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-8] ^= 0xFF
     path.write_bytes(data)
-    refused(path)
+    assert DAMAGED in refused(path).title
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.whl", "a.tar", "a.tar.gz", "a.tar.xz"])
 def test_what_is_no_archive_is_refused(tmp_path: Path, name: str) -> None:
     for content in (b"", b"not an archive", b"\x1f\x8b\x08", random_bytes(2000)):
         (tmp_path / name).write_bytes(content)
-        refused(tmp_path / name)
+        assert DAMAGED in refused(tmp_path / name).title
 
 
 def test_a_damaged_zip_is_refused(tmp_path: Path) -> None:
@@ -271,7 +278,7 @@ def test_a_damaged_zip_is_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for data in (whole[:3000], whole[3000:], whole[:2000] + b"\0" * 100 + whole[2100:]):
         path.write_bytes(data)
-        refused(path)
+        assert refused(path).code == 7
 
 
 def test_an_empty_archive_is_refused(tmp_path: Path) -> None:
@@ -295,7 +302,7 @@ def test_a_sparse_tar_that_claims_terabytes_is_refused(tmp_path: Path) -> None:
     info.pax_headers |= {"GNU.sparse.size": str(1 << 42), "GNU.sparse.numblocks": "0", "GNU.sparse.map": "0,0"}
     with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
         tar.addfile(info)
-    refused(tmp_path / "a.tar", limit=10_000_000)
+    assert "10,000,000" in str(refused(tmp_path / "a.tar", limit=10_000_000).cause)
 
 
 def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:

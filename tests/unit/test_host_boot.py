@@ -38,7 +38,11 @@ def test_unit_is_one_that_systemd_accepts(paths: HostPaths, tmp_path: Path, scop
     assert "t-app-deployer.service" not in done.stderr and "Invalid" not in done.stderr, done.stderr
     text = file.read_text()
     assert "TimeoutStopSec=720\n" in text and "KillSignal=SIGINT\n" in text
-    assert "100%% $$HOME" in text
+    lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    assert "100%% $$HOME" in lines["ExecStart"] and "100%% $$HOME" in lines["ExecStop"]
+    assert lines["RequiresMountsFor"].endswith(
+        "100%% $HOME 'x'\""
+    )  # no command: $ means nothing here, and is not doubled
 
 
 def test_launcher_calls_the_engine_with_the_environment_of_the_app(

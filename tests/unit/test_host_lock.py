@@ -49,6 +49,7 @@ def test_somebody_who_only_looks_does_not_keep_an_impatient_caller_out(tmp_path:
     threading.Timer(0.05, os.close, [looker]).start()
     mine = lock.DeployLock(path)
     mine.acquire({"deploy": "d1", "pid": os.getpid()}, 0)
+    assert not lock.free(path)
     mine.release()
 
 

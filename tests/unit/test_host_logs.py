@@ -127,5 +127,6 @@ def test_follower_may_come_before_the_first_line(tmp_path: Path) -> None:
     path = tmp_path / "app.log"
     client = Client(path, 10)
     path.write_bytes(b"first\n")
-    wait_until(lambda: client.said == b"first\n", what="the first line")
+    wait_until(lambda: client.said, what="the first line")
     client.close()
+    assert client.said == b"first\n"

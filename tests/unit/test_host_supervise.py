@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,10 @@ from deployer.host.supervise import Core
 from deployer.model import DrainOrder, Spec
 
 SLEEP = "import time; time.sleep(60)"
-NOTE = "import os, signal, time; signal.signal(15, lambda *_: os.write(1, b'heard\\n')); os.write(1, b'up\\n'); "
+NOTE = (
+    "import os, signal, time; signal.signal(15, lambda *_: os.write(1, b'heard\\n')); "
+    "signal.signal(signal.SIGWINCH, lambda *_: os.write(1, b'listens\\n')); os.write(1, b'up\\n'); "
+)
 STAY = NOTE + "[time.sleep(0.05) for _ in range(2000)]"
 
 
@@ -168,11 +170,9 @@ def test_signal_goes_out_once_wherever_a_keeper_died(
     core = host.keeper()
     for _ in range(3):
         core.advance()
-    if heard:
-        wait_until(lambda: host.log()[1:] == ["heard"], what="the signal")
-    else:
-        time.sleep(0.2)
-    assert host.log()[1:] == ["heard"] * heard
+    os.kill(row["pid"], signal.SIGWINCH)  # of a higher number: what was sent before is heard before
+    wait_until(lambda: "listens" in host.log(), what="it has heard all that was sent")
+    assert host.log()[1:] == [*["heard"] * heard, "listens"]
 
 
 def test_crashed_instance_comes_back_as_another_one_after_a_while(host: Host) -> None:

@@ -47,3 +47,4 @@ def test_to_wait_needs_no_room_on_the_disk(tmp_path: Path) -> None:
     one.take(supersede=True)
     one.require_wanted()
     one.leave()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"] and waiting(tmp_path / "file") == []

@@ -125,8 +125,9 @@ def test_label_that_is_never_free_is_given_up(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("code", [0, 3, 113, 36, 37])
 def test_bootout_of_what_goes_or_has_gone_is_done(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    Script(monkeypatch, bootout=[(code, "words")])
+    script = Script(monkeypatch, bootout=[(code, "words")])
     here().bootout("x")
+    assert script.asked == ["bootout gui/501/x"]
 
 
 def test_bootout_that_is_refused_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,10 @@ def until(holds: Callable[[], bool]) -> None:
 def test_a_host_that_sends_without_end_leaves_the_others_their_pulse(own_heart: heart.Heart) -> None:
     flood, calm = Wire(lambda: frames.BEAT * 10), Wire()
     channels = [channel(flood), channel(calm)]
-    until(lambda: calm.beats > 5 and flood.reads > 5)
+    until(lambda: flood.reads > 5)
+    beats, read = calm.beats, flood.reads
+    until(lambda: calm.beats > beats + 5 and flood.reads > read)
+    assert not calm.stopped.is_set() and not flood.stopped.is_set()
     for each in channels:
         each.close()
 

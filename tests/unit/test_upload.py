@@ -105,8 +105,10 @@ def test_file_with_another_version_in_its_name_is_a_base(host: Host, artifact: P
 
 @pytest.mark.parametrize("content", [bytes(3 * MEGABYTE), b"ab" * MEGABYTE * 2, b"line\n" * MEGABYTE])
 def test_file_that_repeats_itself_arrives_whole(host: Host, artifact: Path, content: bytes) -> None:
-    host.push(write(artifact, {"big": content}))
-    host.push(write(artifact, {"big": content[:1_000_000] + b"x" + content[1_000_000:]}))
+    changed = content[:1_000_000] + b"x" + content[1_000_000:]
+    for sent in (content, changed):
+        host.push(write(artifact, {"big": sent}))
+        assert (host.root / "current" / "big").read_bytes() == sent
 
 
 def test_without_pyfastcdc_files_go_whole(host: Host, artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """
 registry: 1,000, 5,000 and 10,000 idle nodes at the registry, next to the least that the same library can do.
 
-The same clients, in two other processes, do the same to both, one after the other, in each round: connect and register, beat for
-10 s as they are told to (every 5 s), go one by one without a word while the others go on beating, then all at once with a close frame.
+The same clients, in two other processes, do the same to both, one after the other, in each round: connect and register, beat
+for 10 s (every 5 s each), go one by one without a word while the others go on beating, and at last all at once with a close frame.
 """
 
 from __future__ import annotations

@@ -42,7 +42,9 @@ class RegistryLog:
         self._thread.join(1.0)
 
     def say(self, name: str, facts: Mapping[str, Any]) -> None:
-        if (name == "node.busy" and not self._verbose) or (self._quiet and not self._json and name != "registry.trouble"):
+        if (name == "node.busy" and not self._verbose) or (
+            self._quiet and not self._json and name != "registry.trouble"
+        ):
             return
         if self._lines.qsize() >= MOST:
             self._dropped += 1

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as changed
+from functools import partial
 from typing import Optional
 
 from deployer.errors import DeployerError
 from deployer.host.clock import Clock
 from deployer.host.drain import Drain
 from deployer.host.instance import Instance
-from deployer.host.process import Stat
 from deployer.host.say import say
 from deployer.host.state import State
 from deployer.host.supervisors.owner import Asker
-from deployer.model import DrainOrder, Verdict
+from deployer.model import Verdict
 
 LOOK_AGAIN = 0.5
 """Seconds until the next look at a command that is still at it: after a keeper's death it is nobody's child who would be told."""
@@ -34,7 +35,6 @@ class AskedDrain(Drain):
     def __init__(self, instance: Instance, state: State, clock: Clock, by: Asker) -> None:
         super().__init__(instance, state, clock)
         self._by = by
-        self._how = DrainOrder(self._signal.name, "tree" if self._to_tree else "main", 0.0)
         self._called_at: Optional[float] = None
         self._told = False
         self._ended: Optional[Verdict] = None
@@ -77,9 +77,9 @@ class AskedDrain(Drain):
         if self._called_at is not None:
             return True
         main = self.instance.main
-        stat = Stat(main.pid, 0, 0, 0, "", 1, main.start, "")
-        how = DrainOrder(self._how.signal, self._how.signal_to, max(0.0, self.deadline - self._clock.now()))
-        self._try(lambda: self._record(stat, self._signal.name))
+        how = changed(self._ordered.how, ceiling=max(0.0, self.deadline - self._clock.now()))
+        note = partial(self._ordered.note_signal, main.pid, main.start, how.signal)
+        self._ordered.written(partial(note, sent=False))
         try:
             self._by.ask(self.instance.spec, main, how)
         except DeployerError as error:
@@ -87,7 +87,7 @@ class AskedDrain(Drain):
             return False
         self._called_at = self._clock.now()
         self._signalled.add((main.pid, main.start))  # what it leaves behind gets a signal of its own, once it has gone
-        self._try(lambda: self._sent(stat, self._signal.name))
+        self._ordered.written(partial(note, sent=True))
         return True
 
     def _tell_refusal(self) -> None:

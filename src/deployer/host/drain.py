@@ -15,8 +15,8 @@ from typing import Callable, Dict, Iterable, Iterator, List, Optional, Set, Tupl
 from deployer.errors import DeployerError
 from deployer.host.clock import Clock
 from deployer.host.instance import Instance
+from deployer.host.ordered import Ordered, named
 from deployer.host.process import Stat
-from deployer.host.say import say
 from deployer.host.state import State
 from deployer.model import DrainOrder, Verdict
 
@@ -33,25 +33,20 @@ class Drain:
         self.instance = instance
         self._state = state
         self._clock = clock
-        row = state.row("SELECT * FROM drains WHERE instance=?", instance.id)
-        if row is None:
-            raise LookupError(f"no drain was ordered for {instance.id}")
-        self.deploy: str = row["deploy"]
-        self._of_a_crash = row["who"] == CRASH
-        self._asked_mono: float = row["asked_mono"]
-        self.deadline: float = row["deadline_mono"]
-        self._signal = signals.Signals[row["signal"]]
-        self._to_tree = row["signal_to"] == "tree"
-        self._forced_at: Optional[float] = clock.now() if row["forced"] else None
-        self._forced_before = bool(row["forced"])  # by a keeper that died of it, perhaps: nobody knows how far it came
-        self._signalled: Set[Tuple[int, int]] = self._recorded(row["signal"])
+        self._ordered = ordered = Ordered(instance, state, clock)
+        self.deploy, self.deadline = ordered.deploy, ordered.deadline
+        self._of_a_crash = ordered.who == CRASH
+        self._signal = signals.Signals[ordered.how.signal]
+        # Forced before us: by a keeper that died of it, perhaps, and nobody knows how far it came.
+        self._forced_at: Optional[float] = clock.now() if ordered.forced else None
+        self._signalled: Set[Tuple[int, int]] = self._recorded(ordered.how.signal)
         self._killed: Dict[Tuple[int, int], Dict[str, object]] = {
             key: {"pid": key[0], "command": "?"} for key in self._recorded("SIGKILL")
         }
         self._main_seen_gone = False
         self._asked_late = False
-        if not self._signalled and not row["forced"] and row["boot"] == instance.main.boot:
-            self._count_anew(row["asked_mono"], row["ceiling"])
+        if not self._signalled and not ordered.forced and ordered.boot == instance.main.boot:
+            self._count_anew(ordered.asked, ordered.how.ceiling)
 
     def _count_anew(self, asked: float, ceiling: float) -> None:
         # Promised, and then nobody was there to ask: the time that it has to finish begins with its signal. A deadline that
@@ -59,7 +54,7 @@ class Drain:
         untouched = abs(self.deadline - (asked + ceiling)) < 0.001
         if untouched and self.deadline < self._clock.now() + ceiling:
             self.deadline = self._clock.now() + ceiling
-            self._try(lambda: self._state.update("drains", self.instance.id, deadline_mono=self.deadline))
+            self._written(lambda: self._state.update("drains", self.instance.id, deadline_mono=self.deadline))
 
     def advance(self) -> Optional[Verdict]:
         """Do what is due now; the verdict once the whole tree has exited, else None."""
@@ -91,7 +86,7 @@ class Drain:
 
     def waited(self) -> float:
         """Seconds since the drain was asked for; 0 when that was before the machine was started again."""
-        return max(0.0, self._clock.now() - self._asked_mono)
+        return self._ordered.waited()
 
     def move_deadline(self, deadline: float) -> bool:
         """Lengthen or shorten the wait; recorded. False when force has been used already."""
@@ -100,7 +95,7 @@ class Drain:
         if deadline > self.deadline:  # more time counts only once it is on record: the next keeper must grant it too
             self._state.update("drains", self.instance.id, deadline_mono=deadline)
         else:
-            self._try(partial(self._state.update, "drains", self.instance.id, deadline_mono=deadline))
+            self._written(partial(self._state.update, "drains", self.instance.id, deadline_mono=deadline))
         self.deadline = deadline
         return True
 
@@ -117,7 +112,11 @@ class Drain:
         # A process that appeared later under a living parent is that parent's business (it may be its clean-up).
         main_alive = any(self.instance.tree.is_main(stat) for stat in members)
         alive = {stat.pid for stat in members}
-        everyone = not self._signalled if self._to_tree else not main_alive and not self._main_seen_gone
+        everyone = (
+            not self._signalled
+            if self._ordered.how.signal_to == "tree"
+            else not main_alive and not self._main_seen_gone
+        )
         for stat in members:
             orphaned = not main_alive and stat.ppid not in alive
             if everyone or orphaned or self.instance.tree.is_main(stat):
@@ -134,35 +133,29 @@ class Drain:
         if self._state.marked(mark):
             return  # by a keeper that died of it: it may have gone out, and the disk refused the line of it
         # Written down before it is sent: a keeper that comes back must neither send it twice nor wait for what was never sent.
-        self._try(lambda: self._record(stat, self._signal.name))
-        self._try(lambda: self._state.mark(mark))
+        self._written(lambda: self._record(stat, self._signal.name))
+        self._written(lambda: self._state.mark(mark))
         sent = handle.send(self._signal)
         if sent and stat.state in "Tt":
             handle.send(signals.SIGCONT)  # a stopped process cannot hear the request otherwise
         # Refused, the mark stays: it is all that tells the next keeper.
-        if not sent or self._try(lambda: self._sent(stat, self._signal.name)):
+        if not sent or self._written(lambda: self._sent(stat, self._signal.name)):
             self._state.unmark(mark)
 
-    def _try(self, write: Callable[[], None]) -> bool:
-        # A full disk must not keep the signal back: without it, all that is left for the process is SIGKILL at the ceiling.
-        try:
-            write()
-        except (DeployerError, OSError) as error:
-            say(f"drain of {self.instance.id}: not written down: {error}")
-            return False
-        return True
+    def _written(self, write: Callable[[], None]) -> bool:
+        return self._ordered.written(write)
 
     def _force(self, members: List[Stat]) -> None:
         if self._forced_at is None:
             self._forced_at = self._clock.now()
-            self._try(lambda: self._state.update("drains", self.instance.id, forced=1))
+            self._written(lambda: self._state.update("drains", self.instance.id, forced=1))
         for stat in members:
             handle = self.instance.tree.handle(stat.pid)
             if (stat.pid, stat.start) not in self._killed and handle is not None:
                 self._killed[stat.pid, stat.start] = self.instance.tree.describe(stat)
-                self._try(partial(self._record, stat, "SIGKILL"))
+                self._written(partial(self._record, stat, "SIGKILL"))
                 if handle.send(signals.SIGKILL):
-                    self._try(partial(self._sent, stat, "SIGKILL"))
+                    self._written(partial(self._sent, stat, "SIGKILL"))
                 else:  # it had just gone by itself, or is not ours to kill: then it is named as stuck
                     del self._killed[stat.pid, stat.start]
 
@@ -171,15 +164,8 @@ class Drain:
         if code is not None and code != -signals.SIGKILL:  # a zombie takes a SIGKILL, too, and has not died of it
             main = self.instance.main
             self._killed.pop((main.pid, main.start), None)
-        by_our_signal = code == -int(self._signal)
-        if self._killed or stuck or self._forced_before:
-            name = "killed"
-        elif code is None or code == 0 or by_our_signal:
-            name = "clean"
-        else:
-            name = "exited"
         return Verdict(
-            verdict=name,
+            verdict=named(code, self._signal.name, bool(self._killed or stuck or self._ordered.forced)),
             exit_code=code,
             waited_s=round(self.waited(), 3),
             killed=list(self._killed.values()),
@@ -196,19 +182,11 @@ class Drain:
     def _mark(self, pid: int, start: int) -> str:
         return f"signal-{self.instance.id}-{pid}-{start}"
 
-    def _record(self, stat: Stat, signal: str, sent: bool = False) -> None:
-        self._state.replace(
-            "signals",
-            instance=self.instance.id,
-            pid=stat.pid,
-            start=stat.start,
-            signal=signal,
-            intended_at=self._clock.wall(),
-            sent_at=self._clock.wall() if sent else None,
-        )
+    def _record(self, stat: Stat, signal: str) -> None:
+        self._ordered.note_signal(stat.pid, stat.start, signal, sent=False)
 
     def _sent(self, stat: Stat, signal: str) -> None:
-        self._record(stat, signal, sent=True)  # whole: the line before it may have been refused
+        self._ordered.note_signal(stat.pid, stat.start, signal, sent=True)
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from deployer.errors import DeployerError
 from deployer.host import gates, health, observe, spawn
 from deployer.host.deploy import Deploy
 from deployer.host.gates import Command, Interruption
+from deployer.host.instance import new_instance_id
 from deployer.host.state import State
-from deployer.host.supervise import new_instance_id
 from deployer.model import Identity
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 from typing import Any, Dict, List, Optional
+from uuid import uuid4
 
 from deployer.host.clock import Clock
 from deployer.host.process import Processes, Stat
 from deployer.host.state import Row, State
 from deployer.host.tree import Tree
 from deployer.model import Identity, Spec
+
+_ON_RECORD = (
+    "id", "release", "state", "pid", "start", "boot", "started_at", "exit_code", "error", "confirmed", "deploy", "log_offset",
+)  # fmt: skip
+
+
+def new_instance_id() -> str:
+    return uuid4().hex[:12]
 
 
 class Instance:
@@ -73,9 +82,19 @@ class Instance:
         }
 
 
+def spec_of(row: Row) -> Spec:
+    """What the instance that state.db knows in *row* is started from."""
+    return Spec.from_json(json.loads(row["spec"]))
+
+
+def on_record(row: Optional[Row]) -> Optional[Dict[str, Any]]:
+    """*row* for a client: what is on record of one instance, whether or not it runs."""
+    return {name: row[name] for name in _ON_RECORD} if row is not None else None
+
+
 def from_row(row: Row, processes: Processes, clock: Optional[Clock] = None) -> Instance:
     """The instance that state.db knows in *row*; its processes may have gone."""
-    spec = Spec.from_json(json.loads(row["spec"]))
+    spec = spec_of(row)
     identity = Identity(int(row["pid"]), int(row["start"]), str(row["boot"]))
     # A daemon of its supervisor's may carry our mark as well: the first `pm2 start` makes one that outlives all apps.
     marked = not row["adopted"] and (spec.owner or {}).get("kind") != "command"

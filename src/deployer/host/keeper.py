@@ -15,29 +15,24 @@ import socket
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from deployer.errors import DeployerError
 from deployer.host import engine, logs, notify, pipes, unix
-from deployer.host import lock as deploylock
 from deployer.host.clock import Clock
-from deployer.host.deploy import DRAIN
+from deployer.host.keeper_requests import asked_of
 from deployer.host.paths import HostPaths
 from deployer.host.process import become_subreaper, here
+from deployer.host.resuming import Resuming
 from deployer.host.say import say
 from deployer.host.spawn import base_environment
 from deployer.host.state import State
 from deployer.host.supervise import Core
-from deployer.model import DrainOrder, Identity, Spec
 from deployer.wire.frames import BrokenFrame, Decoder, Message, pack
 
 ROTATE_EVERY = 15.0
-RESUME_AFTER = 1.0
-"""Seconds that an unfinished deploy may be without a runner before the keeper starts one."""
 IDLE_FOR = 2.0
 """Seconds with nothing to keep and nobody connected until the keeper goes."""
-RESUMES = 5
-"""How often the keeper starts a runner for the same deploy before it leaves it to the next command."""
 TRY_AGAIN = 1.0
 """Seconds until the next attempt when the disk refused something (it may be full)."""
 
@@ -74,9 +69,8 @@ class Keeper:
         self._connections: Dict[int, Connection] = {}
         self._clock = Clock()
         self._rotate_at = self._clock.now() + ROTATE_EVERY
-        self._resume_at = self._clock.now() + RESUME_AFTER
+        self._resuming = Resuming(paths, state, self._clock, _say)
         self._retry_at: Optional[float] = None
-        self._resumed: Dict[str, int] = {}
         self._stopping = False
         self._idle_since: Optional[float] = None
         self._told: Any = None
@@ -120,12 +114,16 @@ class Keeper:
         )
 
     def _idle_long_enough(self) -> bool:
-        if self._connections or not self._core.idle() or self._has_to_resume():
+        if self._connections or not self._core.idle() or self._is_dead_mans_switch():
             self._idle_since = None
             return False
         if self._idle_since is None:
             self._idle_since = self._clock.now()
         return self._clock.now() >= self._idle_since + IDLE_FOR
+
+    def _is_dead_mans_switch(self) -> bool:
+        # Where somebody else keeps the service running, we are here for the deploy alone: until it has ended, or nobody can end it.
+        return self._core.owned_elsewhere() and self._resuming.under_way()
 
     def _on_term(self, *_: object) -> None:
         self._stopping = True
@@ -164,7 +162,7 @@ class Keeper:
             time.sleep(0.1)  # it may still be there to be read
 
     def _timeout_ms(self) -> float:
-        due = [self._rotate_at, self._core.next_deadline(), self._resume_at]
+        due = [self._rotate_at, self._core.next_deadline(), self._resuming.due]
         if self._idle_since is not None:
             due.append(self._idle_since + IDLE_FOR)
         if self._retry_at is not None:
@@ -178,10 +176,7 @@ class Keeper:
             self._rotate_at = now + ROTATE_EVERY
             logs.rotate(self._paths.app_log)
             logs.rotate(self._paths.engine_log, kept=1)
-        if now >= self._resume_at:
-            # Now and then even if no runner was seen to go: one may have died before it could say hello.
-            self._resume_at = now + ROTATE_EVERY
-            self._resume_runner()
+        self._resuming.look([connection.deploy for connection in self._connections.values() if connection.deploy])
 
     def _drain_wake(self) -> None:
         try:
@@ -216,7 +211,7 @@ class Keeper:
         self._connections.pop(connection.sock.fileno(), None)
         connection.sock.close()
         if connection.deploy:  # a runner that went without a goodbye
-            self._resume_at = self._clock.now() + RESUME_AFTER
+            self._resuming.soon()
 
     def _heard(self, name: str, listener: Any) -> None:
         while True:
@@ -247,33 +242,11 @@ class Keeper:
             connection.deploy = request.get("deploy")
         elif op == "bye":
             connection.deploy = None
-        elif op == "replace":
-            new = Spec.from_json(request["new"]) if request["new"] else None
-            how = DrainOrder(**request["drain"])
-            self._core.replace(request["deploy"], request["who"], new, how, bool(request.get("confirmed")))
-        elif op == "launch":
-            self._core.launch(request["deploy"], Spec.from_json(request["new"]))
-        elif op == "retire":
-            how = DrainOrder(**request["drain"])
-            self._core.retire(request["deploy"], request["who"], request["keep"], how)
-        elif op == "dismiss":
-            how = DrainOrder(**request["drain"])
-            self._core.dismiss(request["deploy"], request["who"], request["instance"], how)
-        elif op == "record":
-            return self._core.record_of(request["instance"])
-        elif op == "adopt":
-            self._core.adopt(Spec.from_json(request["spec"]), Identity.from_json(request["identity"]))
-        elif op == "confirm":
-            self._core.confirm(request["instance"])
-        elif op == "deadline":
-            return self._core.move_deadline(
-                request["instance"], float(request["deadline"]), str(request.get("who") or "")
-            )
         elif op == "upgrade":
             if request.get("engine") != self._package:
                 self._upgrade(request["argv"])
         else:
-            raise DeployerError(f"the keeper does not know {op!r}")
+            return asked_of(self._core, request)
         return True
 
     def _upgrade(self, argv: List[str]) -> None:
@@ -291,37 +264,6 @@ class Keeper:
                 os.set_inheritable(fd, False)
             raise
 
-    # Runners that died -----------------------------------------------------------------------------------------------
-
-    def _resume_runner(self) -> None:
-        rows = self._state.rows(
-            "SELECT id, step FROM deploys WHERE ended_at IS NULL AND step IS NOT NULL ORDER BY started_at"
-        )
-        needing_the_lock = [row for row in rows if row["step"] != DRAIN][-1:]
-        for row in [*(row for row in rows if row["step"] == DRAIN), *needing_the_lock]:
-            held = self._paths.drain_lock(row["id"]) if row["step"] == DRAIN else self._paths.lock
-            if not any(connection.deploy == row["id"] for connection in self._connections.values()):
-                self._resume(str(row["id"]), held)
-
-    def _has_to_resume(self) -> bool:
-        """Whether a deploy is under way whose runner we would have to replace, were it to die now."""
-        if not self._core.owned_elsewhere():
-            return False
-        rows = self._state.rows("SELECT id FROM deploys WHERE ended_at IS NULL AND step IS NOT NULL")
-        return any(self._resumed.get(str(row["id"]), 0) < RESUMES for row in rows)
-
-    def _resume(self, deploy: str, held: Path) -> None:
-        if not deploylock.free(held):
-            return  # a runner that is busy elsewhere, or somebody who looks after it
-        tries = self._resumed.get(deploy, 0)
-        if tries >= RESUMES:
-            return
-        self._resumed[deploy] = tries + 1
-        _say(f"deploy {deploy} has lost its runner: starting another")
-        argv = engine.argv(engine.source(), "resume", str(self._paths.root), deploy)
-        start_detached(argv, engine.environment("runner"), self._paths)
-        self._resume_at = self._clock.now() + RESUME_AFTER * 2 ** (tries + 1)
-
 
 def _same_file(file: Union[Path, int]) -> Optional[Tuple[int, int]]:
     """What tells one file from another; None for one that is not there. Raises OSError where that cannot be said now."""
@@ -330,38 +272,6 @@ def _same_file(file: Union[Path, int]) -> Optional[Tuple[int, int]]:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
-
-
-def open_log(paths: HostPaths) -> int:
-    """A descriptor for the engine's log; one for nowhere when the disk refuses that: what has to be done matters more."""
-    try:
-        return os.open(paths.engine_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-
-
-AS_LEADER = "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"
-
-
-def start_detached(argv: List[str], env: Mapping[str, str], paths: HostPaths, pass_fd: Optional[int] = None) -> int:
-    """The pid of *argv*, in a session of its own, its errors in the engine's log. Its parent may go at once."""
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    log = open_log(paths)
-    try:
-        actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, null, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
-        if pass_fd is not None:
-            actions.append((os.POSIX_SPAWN_DUP2, pass_fd, 3))
-        setdef = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGXFSZ]
-        try:
-            return os.posix_spawn(
-                argv[0], argv, dict(env), file_actions=actions, setsid=True, setsigdef=setdef, setsigmask=[]
-            )
-        except NotImplementedError:  # Python for macOS may have been built without that
-            words = [argv[0], "-I", "-S", "-c", AS_LEADER, *argv]
-            return os.posix_spawn(argv[0], words, dict(env), file_actions=actions, setsigdef=setdef, setsigmask=[])
-    finally:
-        os.close(log)
-        os.close(null)
 
 
 def main(argv: List[str]) -> int:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import signal as signals
 from dataclasses import replace as changed
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from functools import partial
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, cast
 
 from deployer.errors import DeployerError
 from deployer.host.clock import Clock
 from deployer.host.instance import Instance
+from deployer.host.ordered import Ordered, named
 from deployer.host.say import say
 from deployer.host.state import State
-from deployer.host.supervisors.owner import Owner, Seen
+from deployer.host.supervisors.owner import Asker, Owner, Seen
 from deployer.model import DrainOrder, Spec, Verdict
 
 LOOK_AGAIN = 0.5
@@ -34,14 +35,9 @@ class OwnedDrain:
         self._clock = clock
         self._by = by
         self.run = run
-        row = state.row("SELECT * FROM drains WHERE instance=?", instance.id)
-        if row is None:
-            raise LookupError(f"no drain was ordered for {instance.id}")
-        self.deploy: str = row["deploy"]
-        self._asked_mono: float = row["asked_mono"]
-        self.deadline: float = row["deadline_mono"]
-        self.how = DrainOrder(row["signal"], row["signal_to"], row["ceiling"])
-        self._forced = bool(row["forced"])
+        self._ordered = Ordered(instance, state, clock)
+        self.deploy, self.deadline = self._ordered.deploy, self._ordered.deadline
+        self._forced = self._ordered.forced
         self._seen_at_last: List[Dict[str, Any]] = []
         self.asked = self._was_asked()
         self._look_at = clock.now()
@@ -56,20 +52,12 @@ class OwnedDrain:
 
     def ask(self, request: Callable[[], None]) -> None:
         """Let the owner ask the instance to stop, by *request*; written down before and after."""
-        self._note(None)
+        main = self.instance.main
+        note = partial(self._ordered.note_signal, main.pid, main.start, self._ordered.how.signal)
+        self._ordered.written(partial(note, sent=False))
         request()
         self.asked = True
-        self._note(self._clock.wall())
-
-    def _note(self, sent_at: Optional[float]) -> None:
-        main = self.instance.main
-        try:
-            self._state.replace(
-                "signals", instance=self.instance.id, pid=main.pid, start=main.start, signal=self.how.signal,
-                intended_at=self._clock.wall(), sent_at=sent_at,
-            )  # fmt: skip
-        except (DeployerError, OSError) as error:
-            say(f"drain of {self.instance.id}: not written down: {error}")
+        self._ordered.written(partial(note, sent=True))
 
     def advance(self) -> Optional[Verdict]:
         """The verdict once its owner says that it has ended, else None."""
@@ -87,7 +75,7 @@ class OwnedDrain:
         return max(self.deadline, self._look_at) if exits_tell else self._look_at
 
     def waited(self) -> float:
-        return max(0.0, self._clock.now() - self._asked_mono)
+        return self._ordered.waited()
 
     def move_deadline(self, deadline: float) -> bool:
         """Lengthen or shorten the wait; recorded. False when force has been used already, or the owner refuses."""
@@ -100,7 +88,7 @@ class OwnedDrain:
             self._by.kill(self.instance.spec)
         else:
             # More time counts only once it is on record, less only once its owner knows it.
-            self._by.extend(self.instance.spec, self.how, self.waited() + deadline - now)
+            self._by.extend(self.instance.spec, self._ordered.how, self.waited() + deadline - now)
             self._state.update("drains", self.instance.id, deadline_mono=deadline)
         self.deadline = deadline
         return True
@@ -109,16 +97,10 @@ class OwnedDrain:
         """What a crash left behind is its owner's to end."""
 
     def _verdict(self, seen: Seen) -> Verdict:
-        code = seen.code
         forced = self._forced or seen.forced
         killed = self._seen_at_last or [{"pid": self.instance.main.pid, "command": " ".join(self.instance.spec.argv)}]
-        if forced:
-            name = "killed"
-        elif code is None or code == 0 or code == -int(signals.Signals[self.how.signal]):
-            name = "clean"
-        else:
-            name = "exited"
-        return Verdict(name, code, round(self.waited(), 3), killed if forced else [], [])
+        name = named(seen.code, self._ordered.how.signal, forced)
+        return Verdict(name, seen.code, round(self.waited(), 3), killed if forced else [], [])
 
 
 class Owned:
@@ -171,9 +153,9 @@ class Owned:
             say(f"{error}: {error.cause}")
             return verdict
         row = self._state.row("SELECT signal FROM drains WHERE instance=?", spec.id)
-        asked = -int(signals.Signals[row["signal"]]) if row is not None else None
-        name = "exited" if verdict.verdict == "clean" and code not in (None, 0, asked) else verdict.verdict
-        return changed(verdict, verdict=name, exit_code=code)
+        if verdict.verdict != "clean" or row is None:
+            return changed(verdict, exit_code=code)
+        return changed(verdict, verdict=named(code, row["signal"], forced=False), exit_code=code)
 
     def _code(self, spec: Spec, clock: Clock) -> Optional[int]:
         deadline = clock.now() + TOLD_WITHIN
@@ -182,6 +164,11 @@ class Owned:
             if seen.ended or clock.now() >= deadline:
                 return seen.code if seen.ended else None
             clock.sleep(LOOK_OFTEN)
+
+    def asks(self, spec: Spec) -> bool:
+        """Whether its owner has asked what became of *spec*, and waits for the first answer."""
+        by = self.by(spec) if spec.owner is not None else None
+        return by is not None and not by.whole and cast(Asker, by).asks(spec)
 
     def together(self, new: Optional[Spec], olds: Sequence[Instance]) -> bool:
         """Whether one owner can stop *olds* and start *new* in one go."""

@@ -8,10 +8,10 @@ from typing import Any, Dict, Optional
 from deployer.errors import UsageError
 from deployer.host import spawn
 from deployer.host.deploy import Request, settings_of
+from deployer.host.instance import new_instance_id
 from deployer.host.paths import HostPaths
 from deployer.host.plan import Want, plan
 from deployer.host.state import State
-from deployer.host.supervise import new_instance_id
 from deployer.host.supervisors import choose
 from deployer.manifest import Manifest, release_digest
 

@@ -12,9 +12,9 @@ from deployer.host.deploy import Deploy, spec_of
 from deployer.host.handover import hand_over
 from deployer.host.heed import aborted_by
 from deployer.host.hooks import LastCall
+from deployer.host.instance import new_instance_id
 from deployer.host.proving import prove
 from deployer.host.ready import NotReady
-from deployer.host.supervise import new_instance_id
 from deployer.model import DrainOrder, Spec
 
 SHOWN_LINES = 20

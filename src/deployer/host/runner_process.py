@@ -22,8 +22,8 @@ from deployer.host import log_tails, spawn, unix
 from deployer.host.clock import Clock
 from deployer.host.control import WORDS, Asked, Control
 from deployer.host.deploy import DRAIN, Deploy, Request
+from deployer.host.detached import open_log
 from deployer.host.journal import Journal
-from deployer.host.keeper import open_log
 from deployer.host.lock import DeployLock
 from deployer.host.paths import HostPaths
 from deployer.host.process import here

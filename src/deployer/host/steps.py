@@ -17,10 +17,10 @@ from deployer.host import disk, gates, logs, observe, sockets, spawn, unix
 from deployer.host.deploy import Deploy, spec_of
 from deployer.host.gates import Command
 from deployer.host.heed import Attention, Attentive
+from deployer.host.instance import new_instance_id
 from deployer.host.ready import NotReady, Prover, url_port
 from deployer.host.rehearse import Rehearsal
 from deployer.host.store import Store
-from deployer.host.supervise import new_instance_id
 from deployer.model import Spec
 
 

@@ -10,9 +10,9 @@ from deployer.host import program, quiet, units
 from deployer.host.deploy import Deploy
 from deployer.host.handover import hand_over
 from deployer.host.hooks import LastCall
+from deployer.host.instance import new_instance_id
 from deployer.host.proving import prove
 from deployer.host.spawn import write_secrets
-from deployer.host.supervise import new_instance_id
 from deployer.host.supervisors import choose
 from deployer.model import Identity, Spec
 

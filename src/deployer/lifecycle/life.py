@@ -250,8 +250,7 @@ class Lifecycle:
             return 0
         if in_main:
             return running.finish()
-        running.stop.over.wait()
-        return running.stop.code
+        return running.wait()
 
     def __enter__(self) -> Lifecycle:
         self._begin()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 from deployer.lifecycle.hands import Errand, apart
 from deployer.lifecycle.voice import say, trace
@@ -22,22 +22,35 @@ class Agent:
     def __init__(self, node: Any) -> None:
         self._node = node
         self._running = False
+        self._left: Optional[str] = None
+        self._stopped: Optional[Tuple[str, int]] = None
 
     def start(self, facts: Callable[[], Dict[str, Any]]) -> None:
-        """The one call whose errors are the caller's: a node that cannot be started is a mistake of the program."""
-        if self._node is not None:
-            self._node.start(facts)
-            self._running = True
+        """
+        The one call whose errors are the caller's: a node that cannot be started is a mistake of the program.
+
+        What was said to it meanwhile, by a signal in the middle of the start, it hears right after.
+        """
+        if self._node is None:
+            return
+        self._node.start(facts)
+        self._running = True
+        if self._left is not None:
+            self.leaving(self._left)
+        if self._stopped is not None:
+            self.stop(*self._stopped)
 
     def changed(self) -> None:
         if self._running:
             self._node.changed()
 
     def leaving(self, why: str) -> None:
+        self._left = why
         if self._running:
             _bounded("leaving", lambda: self._node.leaving(why))
 
     def stop(self, why: str, code: int) -> None:
+        self._stopped = why, code
         if self._running:
             self._running = False
             _bounded("stop", lambda: self._node.stop(why, code))

@@ -28,7 +28,7 @@ class Running:
 
     def __init__(self, parts: Parts, numbers: Sequence[int]) -> None:
         self.parts, self.stop = parts, Stop(parts)
-        self.begun = False
+        self.begun = self._used = False
         self._signals = Signals(numbers, self._heard)
         self._hooks = Hooks(self._at_top, self.crashed)
         self._token: Optional[Token[Optional[Mainline]]] = None
@@ -39,10 +39,10 @@ class Running:
 
         *pass_on*: main belongs to somebody else, who had handlers of his own: they are called when it is time.
         """
-        if self.begun or self.stop.why is not None:
+        if self._used:
             raise RuntimeError("this Lifecycle has been started before; make one for each run of a process")
         self.parts.settle()
-        self.begun = True
+        self.begun = self._used = True
         self.stop.begin()
         self._hooks.install()
         atexit.register(self._at_exit)
@@ -70,6 +70,13 @@ class Running:
         self.main_is_back()
         self.stop.hands.lend()
         self.put_back()
+        return self.stop.code
+
+    def wait(self) -> int:
+        """For the end of the story, in another thread than main's. Where main never was ours, nobody else puts things back."""
+        self.stop.over.wait()
+        if self._token is None:
+            self.put_back()
         return self.stop.code
 
     def main_is_back(self) -> None:

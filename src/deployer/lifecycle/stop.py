@@ -109,6 +109,7 @@ class Stop:
         except BaseException as error:  # a mistake of ours must not keep the process
             say(f"the stop itself failed: {name_of(error)}")
             self.error = self.error or error
+            self._parts.agent.stop(*self._farewell())
         self._end()
 
     def _leave(self) -> None:
@@ -147,17 +148,22 @@ class Stop:
         parts, crashed = self._parts, self.error is not None
         if not crashed or not parts.tasks.busy:
             half = (deadline - time.monotonic()) / 2
-            self._let_main_finish(time.monotonic() + half)
+            if crashed:
+                self._let_main_finish(time.monotonic() + half)
             self._call_main_back(half)
         left = self._snapshot()
         parts.agent.stop(*self._farewell())
         parts.cleanup.run(self.hands, deadline)
         if crashed:
             self._killed = parts.children.kill()
-        cut = [work for work in self._given_up if work.cut]
-        self.abandoned = _together(parts.tasks.now(), self._killed, cut)
+        self.abandoned = self._unfinished()
         self.verdict = _verdict(self.abandoned, time.monotonic() - self._began)
         snapshot.save(parts.state, {**left, "verdict": self.verdict})
+
+    def _unfinished(self) -> List[InFlight]:
+        """What is in flight, and what was when its time was over and has been cut since."""
+        works = [*self._parts.tasks.now(), *self._killed, *(work for work in self._given_up if work.cut)]
+        return list({work.id: work for work in works}.values())
 
     def _farewell(self) -> tuple[str, int]:
         """Why we go, as the close frame says it: WebSocket codes, 1011 for a fault."""
@@ -167,7 +173,7 @@ class Stop:
         parts = self._parts
         left = {
             "time": instant(time.time()), "pid": parts.pid, "release": parts.release, "why": self.why, "verdict": None,
-            "tasks": [work.listed() for work in parts.tasks.now()],
+            "tasks": [work.listed() for work in self._unfinished()],
             "services": self._services() if parts.state is not None else {},
         }  # fmt: skip
         snapshot.save(parts.state, left)
@@ -192,7 +198,8 @@ class Stop:
         in_flight = self._parts.tasks.now()
         if in_flight:
             longest = durations.show(self._parts.limits.max_wait)
-            say(f"{self.why}: waiting up to {longest} for {_listed(in_flight)}")
+            hint = "; Ctrl-C again to give it up" if self.why == "SIGINT" else ""
+            say(f"{self.why}: waiting up to {longest} for {_listed(in_flight)}{hint}")
             self._say_status()
 
     def _say_status(self) -> None:
@@ -225,10 +232,6 @@ class Stop:
         hangs = self.abandoned or parts.cleanup.hung or not parts.main.back
         if not parts.returned.is_set() or (hangs and not main_ends.wait(_END_WITHIN)):
             ending.end_now(self.code)
-
-
-def _together(*lists: List[InFlight]) -> List[InFlight]:
-    return list({work.id: work for works in lists for work in works}.values())
 
 
 def _listed(in_flight: List[InFlight]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from deployer.registry import messages
 from deployer.registry.door import Answer, Request
+from deployer.registry.listing import listed
 from deployer.registry.marks import NotWritten
 from deployer.registry.metrics import CONTENT_TYPE
 from deployer.registry.node import NODE, PROCESS
@@ -63,7 +64,7 @@ class Api:
             case ("health",):
                 return Answer(200, registry.health())
             case ("nodes",):
-                return Answer(200, registry.documents())
+                return Answer(200, pieces=listed(registry.documents()))
             case ("nodes", id):
                 node = registry.nodes.node(id)
                 return Answer(200, node.to_json()) if node else _unknown(id)

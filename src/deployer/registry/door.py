@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -40,11 +42,16 @@ class Answer:
     document: Any = None
     text: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    pieces: Iterator[bytes] | None = None  # instead of a document: sent one by one, others are served in between
     reading: bool = False  # what follows is the stream of events
 
 
 class Door(asyncio.BufferedProtocol):
-    """Serves one request after the other; a slow sender of one is cut off."""
+    """
+    Serves one request after the other, and lets others be served in between; a slow sender is cut off.
+
+    Nothing is read or answered while the other side does not read.
+    """
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -52,7 +59,8 @@ class Door(asyncio.BufferedProtocol):
         self._head: h11.Request | None = None
         self._body = bytearray()
         self._busy: asyncio.Task[None] | None = None
-        self._refused = False
+        self._pieces: Iterator[bytes] | None = None
+        self._refused = self._idle = self._full = self._left = False
         self._timer: asyncio.TimerHandle | None = None
 
     # What the transport calls
@@ -61,7 +69,7 @@ class Door(asyncio.BufferedProtocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._registry.doors.add(self)
-        self._wait()
+        self._wait(self._registry.settings.register_within)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._registry.buffer
@@ -69,6 +77,9 @@ class Door(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._refused:
             return
+        if self._idle:
+            self._idle = False
+            self._wait(self._registry.settings.register_within)
         self._http.receive_data(bytes(self._registry.buffer[:nbytes]))
         self._work()
 
@@ -77,13 +88,24 @@ class Door(asyncio.BufferedProtocol):
             return False
         self._http.receive_data(b"")
         self._work()
-        return self._busy is not None  # whoever has said all may still wait for the answer
+        return self._waits  # whoever has said all may still wait for the answer
+
+    def pause_writing(self) -> None:
+        self._full = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.left()
 
     def left(self) -> None:
         """Nothing of this connection concerns us any more."""
+        self._left = True
         self._registry.doors.discard(self)
         if self._timer is not None:
             self._timer.cancel()
@@ -93,25 +115,43 @@ class Door(asyncio.BufferedProtocol):
 
     # Inside
 
-    def _wait(self) -> None:
-        """From here on the other side has so much time for a whole request, or to read the answer."""
+    @property
+    def _waits(self) -> bool:
+        """Whether an answer is not whole yet."""
+        return self._busy is not None or self._pieces is not None
+
+    def _wait(self, seconds: float) -> None:
+        """From here on the other side has so much time for what it is to do."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._registry.later(self._registry.settings.register_within, self._transport.abort)
+        self._timer = self._registry.later(seconds, self._transport.abort)
+
+    def _soon(self) -> None:
+        self._registry.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._left or self._full or self._refused or self._transport.is_closing():
+            return
+        if self._pieces is not None:
+            self._one_more_piece()
+        else:
+            self._work()
 
     def _work(self) -> None:
+        """Read on until there is a request to be answered, or nothing more to read."""
         try:
-            while self._busy is None and not self._refused and not self._transport.is_closing() and self._next():
-                pass
+            while not (self._waits or self._full or self._refused or self._left or self._transport.is_closing()):
+                if not self._next():
+                    return
         except h11.RemoteProtocolError as error:
             self._refuse(error.error_status_hint, str(error))
 
     def _next(self) -> bool:
-        """Whether there is more to do at once."""
+        """Whether there may be more to do at once."""
         event = self._http.next_event()
         if isinstance(event, h11.Request):
             self._head, self._body = event, bytearray()
-            if any(name == b"expect" for name, _ in event.headers):
+            if self._http.they_are_waiting_for_100_continue:
                 self._send(h11.InformationalResponse(status_code=100, headers=[]))
             return True
         if isinstance(event, h11.Data):
@@ -121,8 +161,7 @@ class Door(asyncio.BufferedProtocol):
             return True
         if isinstance(event, h11.EndOfMessage):
             self._serve()
-            return True
-        if isinstance(event, h11.ConnectionClosed):
+        elif isinstance(event, h11.ConnectionClosed):
             self._transport.close()
         return False
 
@@ -131,7 +170,7 @@ class Door(asyncio.BufferedProtocol):
         request = _request(self._head, bytes(self._body))
         refusal = self._registry.api.refusal(request)
         if refusal is not None:
-            self._answer(refusal)
+            self._answer(refusal, request)
         elif _is_websocket(request) and not request.path:
             self._to_node(request)
         elif request.method in ("GET", "HEAD"):
@@ -152,8 +191,7 @@ class Door(asyncio.BufferedProtocol):
             self._busy = None
         if not self._transport.is_closing():
             self._transport.resume_reading()
-            self._answer(answer)
-            self._work()
+            self._answer(answer, request)
 
     def _to_node(self, request: Request) -> None:
         assert self._head is not None
@@ -172,28 +210,47 @@ class Door(asyncio.BufferedProtocol):
         self._transport.set_protocol(reader)
         reader.open(request.headers.get("last-event-id", ""))
 
-    def _answer(self, answer: Answer, request: Request | None = None) -> None:
+    def _answer(self, answer: Answer, request: Request) -> None:
         self._registry.count_answer(answer.status)
-        body = answer.text if answer.text is not None else json.dumps(answer.document, separators=(",", ":"))
-        content = b"" if answer.reading else body.encode()
+        streamed = answer.reading or answer.pieces is not None
+        content = b"" if streamed else _content(answer)
         headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **answer.headers}
-        if not answer.reading:
-            headers["Content-Length"] = str(len(content))
-        self._send(h11.Response(status_code=answer.status, headers=list(headers.items())))
-        if answer.reading and request is not None and request.method == "GET":
+        headers |= {} if streamed else {"Content-Length": str(len(content))}
+        reason = HTTPStatus(answer.status).phrase
+        self._send(h11.Response(status_code=answer.status, headers=list(headers.items()), reason=reason.encode()))
+        if request.method == "HEAD":
+            self._end_of_answer()
+        elif answer.reading:
             self._to_reader(request)
-            return
-        if request is None or request.method != "HEAD":
-            self._send(h11.Data(data=content))
-        self._send(h11.EndOfMessage())
-        self._next_one()
-
-    def _next_one(self) -> None:
-        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
-            self._http.start_next_cycle()
-            self._wait()
+        elif answer.pieces is not None:
+            self._pieces = answer.pieces
+            self._wait(self._registry.settings.idle)
+            self._soon()
         else:
+            self._send(h11.Data(data=content))
+            self._end_of_answer()
+
+    def _one_more_piece(self) -> None:
+        assert self._pieces is not None
+        piece = next(self._pieces, None)
+        if piece is not None:
+            self._send(h11.Data(data=piece))
+            if not self._full:
+                self._soon()
+            return
+        self._pieces = None
+        self._end_of_answer()
+
+    def _end_of_answer(self) -> None:
+        self._send(h11.EndOfMessage())
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             self._transport.close()
+            return
+        self._http.start_next_cycle()
+        self._idle = True
+        self._wait(self._registry.settings.idle)
+        if self._http.trailing_data[0]:
+            self._soon()  # the next request is here already, but it is others' turn first
 
     def _refuse(self, status: int, why: str) -> None:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
@@ -215,14 +272,16 @@ class Door(asyncio.BufferedProtocol):
             self._transport.close()
             return
         self._transport.write_eof()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._registry.later(self._registry.settings.close_within, self._transport.abort)
+        self._wait(self._registry.settings.close_within)
 
     def _send(self, event: h11.Event) -> None:
         data = self._http.send(event)
         if data:
             self._transport.write(data)
+
+
+def _content(answer: Answer) -> bytes:
+    return (json.dumps(answer.document, separators=(",", ":")) if answer.text is None else answer.text).encode()
 
 
 def _request(head: h11.Request, body: bytes) -> Request:

@@ -52,9 +52,10 @@ class Feed:
             return None
         return (_piece(*event) for event in list(self._ring) if event[0] > last)
 
-    def snapshot(self, document: Any) -> bytes:
-        """*document* as the first event of a reader: all that happened so far is in it."""
-        return _piece(self._number, "snapshot", document)
+    @property
+    def number(self) -> int:
+        """The number of the last event."""
+        return self._number
 
     def join(self, reader: Reader) -> None:
         self._readers.add(reader)

@@ -72,10 +72,10 @@ class NodeLink(asyncio.BufferedProtocol):
     # What the transport calls
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._registry.buffer
+        return self._registry.node_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._take(self._registry.buffer[:nbytes])
+        self._take(self._registry.node_buffer[:nbytes])
 
     def eof_received(self) -> None:
         self._gone("lost: connection broken")
@@ -138,6 +138,7 @@ class NodeLink(asyncio.BufferedProtocol):
         elif not self._affords():
             self._registry.count("flood")
             self._refuse(FLOOD, "too many messages")
+            self._transport.pause_reading()  # it may go on talking for the second in which it may say goodbye
         elif frame.opcode in (Opcode.TEXT, Opcode.CONT):
             self._text(frame)
         elif frame.opcode is Opcode.BINARY:
@@ -195,14 +196,14 @@ class NodeLink(asyncio.BufferedProtocol):
             self._registry.gone(self, reason)
 
     def _flush(self) -> None:
-        for piece in self._ws.data_to_send():
-            if piece:
-                self._transport.write(piece)
-            else:
+        pieces = self._ws.data_to_send()
+        if pieces:
+            self._transport.write(b"".join(pieces))
+            if not pieces[-1]:  # the library's word for the end
                 self._transport.close()
-        if self._transport.get_write_buffer_size() > UNREAD:
-            self._gone("lost: it does not read")
-            self._transport.abort()
+            elif self._transport.get_write_buffer_size() > UNREAD:
+                self._gone("lost: it does not read")
+                self._transport.abort()
 
     def _stop_timer(self) -> None:
         timer, self._timer = self._timer, None

@@ -75,6 +75,9 @@ class Nodes:
     def all(self) -> Iterable[Node]:
         return self._nodes.values()
 
+    def ids(self) -> list[str]:
+        return sorted(self._nodes)
+
     def pools(self) -> list[str]:
         return sorted(self._pools)
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from deployer.registry import messages
@@ -26,6 +26,7 @@ Say = Callable[[str, dict[str, Any]], None]
 COMMENT = 15.0
 """Seconds between two signs of life to readers of events."""
 _CHUNK = 16 * 1024
+_NODE_CHUNK = 4 * 1024
 
 
 class Registry:
@@ -43,8 +44,9 @@ class Registry:
         self.loop = asyncio.get_running_loop()
         self.later = self.loop.call_later
         # Read into by one connection after the other, each of which is done with it before the next one reads.
-        # Small, so that a flood of one node costs the others no more than this at a time.
+        # A node's is small, so that its flood of tiny frames costs the others no more than this at a time.
         self.buffer = memoryview(bytearray(_CHUNK))
+        self.node_buffer = self.buffer[:_NODE_CHUNK]
         self._marks = marks
         self._started_at = time.monotonic()
         self._numbers = itertools.count(1)
@@ -151,11 +153,12 @@ class Registry:
             self._send_to(node.connection, {"type": "resume", "by": by})
         return True
 
-    def documents(self) -> list[dict[str, Any]]:
-        return [node.to_json() for node in sorted(self.nodes.all(), key=lambda node: node.id)]
-
-    def snapshot(self) -> bytes:
-        return self.feed.snapshot({"nodes": self.documents()})
+    def documents(self) -> Iterator[dict[str, Any]]:
+        """Every node by its name, each as it is when it is asked for."""
+        for id in self.nodes.ids():
+            node = self.nodes.node(id)
+            if node is not None:
+                yield node.to_json()
 
     def statuses(self) -> Counter[str]:
         counted = Counter(dict.fromkeys((ONLINE, "draining", OFFLINE), 0))

@@ -17,7 +17,7 @@ from deployer.registry.server import Registry, Say
 from deployer.registry.settings import Settings
 
 BACKLOG = 4096
-AT_ONCE = 100
+AT_ONCE = 16
 """Connections that are accepted before others are served."""
 GOODBYE = 1.0
 """Seconds in which nodes may answer our close frame."""

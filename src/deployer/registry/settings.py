@@ -26,6 +26,8 @@ class Settings:
 
     register_within: float = 10.0
     """From the connection to a whole request, and to `register`: who is slower is cut off."""
+    idle: float = 75.0
+    """Between two requests of one connection, and for reading an answer."""
     close_within: float = 1.0
     """For the other side to answer a close frame."""
     per_second: float = 40.0

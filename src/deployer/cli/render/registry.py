@@ -41,7 +41,9 @@ def _clock(time: str) -> str:
 def _of_node(event: Mapping[str, Any]) -> str:
     busy = event.get("busy")
     pools = ", ".join(event.get("pools") or ())
-    return text.joined(event.get("reason"), pools, event.get("release"), f"busy {busy}" if busy else None, event.get("address"))
+    return text.joined(
+        event.get("reason"), pools, event.get("release"), f"busy {busy}" if busy else None, event.get("address")
+    )
 
 
 def _of_registry(what: str, event: Mapping[str, Any]) -> str:
@@ -49,7 +51,9 @@ def _of_registry(what: str, event: Mapping[str, Any]) -> str:
         kept = f"marks in {event['state']}" if event.get("state") else "marks are not kept"
         return text.joined(f"listens on {event['listen']}", "TLS" if event.get("tls") else None, kept)
     facts = {key: value for key, value in event.items() if key not in ("v", "time", "event") and value is not None}
-    return text.joined(*(str(value) if key in ("what", "why", "found") else f"{key} {value}" for key, value in facts.items()))
+    return text.joined(
+        *(str(value) if key in ("what", "why", "found") else f"{key} {value}" for key, value in facts.items())
+    )
 
 
 _ORDER = {"draining": 0, "online": 1, "offline": 2}

@@ -11,7 +11,7 @@ from deployer.errors import DeployerError, PreflightError
 from deployer.host.limits.units import SYSTEM, USER
 from deployer.host.paths import HostPaths
 from deployer.host.supervisors.systemctl import Manager, lingers, user_name
-from deployer.host.supervisors.systemd_units import MARK
+from deployer.host.supervisors.systemd_units import MARK, command, quote
 
 MARGIN = 60
 """Seconds that systemd waits beyond the ceiling."""
@@ -27,9 +27,9 @@ Description={app}, brought back after a reboot by deployer
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/bin/sh {boot} start
+ExecStart={start}
 # The keeper goes first; then each process of the app gets its signal, and has as long as a drain may take.
-ExecStop=/bin/sh {boot} stop
+ExecStop={stop}
 KillMode=control-group
 KillSignal={signal}
 TimeoutStopSec={timeout}
@@ -102,7 +102,8 @@ class BootUnit:
     def text(self, drain: Dict[str, Any]) -> str:
         """The unit's file."""
         return _TEXT.format(
-            mark=self._mark, app=self._app, root=_word(str(self._paths.root)), boot=_word(str(self._paths.boot)),
+            mark=self._mark, app=self._app, root=quote(str(self._paths.root)),
+            start=command(["/bin/sh", str(self._paths.boot), "start"]), stop=command(["/bin/sh", str(self._paths.boot), "stop"]),
             signal=drain["signal"], timeout=int(drain["ceiling"]) + MARGIN, wanted=self._wanted,
             order=_ORDER if self._scope == SYSTEM else "",
         )  # fmt: skip
@@ -130,12 +131,6 @@ class BootUnit:
                 + ("is there" if self._file.exists() else "is not there"),
                 hint="mend that, and call the same command again",
             ) from error
-
-
-def _word(text: str) -> str:
-    """*text* as one word of a unit file, whatever is in it: quoted, and no specifier or variable."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    return f'"{escaped}"'
 
 
 def lingering() -> Optional[Dict[str, str]]:

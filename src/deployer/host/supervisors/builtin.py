@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional
 
 from deployer.errors import DeployerError, PreflightError
 from deployer.host import engine, unix
-from deployer.host.keeper import start_detached
+from deployer.host.detached import start_detached
 from deployer.host.paths import HostPaths
 from deployer.host.supervisors import keeper_unit
 from deployer.model import DrainOrder, Identity, Spec

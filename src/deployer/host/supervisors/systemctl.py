@@ -24,6 +24,7 @@ class Manager:
     def __init__(self, scope: str) -> None:
         self.scope = scope
         self._env = _environment(scope)
+        self._version: Optional[int] = None
 
     def directory(self) -> Path:
         """Where units belong that outlive a reboot."""
@@ -106,9 +107,11 @@ class Manager:
         return dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
 
     def version(self) -> int:
-        """The number of this systemd's version; 0 where it says none."""
-        found = re.match(r"Version=(\d+)", self.ask("show", "--property=Version"))
-        return int(found.group(1)) if found else 0
+        """The number of this systemd's version, asked for once; 0 where it says none."""
+        if self._version is None:
+            found = re.match(r"Version=(\d+)", self.ask("show", "--property=Version"))
+            self._version = int(found.group(1)) if found else 0
+        return self._version
 
     def reload(self) -> None:
         """Have changed unit files read."""

@@ -7,30 +7,21 @@ stopped takes no second request for a new one.
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import os
-import shlex
-import shutil
 import signal
-import time
 from dataclasses import replace as changed
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import List, Mapping, Optional, Sequence
 
-from deployer.errors import DeployerError, GateError, PreflightError
-from deployer.host import disk, engine, sockets, unit_journal
+from deployer.errors import DeployerError, GateError
 from deployer.host.paths import HostPaths
 from deployer.host.say import say
-from deployer.host.supervisors import owner, systemd_units
+from deployer.host.supervisors import owner
 from deployer.host.supervisors.owner import Seen
-from deployer.host.supervisors.systemctl import Manager, seconds
+from deployer.host.supervisors.systemctl import Manager
+from deployer.host.supervisors.systemd_files import UnitFiles, is_foreign, settings_of
+from deployer.host.supervisors.systemd_sockets import unit_of
 from deployer.model import DrainOrder, Spec
 
-OLD_SERVES = "the old release still serves; its process was not touched"
-STOP_DROPIN, UNPROVEN_DROPIN = "50-deployer-stop.conf", "60-deployer-unproven.conf"
-KEPT_FOR = 86400.0
-"""Seconds for which it is kept how a run of a unit ended."""
 JOURNAL = Path("/run/systemd/journal/stdout")
 _SHOWN = (
     "LoadState", "ActiveState", "SubState", "MainPID", "ExecMainPID", "ExecMainCode", "ExecMainStatus", "InvocationID", "Result",
@@ -43,40 +34,6 @@ _STATES = {
     "activating": owner.STARTING,
     "deactivating": owner.STOPPING,
 }
-_PERSONAL = ("HOME", "USER", "LOGNAME", "SHELL", "XDG_RUNTIME_DIR")
-_AFTER_MAIN = """#!/bin/sh
-# Written by deployer. systemd runs it when the main process of a unit has exited: how that ended is kept, and what lives on of
-# it is asked to stop, once, and waited for. Argument: the signal.
-ended="$SERVICE_RESULT $EXIT_CODE $EXIT_STATUS"
-kept="${0%/*}/ended-$INVOCATION_ID"
-echo "$ended" > "$kept"
-signal=$1
-while IFS= read -r line; do
-    case $line in 0::*) group=${line#0::} ;; *:name=systemd:*) older=${line#*:name=systemd:} ;; esac
-done < /proc/self/cgroup
-left=
-for top in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
-    [ "$top" != /sys/fs/cgroup/systemd ] || group=$older
-    [ -n "${group#/}" ] || continue
-    [ -r "$top$group/cgroup.procs" ] || continue
-    group=$top$group/cgroup.procs
-    while read -r pid; do
-        [ "$pid" = $$ ] || left="$left $pid"
-    done < "$group"
-    break
-done
-[ -n "$left" ] || exit 0
-# Until they have gone, the record says that some are left; it stays so where they have not by the ceiling. systemd tells the
-# ceiling by a signal to this and to what waits, and would take the unit for ended, with all that live on, were this to go then.
-echo "$ended left" > "$kept"
-trap '' TERM INT QUIT HUP USR1 USR2 WINCH
-{leftover} "$signal" "$group" $left && echo "$ended" > "$kept"
-"""
-
-
-def unit_of(spec: Spec) -> str:
-    assert spec.owner is not None
-    return str(spec.owner["unit"])
 
 
 class Systemd:
@@ -86,9 +43,8 @@ class Systemd:
     whole = True
 
     def __init__(self, paths: HostPaths, scope: str) -> None:
-        self._paths = paths
         self._manager = Manager(scope)
-        self._units = paths.private / "units"
+        self._files = UnitFiles(paths, self._manager)
 
     # Where an instance is known by which name ------------------------------------------------------------------------
 
@@ -99,7 +55,7 @@ class Systemd:
         unit = f"{spec.app}@{spec.release}.service"
         if any(one.owner is not None and self._excludes(unit_of(one), unit) for one in others):
             unit = f"{spec.app}@{spec.release}.{spec.id}.service"
-        journal = JOURNAL.exists() and "StandardOutput" not in _settings(spec)
+        journal = JOURNAL.exists() and "StandardOutput" not in settings_of(spec)
         return changed(spec, owner={**spec.owner, "unit": unit, "journal": journal})
 
     def _excludes(self, other: str, unit: str) -> bool:
@@ -109,30 +65,16 @@ class Systemd:
     # Files -----------------------------------------------------------------------------------------------------------
 
     def check(self, new: Spec, env: Mapping[str, str]) -> None:
-        if self._is_foreign(new) or not _settings(new):
-            return
-        new = self.placed(new, [])
-        path = self._units / "check" / unit_of(new)
-        try:
-            self._units.mkdir(mode=0o700, exist_ok=True)
-            self._manager.write(path, self._text(new, env, []))
-            complaints = self._manager.complaints(path)
-        finally:
-            disk.remove_quietly(str(path.parent))
-        if complaints:
-            raise GateError(
-                "systemd does not take run.systemd", cause="\n".join(complaints[:10]), state=OLD_SERVES,
-                hint="correct run.systemd (systemd.exec(5), systemd.service(5), systemd.resource-control(5))",
-            )  # fmt: skip
+        if not is_foreign(new) and settings_of(new):
+            self._files.check(self.placed(new, []), env)
 
     def prepare(self, new: Spec, env: Mapping[str, str], olds: Sequence[Spec], how: DrainOrder, proven: bool) -> None:
         # One that stops already has its order: systemd would apply another one to the stop that is under way.
-        written = [self._ordered(old, how) for old in olds if self.seen(old).state != owner.STOPPING]
+        written = [self._files.order(old, how) for old in olds if self.seen(old).state != owner.STOPPING]
         if all(unit_of(old) != unit_of(new) for old in olds):
-            written.append(_remove(self._dropin(new, STOP_DROPIN)))  # of a stop that is over
-        if not self._is_foreign(new):
-            written += self._sockets(new, olds)
-            written += [self._service(new, env, olds), self._restarts(new, proven)]
+            written.append(self._files.forget_order(new))
+        if not is_foreign(new):
+            written.append(self._files.write(new, env, olds, proven))
         if any(written):
             self._manager.reload()
         self._require_loaded(new)
@@ -147,141 +89,14 @@ class Systemd:
                 hint="correct run.systemd, or the unit",
             )
 
-    def _service(self, new: Spec, env: Mapping[str, str], olds: Sequence[Spec]) -> bool:
-        settings = _settings(new)
-        kept = {name: env[name] for name in env if "User" not in settings or name not in _PERSONAL}
-        self._units.mkdir(mode=0o700, exist_ok=True)
-        disk.write_atomically(str(self._env_file(new)), systemd_units.environment(kept).encode())
-        # Here and not in the unit: of the engines only the newest are kept, and a unit may run for a year.
-        leftover = shlex.join(engine.argv(engine.install(self._paths), "leftover"))
-        self._manager.write(self._units / "after.sh", _AFTER_MAIN.replace("{leftover}", leftover))
-        return self._manager.write(self._manager.directory() / unit_of(new), self._text(new, env, olds))
-
-    def _env_file(self, spec: Spec) -> Path:
-        return self._units / f"{unit_of(spec)}.env"
-
-    def _text(self, new: Spec, env: Mapping[str, str], olds: Sequence[Spec]) -> str:
-        order = DrainOrder(**new.drain) if new.drain else DrainOrder()
-        others = [unit_of(old) for old in olds if unit_of(old) != unit_of(new)]
-        return systemd_units.service(
-            new.app, new.release, _resolved(new, env), new.cwd, str(self._env_file(new)),
-            ["/bin/sh", str(self._units / "after.sh"), _to_leftover(order)], self._output(new), order, self._all(new),
-            self._socket_units(new), others, self._manager.boot_target(),
-        )  # fmt: skip
-
-    def _all(self, spec: Spec) -> Dict[str, Any]:
-        """The unit's further settings: pauses between restarts that grow where systemd knows them, and the user's own."""
-        return {**(systemd_units.BACKOFF if self._manager.version() >= 254 else {}), **_settings(spec)}
-
     def preview(self, new: Spec, env: Mapping[str, str], now: Optional[Spec]) -> List[str]:
         """What would change in the units, as a unified diff: nothing is written."""
-        new = self.placed(new, [])
-        texts = [(unit_of(new), self._text(new, env, [now] if now is not None else []))]
-        texts += [(unit, self._socket_text(new, name, unit, listen, [])) for name, unit, listen in self._listens(new)]
-        found: List[str] = []
-        for unit, text in texts:
-            old = unit_of(now) if now is not None and unit == unit_of(new) else unit
-            try:
-                before = (self._manager.directory() / old).read_text("utf-8")
-            except OSError:
-                before = ""
-            if now is not None:  # its name is in every line, and no news
-                before = before.replace(now.release, new.release)
-            found += difflib.unified_diff(before.splitlines(), text.splitlines(), old, unit, lineterm="", n=0)
-        return found
+        return self._files.preview(self.placed(new, []), env, now)
 
     def require(self, app: str) -> None:
         """Raises PreflightError when this systemd cannot be asked, or has units of these names that are not this app's."""
         self._manager.require()
-        for path in [
-            *self._manager.directory().glob(f"{app}@*.service"),
-            self._manager.directory() / f"{app}-deployer.service",
-        ]:
-            try:
-                text = path.read_text("utf-8", "replace")
-            except OSError:
-                continue
-            if not text.startswith(systemd_units.MARK) or systemd_units.escaped(f"{self._paths.root}/") not in text:
-                raise PreflightError(
-                    f"there is a unit {path.name} already, which is not this app's",
-                    cause=f"{path} belongs to another service" + (" of deployer" if text.startswith(systemd_units.MARK) else ""),
-                    state="nothing was changed", hint="give one of the two another name (`app` in deploy.toml), or remove the unit",
-                )  # fmt: skip
-
-    def _output(self, spec: Spec) -> str:
-        if unit_journal.kept(spec.owner):
-            return "journal"
-        self._paths.logs.mkdir(mode=0o700, exist_ok=True)
-        return f"append:{self._paths.app_log}".replace("%", "%%")
-
-    def _sockets(self, new: Spec, olds: Sequence[Spec]) -> List[bool]:
-        written = []
-        guard = f"{new.app}-guard.service"
-        for name, unit, listen in self._listens(new):
-            self._require_ours(new, unit, guard)
-            text = self._socket_text(new, name, unit, listen, olds)
-            written.append(self._manager.write(self._manager.directory() / unit, text))
-        if written:
-            written.append(self._manager.write(self._manager.directory() / guard, systemd_units.guard(new.app)))
-        if new.private_health:
-            self._link_health(new)
-        return written
-
-    def _require_ours(self, new: Spec, *units: str) -> None:
-        for path in [self._manager.directory() / unit for unit in units]:
-            if path.exists() and not path.read_text("utf-8", "replace").startswith(systemd_units.mark(new.app)):
-                raise DeployerError(
-                    f"there is a unit {path.name} already, which is not this app's",
-                    cause=f"{path} belongs to another service", state="the old release serves",
-                    hint="disable and remove that unit, or give one of the two another name (`app` in deploy.toml)",
-                )  # fmt: skip
-
-    def _link_health(self, new: Spec) -> None:
-        """The socket is its unit's, which a restart of the release keeps; the name by which it is asked is the instance's."""
-        link = self._paths.health_socket(new.id)
-        link.unlink(missing_ok=True)
-        link.symlink_to(self._health_of(new).name)
-
-    def _health_of(self, spec: Spec) -> Path:
-        return self._paths.health_socket(hashlib.sha256(unit_of(spec).encode()).hexdigest()[: len(spec.id)])
-
-    def _socket_text(self, new: Spec, name: str, unit: str, listen: str, olds: Sequence[Spec]) -> str:
-        by_themselves = [unit_of(old) for old in olds if unit not in self._socket_units(old)]
-        private = unit.endswith(".health.socket")
-        return systemd_units.socket(new.app, name, listen, f"{new.app}-guard.service", by_themselves, private)
-
-    def _socket_units(self, spec: Spec) -> List[str]:
-        return [unit for _, unit, _ in self._listens(spec)]
-
-    def _listens(self, spec: Spec) -> List[Tuple[str, str, str]]:
-        """name, unit, address of every socket that *spec* inherits."""
-        named = sockets.named(spec.socket)
-        units = {name: f"{spec.app}.socket" if len(named) == 1 else f"{spec.app}-{name}.socket" for name in named}
-        found = [(name, units[name], _listen(address)) for name, address in named.items()]
-        if spec.private_health:
-            unit = unit_of(spec)[: -len(".service")] + ".health.socket"
-            found.append(("health", unit, str(self._health_of(spec))))
-        return found
-
-    def _restarts(self, spec: Spec, proven: bool) -> bool:
-        path = self._dropin(spec, UNPROVEN_DROPIN)
-        return _remove(path) if proven else self._manager.write(path, systemd_units.unproven(spec.app))
-
-    def _ordered(self, spec: Spec, how: DrainOrder) -> bool:
-        now = self._manager.show(unit_of(spec), ("TimeoutStopUSec", "KillSignal"))
-        number = str(int(signal.Signals[how.signal]))
-        if seconds(now.get("TimeoutStopUSec", "")) == how.ceiling and (
-            now.get("KillSignal") == number or self._is_foreign(spec)
-        ):
-            return False
-        text = systemd_units.stop_order(spec.app, how, foreign=self._is_foreign(spec))
-        return self._manager.write(self._dropin(spec, STOP_DROPIN), text)
-
-    def _dropin(self, spec: Spec, name: str) -> Path:
-        return self._manager.passing_directory() / f"{unit_of(spec)}.d" / name
-
-    def _is_foreign(self, spec: Spec) -> bool:
-        return bool(spec.owner and spec.owner.get("foreign"))
+        self._files.require(app)
 
     # Jobs ------------------------------------------------------------------------------------------------------------
 
@@ -296,7 +111,7 @@ class Systemd:
         self._manager.begin("start", "--", unit_of(new))
 
     def order(self, spec: Spec, how: DrainOrder) -> None:
-        if self._ordered(spec, how):
+        if self._files.order(spec, how):
             self._manager.reload()
 
     def stop(self, spec: Spec) -> None:
@@ -321,23 +136,21 @@ class Systemd:
 
     def _ended(self, now: Seen) -> Seen:
         """*now*, with what its unit wrote down when it ended."""
-        try:
-            result, how, status, *left = (self._units / f"ended-{now.run}").read_text("ascii").split()
-        except (OSError, ValueError):
+        ended = self._files.ended(now.run)
+        if ended is None:
             return now
-        return changed(now, code=_code(how, status), forced=now.forced or result == "timeout" or bool(left))
+        result, how, status, left = ended
+        return changed(now, code=_code(how, status), forced=now.forced or result == "timeout" or left)
 
     # What shall run --------------------------------------------------------------------------------------------------
 
     def confirm(self, spec: Optional[Spec], others: Sequence[Spec]) -> None:
         changes = []
-        keep = unit_of(spec) if spec is not None and not self._is_foreign(spec) else None
+        keep = unit_of(spec) if spec is not None and not is_foreign(spec) else None
         if spec is not None and keep is not None:
-            changes = [self._restarts(spec, proven=True), self._boot(keep, "enable")]
+            changes = [self._files.prove(spec, proven=True), self._boot(keep, "enable")]
         if spec is not None:
-            changes.append(
-                _remove(self._dropin(spec, STOP_DROPIN))
-            )  # of a stop that is over: the unit's own ceiling counts
+            changes.append(self._files.forget_order(spec))
         changes += [self._boot(unit, "disable") for unit in sorted({unit_of(one) for one in others} - {keep})]
         if any(changes):
             self._manager.reload()
@@ -353,22 +166,13 @@ class Systemd:
         return True
 
     def forget(self, app: str, releases: Sequence[str]) -> None:
-        gone = [
-            path
-            for path in self._manager.directory().glob(f"{app}@*.service")
-            if not _belongs(path.name, app, releases)
-        ]
-        for path in gone:
-            if path.read_text("utf-8", "replace").startswith(systemd_units.MARK):
-                self._boot(path.name, "disable")
-                _remove(path)
-                _remove(path.with_name(f"{path.stem}.health.socket"))
-                _remove(self._units / f"{path.name}.env")
-        if gone:
+        stale = self._files.stale(app, releases)
+        for unit in stale:
+            self._boot(unit, "disable")
+            self._files.remove(unit)
+        if stale:
             self._manager.reload()
-        for ended in self._units.glob("ended-*"):
-            if time.time() - ended.stat().st_mtime > KEPT_FOR:
-                _remove(ended)
+        self._files.forget_ended()
 
 
 def _seen(shown: Mapping[str, str]) -> Seen:
@@ -395,38 +199,3 @@ def _code(how: str, status: str) -> Optional[int]:
         except KeyError:
             return None
     return int(status) if how == "exited" and status.isdigit() else None
-
-
-def _listen(address: str) -> str:
-    return address[len(sockets.UNIX) :] if address.startswith(sockets.UNIX) else address
-
-
-def _resolved(spec: Spec, env: Mapping[str, str]) -> List[str]:
-    """The command with the program's whole path: systemd looks for others in its own places only."""
-    name = spec.argv[0]
-    found = str(Path(spec.cwd, name)) if "/" in name else shutil.which(name, path=env.get("PATH"))
-    return [os.path.normpath(found or name), *spec.argv[1:]]
-
-
-def _to_leftover(order: DrainOrder) -> str:
-    """What those get that outlive the main process: the signal, unless all have had theirs at once."""
-    return "0" if order.signal_to == "tree" else order.signal
-
-
-def _settings(spec: Spec) -> Dict[str, Any]:
-    """The user's own settings of the unit."""
-    return dict((spec.owner or {}).get("settings") or {})
-
-
-def _belongs(unit: str, app: str, releases: Sequence[str]) -> bool:
-    """Whether *unit* is of one of *releases*; one that runs beside another of its release has one more word."""
-    name = unit[len(app) + 1 : -len(".service")]
-    return any(name == release or name.startswith(f"{release}.") for release in releases)
-
-
-def _remove(path: Path) -> bool:
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        return False
-    return True
