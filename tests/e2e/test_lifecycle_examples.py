@@ -50,6 +50,7 @@ def ended_well(result: Result, task: str) -> None:
 
 def asked(app: Example, path: str) -> subprocess.Popen[str]:
     """A client of its own process that POSTs, and prints the answer."""
+    need("curl")
     return subprocess.Popen(["curl", "-sS", "-X", "POST", app.url + path], stdout=subprocess.PIPE, text=True)
 
 
