@@ -1,4 +1,4 @@
-"""A server of asyncio streams under `life.serve`: GET /, /slow (a task of 1.5 s), /health. Connections are kept."""
+"""A server of asyncio streams under `life.serve`: GET /, /slow (a task of 4 s), /health. Connections are kept."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ async def serve(reader, writer):
         code, said = life.health() if path == b"/health" else (200, {})
         if path == b"/slow":
             async with life.task("slow"):
-                await asyncio.sleep(1.5)
+                await asyncio.sleep(4)
         body = json.dumps(said).encode()
         writer.write(f"HTTP/1.1 {code} X\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
         await writer.drain()

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,6 +130,7 @@ life = Lifecycle(health=sys.argv[1], max_wait="20s")
 async def main():
     async with life.task("thinking"):
         await asyncio.sleep(0.3)
+        print(time.monotonic(), flush=True)
         time.sleep(float(sys.argv[2]))
 if sys.argv[2] == "taken":
     life.run()
@@ -138,14 +140,18 @@ life.run(main)
 
 def start(where: str, how: str) -> subprocess.Popen[str]:
     env = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, where, how], env=env, stderr=subprocess.PIPE, text=True)
+    argv = [sys.executable, "-c", PROGRAM, where, how]
+    return subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_drains_under_a_blocked_loop_and_answers_to_the_end(tmp_path: Path) -> None:
     path = str(tmp_path / "health.sock")
-    process = start(f"unix:{path}", "3")
+    process = start(f"unix:{path}", "5")
     try:
-        wait_until(lambda: ask_at(path)[1]["tasks"], what="it is at work")
+        assert process.stdout is not None
+        since = float(process.stdout.readline())
+        wait_until(lambda: time.monotonic() > since + 2, what="two seconds have passed")
+        assert ask_at(path)[1]["stuck"] > 1, "the first one who asks is told"
         process.terminate()
         code, said = wait_until(lambda: _blocked(path), what="the loop is seen to be blocked")
         assert (code, said["status"]) == (503, "shutting_down")
@@ -181,6 +187,7 @@ seen = {
     "kept": [os.get_inheritable(fd) for fd in (3, 4, 5)],
     "child": subprocess.run([sys.executable, "-S", "-c", "import os; print(sorted(set(os.listdir('/proc/self/fd')) & set('345')))"],
         close_fds=False, capture_output=True, text=True).stdout.strip(),
+    "popen": life.popen(["env"], stdout=subprocess.PIPE, text=True).communicate()[0].count("LISTEN_"),
     "variables": os.environ["LISTEN_FDS"], "foreign": len(inherited(os.environ, os.getpid() + 1)),
 }
 try:
@@ -203,7 +210,7 @@ print(json.dumps(seen))
     assert (seen["names"], seen["count"], seen["public"]) == (["http", "health", "http"], 3, 2)
     assert seen["ports"] == ports and seen["admin"] is False
     assert seen["kept"] == [False] * 3 and seen["child"] in ("[]", "['3']")  # 3: its own look at the directory
-    assert seen["variables"] == "3" and seen["foreign"] == 0
+    assert (seen["variables"], seen["popen"]) == ("3", 0) and seen["foreign"] == 0
     assert 'no inherited socket is called "metrics"; there are: health, http' in seen["error"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import socket
 import time
 from pathlib import Path
@@ -36,10 +37,10 @@ def test_idle_app_goes_at_once_and_cleans_up() -> None:
 
 def test_work_and_streams_are_finished_before_the_lifespan_ends() -> None:
     with served() as one:
-        up(one)
+        assert up(one).ask("/later?4").status == 200
         task, slow, stream = one.line(path="/task?2"), one.line(path="/slow?2"), one.line(path="/stream?2")
-        seen = wait_until(lambda: _busy(one, 3), what="all three are in flight")
-        assert sorted(each["name"] for each in seen["tasks"]) == ["GET request", "GET request", "task"]
+        seen = wait_until(lambda: _busy(one, 4), what="all are in flight")
+        assert sorted(each["name"] for each in seen["tasks"]) == ["GET request", "GET request", "later", "task"]
         one.told()
         assert read(task).status == read(slow).status == 200
         assert read(stream).body.endswith(b"more\nend\n")  # type: ignore[attr-defined]
@@ -81,9 +82,12 @@ def test_idle_connection_is_closed_after_the_linger() -> None:
         kept = one.line()
         read(kept)
         never = socket.create_connection(("127.0.0.1", one.port), timeout=20)
-        one.ask()
+        slow = one.line(path="/task?6")
+        wait_until(lambda: _busy(one, 1), what="it is at work")
         one.told()
         assert kept.sock.recv(1) == never.recv(1) == b""
+        assert not select.select([slow.sock], [], [], 0)[0], "while work is in flight, and not when it ends"
+        assert read(slow).status == 200
         assert one.ends()[0] == 0
 
 

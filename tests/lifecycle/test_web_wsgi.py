@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -187,7 +188,8 @@ life = Lifecycle(max_wait="20s")
 life.cleanup(lambda: print("cleaned", os.getpid(), flush=True), name="note")
 def later():
     with life.task("afterwards", part=True):
-        time.sleep(2)
+        time.sleep(3)
+        open(os.environ["NOTE"], "w").close()
     print("afterwards", flush=True)
 def app(environ, start_response):
     if environ["PATH_INFO"] == "/later":
@@ -208,7 +210,8 @@ def test_gunicorn_worker_finishes_what_it_began_and_cleans_up(tmp_path: Path, nu
     port = free_port()
     argv = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "--chdir", str(tmp_path)]
     argv += ["-c", str(tmp_path / "gunicorn.conf.py"), "module"]
-    with _running(argv, {}) as process:
+    note = tmp_path / "afterwards"
+    with _running(argv, {"NOTE": str(note)}) as process:
         one = up(Served(process, port))
         assert one.ask("/later").status == 200
         slow = one.line(path="/slow")
@@ -218,11 +221,22 @@ def test_gunicorn_worker_finishes_what_it_began_and_cleans_up(tmp_path: Path, nu
             one.told()
         else:
             _children_of(process)  # Ctrl-C reaches the whole group; gunicorn's own worker would cut
+        wait_until(lambda: not _answers(port), what="it accepts no longer")
+        assert not note.exists(), "it stops accepting at once, and not after its work"
         assert read(slow).status == 200
         code, out, err = one.ends()
     assert code == 0 and time.monotonic() - at < 25
     assert [line.split()[0] for line in out.splitlines()] == ["afterwards", "cleaned"]
     assert "drained, 0 lost" in err
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=0.3) as line:
+            line.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return bool(line.recv(1))
+    except OSError:
+        return False
 
 
 def _children_of(process: subprocess.Popen[str]) -> None:
@@ -243,20 +257,24 @@ def test_settings_that_cannot_drain_are_refused() -> None:
         Lifecycle().uvicorn(plain, workers=2)
 
 
-def test_streams_server_waits_for_its_handlers() -> None:
-    with served("streams_app.py") as one:
-        up(one)
-        kept, slow = one.line(), one.line(path="/slow")
-        read(kept)
-        wait_until(lambda: json.loads(one.ask("/health").body)["busy"], what="it is at work")  # type: ignore[attr-defined]
-        one.told()
-        assert read(slow).status == 200
-        assert kept.sock.recv(1) == b""
-        assert one.ends()[0] == 0
+PYTHONS = [
+    pytest.param("3.9.18", id="3.9"),
+    pytest.param(None, id="ours"),
+    pytest.param("3.13.0", id="3.13", marks=pytest.mark.full),
+]
 
 
-def test_http_server_leaves_as_a_lame_duck() -> None:
-    with served("http_server_app.py") as one:
+def python(version: str | None) -> str:
+    """Its interpreter, where this machine has it."""
+    found = Path(f"~/.pyenv/versions/{version}/bin/python").expanduser() if version else Path(sys.executable)
+    if not found.exists():
+        pytest.skip(f"no Python {version} here")
+    return str(found)
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_http_server_leaves_as_a_lame_duck(version: str | None) -> None:
+    with served("http_server_app.py", python(version)) as one:
         up(one)
         kept, idle, slow = one.line(), one.line(), one.line(path="/slow")
         assert read(kept).getheader("connection") is None and read(idle).status == 200
@@ -277,3 +295,17 @@ def _refused(port: int) -> bool:
     except ConnectionRefusedError:
         return True
     return False
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_streams_server_waits_for_its_handlers(version: str | None) -> None:
+    with served("streams_app.py", python(version)) as one:
+        up(one)
+        kept, slow = one.line(), one.line(path="/slow")
+        read(kept)
+        wait_until(lambda: json.loads(one.ask("/health").body)["busy"], what="it is at work")  # type: ignore[attr-defined]
+        one.told()
+        assert kept.sock.recv(1) == b""
+        assert not select.select([slow.sock], [], [], 0)[0], "after the linger, and not at the end"
+        assert read(slow).status == 200
+        assert one.ends()[0] == 0

@@ -1,7 +1,8 @@
 """
 An ASGI app under `life.uvicorn`, without a framework: what a server does at the end of its life, seen from outside.
 
-    GET /   /slow?SECONDS (no task)   /task?SECONDS   /refuse (ShuttingDown)   /stream?SECONDS   /block?SECONDS (the loop)
+    GET /   /slow?SECONDS (no task)   /task?SECONDS   /later?SECONDS (a task after the answer)   /refuse (ShuttingDown)
+    /stream?SECONDS   /block?SECONDS (the loop)
     a WebSocket echoes
 
 The lifespan's shutdown is noted on stdout, after the number of tasks that are in flight then. LIFE is JSON for Lifecycle(...).
@@ -15,6 +16,7 @@ import time
 from deployer.lifecycle import Lifecycle, ShuttingDown
 
 life = Lifecycle(**json.loads(os.environ.get("LIFE", "{}")))
+kept = set()
 
 
 async def app(scope, receive, send):
@@ -31,6 +33,9 @@ async def http(scope, receive, send):
     if path == "/task":
         with life.task("task"):
             await asyncio.sleep(seconds)
+    elif path == "/later":
+        kept.add(asyncio.ensure_future(later(seconds)))
+        await asyncio.sleep(0)  # it has begun
     elif path == "/slow":
         await asyncio.sleep(seconds)
     elif path == "/block":
@@ -39,6 +44,11 @@ async def http(scope, receive, send):
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+@life.task("later")
+async def later(seconds):
+    await asyncio.sleep(seconds)
 
 
 async def stream(seconds, send):

@@ -9,6 +9,7 @@ import threading
 from typing import Any, Dict, List, Optional
 
 from deployer.lifecycle.hands import apart
+from deployer.lifecycle.sockets import for_children
 from deployer.lifecycle.tasks import InFlight, Tasks
 from deployer.lifecycle.voice import name_of, say
 
@@ -77,6 +78,8 @@ class Children:
         import subprocess
 
         own = not {"start_new_session", "process_group", "preexec_fn"} & set(options)
+        if options.get("env") is None and "pass_fds" not in options:
+            options = {**options, "env": for_children(os.environ)}  # the sockets are ours, and are not passed on
         work = self._tasks.enter(name or _command_name(argv))
         try:
             process = subprocess.Popen(argv, **(dict(options, start_new_session=True) if own else options))
