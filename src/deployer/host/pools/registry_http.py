@@ -25,7 +25,7 @@ class NoAnswer(PoolError):
 
 
 class RegistryHttp:
-    """The registry at *url*. Every call raises PoolError when it is refused, NoAnswer when it is not answered within *timeout* seconds."""
+    """The registry at *url*. Every call raises PoolError when it is refused; NoAnswer, which is one, after *timeout* seconds."""
 
     def __init__(self, url: str, token_file: Optional[str], timeout: float) -> None:
         self.url = url.rstrip("/")
