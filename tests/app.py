@@ -266,8 +266,10 @@ def alive(pid: int) -> bool:
     return state(pid) not in ("Z", "X", None)
 
 
+EACH = 1250
+"""Ports that each of eight test workers has to itself."""
 # Begins at a place of this process's own, so that two test runs on one machine do not walk in step.
-_PORTS = itertools.cycle([*range(os.getpid() * 37 % 2500, 2500), *range(os.getpid() * 37 % 2500)])
+_PORTS = itertools.cycle([*range(os.getpid() * 37 % EACH, EACH), *range(os.getpid() * 37 % EACH)])
 
 
 def free_port() -> int:
@@ -275,9 +277,9 @@ def free_port() -> int:
     A port on which nobody listens, never given twice in a row. Below the range from which the kernel takes the ports of clients,
     and each test worker has numbers of its own: nobody can take it before the service does.
     """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8
     for offset in _PORTS:
-        port = 20_000 + 2500 * worker + offset
+        port = 20_000 + EACH * worker + offset
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -17,10 +17,8 @@ import pytest
 
 from app import App, alive, clean_environment, wait_until
 
-MODES = (
-    "missing", "error", "refuse", "hang", "garbage", "enormous", "drip", "banner", "silent", "always-ok", "never-ready",
-    "impostor",
-)  # fmt: skip
+MODES = ("missing", "refuse", "hang", "garbage", "enormous", "drip", "banner", "never-ready", "impostor")
+ALIKE = [pytest.param(mode, marks=pytest.mark.full) for mode in ("error", "silent", "always-ok")]
 
 
 @contextmanager
@@ -42,7 +40,7 @@ def moment(event: dict[str, Any]) -> float:
     return datetime.fromisoformat(event["time"]).timestamp()
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [*MODES, *ALIKE])
 def test_push_is_as_quick_as_the_process_whatever_its_health_says(app: App, mode: str) -> None:
     with stranger(app, "--health", mode, "--task", "3") as old:
         (app.root / "app.pid").write_text(str(old.pid))

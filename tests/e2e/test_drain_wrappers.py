@@ -95,7 +95,7 @@ def test_new_release_starts_only_when_the_last_escapee_has_finished(app: App) ->
     assert float(app.lines("STARTS_FILE")[-1][3]) >= finished
 
 
-@pytest.mark.parametrize("kind", ["child", "setsid", "daemon"])
+@pytest.mark.parametrize("kind", ["child", pytest.param("setsid", marks=pytest.mark.full), "daemon"])
 def test_process_started_during_the_drain_is_drained_too(app: App, kind: str) -> None:
     app.push()
     client = app.task(100)

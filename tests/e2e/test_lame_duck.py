@@ -128,7 +128,7 @@ def started(app: list[str], port: int, **env: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(app, env={**os.environ, "PORT": str(port), **env}, stderr=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("app", APPS)
+@pytest.mark.parametrize("app", [APPS[0], pytest.param(NODE_APP, id="node", marks=pytest.mark.full)])
 @pytest.mark.parametrize(
     ("broken", "seen"),
     [

@@ -51,7 +51,7 @@ def test_wrong_port_is_named_in_the_reason(app: App) -> None:
     assert int(port) != app.port
 
 
-@pytest.mark.parametrize("mode", ["missing", "refuse", "hang", "drip"])
+@pytest.mark.parametrize("mode", ["missing", "refuse", "hang", pytest.param("drip", marks=pytest.mark.full)])
 def test_health_that_never_says_ok_is_not_ready(app: App, mode: str) -> None:
     app.configure(args=["--health", mode], health=health(app, 'timeout = "200ms"'))
     result = app.push(check=8)

@@ -43,7 +43,7 @@ def test_changed_settings_alone_are_a_new_release(app: App) -> None:
     assert app.push().event("push.finished")["status"] == "done"  # the drain belongs to it as well
 
 
-@pytest.mark.parametrize("form", ["file", "tar.gz", "zip", "whl"])
+@pytest.mark.parametrize("form", ["file", "tar.gz", pytest.param("zip", marks=pytest.mark.full), "whl"])
 def test_artifact_of_every_form_is_unpacked_and_run(app: App, form: str) -> None:
     service = app.dist / "service.py"
     artifact = app.root / f"made-1.0-py3-none-any.{form}"

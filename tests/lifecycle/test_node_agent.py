@@ -200,13 +200,19 @@ def test_a_registry_that_does_not_answer_delays_a_stop_by_its_limit_only(registr
         )  # fmt: skip
         assert node.stdin is not None and node.stdout is not None
         node.stdout.readline()
-        silent.send_signal(signal.SIGSTOP)
+        stop_whole(silent)
         out, _ = node.communicate("\n", timeout=20)
         silent.kill()
     answered, took = out.split()
     assert answered == "False"
     assert 0.09 <= float(took) < 8.0  # 100 ms, and what a busy machine adds
     assert node.returncode == 0
+
+
+def stop_whole(process: subprocess.Popen[str]) -> None:
+    """SIGSTOP, and wait until every thread has heard it."""
+    process.send_signal(signal.SIGSTOP)
+    assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
 
 
 REGISTRY = """
@@ -247,7 +253,7 @@ def test_a_node_finds_out_that_its_registry_has_gone_silent(agents: list[NodeAge
         agents.append(agent)
         agent.start()
         assert agent.wait_online()
-        silent.send_signal(signal.SIGSTOP)
+        stop_whole(silent)
         try:
             assert wait_until(lambda: not agent.online, 15)
         finally:

@@ -47,6 +47,17 @@ def test_work_and_streams_are_finished_before_the_lifespan_ends() -> None:
         assert one.ends()[:2] == (0, "shutdown 0\n")
 
 
+def test_what_outlasts_max_wait_is_named_and_the_lifespan_still_ends() -> None:
+    with served(LIFE='{"max_wait": "500ms"}') as one:
+        up(one)
+        slow = one.line(path="/slow?60")
+        wait_until(lambda: _busy(one, 1), what="it is at work")
+        one.told()
+        code, out, err = one.ends()
+        assert (code, out) == (1, "shutdown 1\n") and "abandoned: GET request" in err
+        slow.close()
+
+
 def _busy(one: Served, count: int) -> dict[str, object] | None:
     said: dict[str, object] = json.loads(one.ask("/health").body)  # type: ignore[attr-defined]
     return said if said["busy"] == count else None

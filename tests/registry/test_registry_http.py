@@ -32,8 +32,13 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 class Stream:
     """A reader of /events."""
 
-    def __init__(self, registry: Serving, last: int | None = None) -> None:
+    def __init__(self, registry: Serving, last: int | None = None, reads: int | None = None) -> None:
         self._wire = http.client.HTTPConnection(*registry.address.split(":"), timeout=20)
+        self._wire.sock = socket.socket()
+        if reads is not None:
+            self._wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, reads)
+        self._wire.sock.settimeout(20)
+        self._wire.sock.connect(("127.0.0.1", registry.port))
         self._wire.request("GET", "/events", headers={} if last is None else {"Last-Event-ID": str(last)})
         self._answer = self._wire.getresponse()
         assert self._answer.status == 200
@@ -153,12 +158,15 @@ def said_for(sock: socket.socket, size: int) -> bytes:
     return found
 
 
-def test_snapshot_of_many_nodes_comes_before_what_happened_meanwhile(registry: Serving) -> None:
-    crowd = [registry.node(f"snap-{number:03}") for number in range(120)]
-    stream = Stream(registry)
+def test_what_happens_during_a_long_snapshot_waits_behind_it(registry: Serving) -> None:
+    fat = [{"id": "x" * 200, "name": "y" * 200} for _ in range(100)]
+    crowd = [registry.node(f"snap-{number:03}", tasks=fat) for number in range(60)]
+    stream = Stream(registry, reads=4096)  # so little that the snapshot is not whole before we read
+    after = len(registry.events)
     crowd[0].stop()
+    registry.event("node.offline", "snap-000", after)
     name, number, snapshot = stream.next()
-    assert name == "snapshot" and len([node for node in snapshot["nodes"] if node["id"].startswith("snap-")]) == 120
+    assert name == "snapshot" and len([node for node in snapshot["nodes"] if node["id"].startswith("snap-")]) == 60
     assert stream.until("node.offline", "snap-000")[0] > number
     for node in crowd[1:]:
         node.cut()
@@ -267,15 +275,16 @@ def test_slow_reader_is_cut_off_and_everybody_else_is_served(registry: Serving) 
     slow.connect(("127.0.0.1", registry.port))
     slow.sendall(f"GET /events HTTP/1.1\r\nHost: {registry.address}\r\n\r\n".encode())
     fat = [{"id": "x" * 200, "name": "y" * 200} for _ in range(100)]
-    node = registry.node("fat")
+    nodes = [registry.node("fat"), registry.node("obese")]  # one alone would be taken for a flood
     quick = Stream(registry)
-    for number in range(1, 190):
-        node.say(type="heartbeat", busy=number, tasks=fat)
+    for number in range(1, 321):
+        nodes[number % 2].say(type="heartbeat", busy=number, tasks=fat)
         if number % 20 == 0:
             wait_until(lambda: quick.until("node.busy", "fat")[1]["busy"] == number, "the quick one has read it")  # noqa: B023
     assert registry.event("registry.reader_cut_off")["reason"]
     assert "slow_readers_total 1" in registry.get("/metrics")
-    node.stop()
+    for node in nodes:
+        node.stop()
     slow.close()
 
 

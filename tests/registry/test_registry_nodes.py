@@ -26,7 +26,9 @@ def check(nodes: Nodes) -> None:
     """A pool holds its online nodes and no other; nobody is in two states at once."""
     for pool in POOLS:
         should = {node.id for node in nodes.all() if pool in node.process.pools and node.status == ONLINE}
-        assert set(nodes.pool(pool)) == should
+        listed = nodes.pool(pool)
+        assert set(listed) == should
+        assert listed == sorted(should, key=lambda id: (nodes.node(id).load, id))  # type: ignore[union-attr]
     for node in nodes.all():
         assert node.status == node.standing
         assert (node.status == OFFLINE) == (node.connection is None)
@@ -52,7 +54,8 @@ class History:
     def register(self) -> None:
         self.connections += 1
         pools = tuple(self.dice.sample(POOLS, self.dice.randint(0, 3)))
-        said = Process(self.dice.choice("ab"), pools, leaving=self.dice.random() < 0.1)
+        capacity, work = self.dice.choice([None, 2, 4]), Work(self.dice.randint(0, 3))
+        said = Process(self.dice.choice("ab"), pools, None, capacity, leaving=self.dice.random() < 0.1, work=work)
         done = self.nodes.register(self.dice.choice(IDS), said, self.connections, "", at(self.now))
         if done.replaced is not None:
             self.late.append(done.replaced)

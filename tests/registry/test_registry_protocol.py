@@ -139,6 +139,14 @@ def test_unknown_words_of_a_newer_agent_are_passed_over(registry: Serving) -> No
     node.stop()
 
 
+def test_numbers_that_are_no_json_reach_nobody(registry: Serving) -> None:
+    node = registry.node("infinite")
+    node.wire.send('{"type":"heartbeat","busy":2,"tasks":[{"id":"1","name":"x","started_at":1e999}]}')
+    wait_until(lambda: one(registry, "infinite")["busy"] == 2, "the heartbeat is known")
+    assert one(registry, "infinite")["tasks"] == [{"id": "1", "name": "x", "started_at": None}]
+    node.stop()
+
+
 def test_message_in_fragments_is_one_message(registry: Serving) -> None:
     node = registry.node("pieces")
     node.wire.send(iter(['{"type":"heart', 'beat","bu', 'sy":5}']))
@@ -187,6 +195,21 @@ def test_as_many_messages_as_a_node_may_send_are_no_flood(registry: Serving) -> 
         node.say(type="heartbeat", busy=number)
     wait_until(lambda: one(registry, "lively")["busy"] == 149, "all have arrived")
     node.stop()
+
+
+def test_what_a_node_says_after_it_was_told_to_go_counts_for_nothing(registry: Serving) -> None:
+    node = registry.node("zombie")
+    registry.event("node.online", "zombie")
+    again = b'{"type":"register","v":1,"id":"zombie","instance":"z","pools":["workers"]}'
+    said = masked(Opcode.TEXT, b"{") + masked(Opcode.TEXT, again) + masked(Opcode.CLOSE, b"\x03\xe8")
+    node.wire.socket.sendall(said)
+    assert registry.event("node.offline", "zombie")["reason"] == "lost: not JSON"
+    registry.node("zombie-2").stop()
+    registry.event("node.offline", "zombie-2")
+    assert [event["event"] for event in registry.events if event.get("node") == "zombie"] == [
+        "node.online",
+        "node.offline",
+    ]
 
 
 def test_registering_twice_on_one_connection_is_refused(registry: Serving) -> None:

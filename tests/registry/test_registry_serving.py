@@ -22,7 +22,7 @@ from registries import RawNode, Serving, cleared, deployer, serving, wait_until
 from websockets.sync.client import connect
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_sends_every_node_away_to_come_back_and_exits_0(number: signal.Signals) -> None:
     with serving() as registry:
         nodes = [registry.node(f"n{count}") for count in range(20)]

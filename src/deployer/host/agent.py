@@ -7,13 +7,12 @@ runner, which is tied to nobody.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 import time
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional
 
 import deployer
 from deployer.errors import AbortedError, DeployerError, LinkError, PreflightError
@@ -22,11 +21,9 @@ from deployer.host import (
     disk,
     envfile,
     following,
-    observe,
     runner_process,
     spawn,
     traffic,
-    unit_journal,
     units,
     unix,
 )
@@ -35,14 +32,13 @@ from deployer.host.connection import Connection, Link
 from deployer.host.control import WORDS
 from deployer.host.deploy import Request, record, spec_of
 from deployer.host.inflow import Inflow
+from deployer.host.looking import Looking, os_error
 from deployer.host.paths import HostPaths, resolve
 from deployer.host.planner import Planner
 from deployer.host.process import here, require_known_platform
 from deployer.host.receiving import Receiving, checked
-from deployer.host.releases import Releases
 from deployer.host.state import State, opened
 from deployer.host.supervisors import choose
-from deployer.host.wake import wake
 from deployer.manifest import Manifest
 from deployer.model import PROTOCOL, Spec
 from deployer.wire import frames
@@ -66,6 +62,7 @@ class Agent:
         self._send = connection.send
         self._processes = here()
         self._paths: HostPaths = HostPaths(resolve("/nonexistent"))
+        self._looking = Looking(self._paths, self._processes, connection)
         self._claim: Optional[Claim] = None
         self._receiving: Optional[Receiving] = None
         self._discarding = False
@@ -75,7 +72,7 @@ class Agent:
         self._told_to_stop = False
         self._ops: Dict[str, Callable[[Params], Any]] = {
             "hello": self._hello,
-            "observe": self._observe,
+            "observe": lambda params: self._looking.observe(params),
             "open": self._open,
             "have": self._have,
             "plan": self._plan,
@@ -85,12 +82,12 @@ class Agent:
             "commit": self._commit,
             "follow": self._follow,
             "control": self._control,
-            "releases": self._releases,
-            "history": self._history,
-            "explain": self._explain,
-            "logs": self._logs,
-            "verify": self._verify,
-            "boot": self._boot,
+            "releases": lambda params: self._looking.releases(params),
+            "history": lambda params: self._looking.history(params),
+            "explain": lambda params: self._looking.explain(params),
+            "logs": lambda params: self._looking.logs(params),
+            "verify": lambda params: self._looking.verify(params),
+            "boot": lambda params: self._looking.boot(params),
         }
 
     def serve(self) -> None:
@@ -153,13 +150,12 @@ class Agent:
         except DeployerError as error:
             return {"id": number, "error": error.to_json()}
         except OSError as error:
-            return {"id": number, "error": _os_error(error).to_json()}
-
-    # Looking ---------------------------------------------------------------------------------------------------------
+            return {"id": number, "error": os_error(error).to_json()}
 
     def _hello(self, params: Params) -> Params:
         require_known_platform()
         self._paths = HostPaths(resolve(params["path"]))
+        self._looking = Looking(self._paths, self._processes, self._connection)
         unix.require_short(self._paths.runner_socket("20000101T000000Z-rollback-0000"))
         return {
             "protocol": PROTOCOL,
@@ -167,102 +163,6 @@ class Agent:
             "python": sys.version.partition(" ")[0],
             "path": str(self._paths.root),
         }
-
-    def _observe(self, params: Params) -> Params:
-        trouble = self._wake_or_tell() if params.get("wake") else None
-        facts, problems = self._look(params["target"], params["settings"])
-        if trouble is not None:
-            problems = [trouble, *problems]
-        facts["problems"] = [problem.to_json() for problem in problems]
-        if params.get("pool"):
-            facts["pool"] = _pool_says(params["target"], params["settings"])
-        if params.get("boot"):
-            from deployer.host.boot import enabling
-
-            facts["boot"] = enabling.look(self._paths, params["settings"]["app"], params["target"]["supervisor"])
-        if params.get("limits"):
-            from deployer.host.limits import reading  # only who looks at the ladder pays for it
-
-            facts.update(reading.read(self._paths, params["target"], params["settings"], facts, self._processes))
-        return facts
-
-    def _look(self, target: Params, settings: Params) -> tuple[Params, List[DeployerError]]:
-        observer = observe.Observer(self._paths, target, settings, self._processes)
-        try:
-            facts = observer.facts()
-            return facts, observer.problems(facts)
-        finally:
-            observer.close()
-
-    def _wake_or_tell(self) -> Optional[DeployerError]:
-        # A disk that lets nobody start anything must not hide what runs.
-        try:
-            wake(self._paths, self._processes)
-            return None
-        except OSError as error:
-            return _os_error(error)
-        except DeployerError as error:
-            return error
-
-    def _boot(self, params: Params) -> Params:
-        from deployer.host.boot import enabling
-
-        app = str(params["settings"]["app"])
-        with opened(self._paths.state) as state:
-            other = state.meta("app") if state is not None else None
-        if other not in (None, app):
-            raise observe.other_app({"path": str(self._paths.root), "app": other}, app)
-        supervisor = str(params["target"]["supervisor"])
-        if params["what"] == "disable":
-            return enabling.disable(self._paths, app, supervisor)
-        return enabling.enable(self._paths, app, params["settings"]["drain"], supervisor)
-
-    def _releases(self, params: Params) -> List[Params]:
-        observer = observe.Observer(self._paths, params["target"], params["settings"], self._processes)
-        try:
-            return observer.releases()
-        finally:
-            observer.close()
-
-    def _history(self, params: Params) -> List[Params]:
-        from deployer.host import history
-
-        return history.past(self._paths, int(params.get("limit") or 50))
-
-    def _explain(self, params: Params) -> Params:
-        from deployer.host import explaining  # no push needs it, and every push would pay for it
-
-        return explaining.explain(
-            self._paths, params.get("deploy"), lambda: self._look(params["target"], params["settings"])[0]
-        )
-
-    def _verify(self, params: Params) -> List[str]:
-        """What is not as it was staged in a release that may be rolled back to; empty when it is whole."""
-        release = str(params["release"])
-        manifest = Releases(self._paths.root).manifest(release)
-        if manifest is None:
-            return [f"the manifest of {release} is missing"]
-        directory = self._paths.release(release)
-        absent = [entry.path for entry in manifest.files if not (directory / entry.path).is_file()]
-        return [f"{path} is missing" for path in absent[:5]]
-
-    def _logs(self, params: Params) -> Params:
-        lines, goes_on = int(params["lines"]), bool(params["follow"])
-        app, owner = self._owner()
-        if unit_journal.kept(owner):
-            unit_journal.follow(owner, app, lines, goes_on, self._send, self._connection.gone)
-        else:
-            following.follow_log(self._paths.app_log, lines, goes_on, self._send, self._connection.gone)
-        return {}
-
-    def _owner(self) -> Tuple[str, Params]:
-        """The app's name, and who owns the process that was started last."""
-        with opened(self._paths.state) as state:
-            row = (
-                state.row("SELECT spec FROM instances ORDER BY created_at DESC, rowid DESC LIMIT 1") if state else None
-            )
-        spec = json.loads(row["spec"]) if row else {}
-        return str(spec.get("app")), spec.get("owner") or {}
 
     # A deploy --------------------------------------------------------------------------------------------------------
 
@@ -284,7 +184,7 @@ class Agent:
 
     def _preflight(self, params: Params) -> Params:
         settings, target = params["settings"], params["target"]
-        facts, problems = self._look(target, settings)
+        facts, problems = self._looking.look(target, settings)
         # A stranger on the port is no reason to keep a service running that shall stop.
         if problems and (params["kind"] != "stop" or facts["app"] != settings["app"]):
             raise problems[0]
@@ -348,7 +248,7 @@ class Agent:
             )  # after an error, what is on its way all the same is not the next request
 
     def _plan(self, params: Params) -> Params:
-        facts, problems = self._look(params["target"], params["settings"])
+        facts, problems = self._looking.look(params["target"], params["settings"])
         request = self._request(params, facts, self._manifest(params.get("manifest")))
         return {
             "facts": {name: facts[name] for name in ("instance", "adopt", "health", "current")},
@@ -452,21 +352,3 @@ def main(argv: List[str]) -> int:
         sys.stderr.write(f"agent: {error}\n")
         return 1
     return 0
-
-
-def _pool_says(target: Params, settings: Params) -> Optional[Params]:
-    """The kind of the target's pool, and why it could not be used; None without one."""
-    if not target.get("pool"):
-        return None
-    try:
-        traffic.check(target, settings)
-    except DeployerError as error:
-        return {"kind": target["pool"]["kind"], "error": error.to_json()}
-    return {"kind": target["pool"]["kind"], "error": None}
-
-
-def _os_error(error: OSError) -> DeployerError:
-    where = f": {error.filename}" if error.filename else ""
-    return PreflightError(
-        f"the host refused{where}", cause=error.strerror or str(error), state="the running release was not touched"
-    )

@@ -8,7 +8,7 @@ from deployer.lifecycle.life import Lifecycle
 from deployer.lifecycle.tasks import ShuttingDown
 
 if TYPE_CHECKING:
-    from deployer.lifecycle.node import NodeAgent  # type: ignore[import-not-found, unused-ignore]
+    from deployer.lifecycle.node import NodeAgent
 
 __all__ = ["Lifecycle", "NodeAgent", "ShuttingDown"]
 

@@ -61,6 +61,12 @@ class Server(uvicorn.Server):
         self._life.on_leaving(self._leave)
         try:
             await self.serve(sockets=self._web.listeners() or None)
+        except (
+            asyncio.CancelledError
+        ):  # the time is over: requests are given up, what the lifespan holds is closed all the same
+            if self.started:
+                await self.lifespan.shutdown()
+            raise
         finally:
             self._settled.set()
             self._gone.set()

@@ -6,7 +6,7 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from deployer.registry import messages
-from deployer.registry.door import Answer, Request
+from deployer.registry.exchange import Answer, Request
 from deployer.registry.listing import listed
 from deployer.registry.marks import NotWritten
 from deployer.registry.metrics import CONTENT_TYPE

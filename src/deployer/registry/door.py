@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from typing import TYPE_CHECKING
 
 import h11
 from websockets.datastructures import Headers
 from websockets.http11 import Request as Handshake
 
+from deployer.registry.exchange import Answer, Request, request_of
 from deployer.registry.node_link import NodeLink
 from deployer.registry.reading import EventReader
 
@@ -22,28 +21,6 @@ if TYPE_CHECKING:
 
 HEAD = 16 * 1024
 BODY = 64 * 1024
-
-
-@dataclass(frozen=True)
-class Request:
-    """A whole request. `path` is in its parts, decoded."""
-
-    method: str
-    path: tuple[str, ...]
-    headers: dict[str, str]
-    body: bytes = b""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A response; `document` is sent as JSON, unless there is `text`."""
-
-    status: int = 200
-    document: Any = None
-    text: str | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    pieces: Iterator[bytes] | None = None  # instead of a document: sent one by one, others are served in between
-    reading: bool = False  # what follows is the stream of events
 
 
 class Door(asyncio.BufferedProtocol):
@@ -167,11 +144,11 @@ class Door(asyncio.BufferedProtocol):
 
     def _serve(self) -> None:
         assert self._head is not None
-        request = _request(self._head, bytes(self._body))
+        request = request_of(self._head, bytes(self._body))
         refusal = self._registry.api.refusal(request)
         if refusal is not None:
             self._answer(refusal, request)
-        elif _is_websocket(request) and not request.path:
+        elif request.is_websocket and not request.path:
             self._to_node(request)
         elif request.method in ("GET", "HEAD"):
             self._answer(self._registry.api.read(request), request)
@@ -213,7 +190,7 @@ class Door(asyncio.BufferedProtocol):
     def _answer(self, answer: Answer, request: Request) -> None:
         self._registry.count_answer(answer.status)
         streamed = answer.reading or answer.pieces is not None
-        content = b"" if streamed else _content(answer)
+        content = b"" if streamed else answer.content()
         headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **answer.headers}
         headers |= {} if streamed else {"Content-Length": str(len(content))}
         reason = HTTPStatus(answer.status).phrase
@@ -249,8 +226,8 @@ class Door(asyncio.BufferedProtocol):
         self._http.start_next_cycle()
         self._idle = True
         self._wait(self._registry.settings.idle)
-        if self._http.trailing_data[0]:
-            self._soon()  # the next request is here already, but it is others' turn first
+        if any(self._http.trailing_data):
+            self._soon()  # the next request or the end is here already, but it is others' turn first
 
     def _refuse(self, status: int, why: str) -> None:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
@@ -278,18 +255,3 @@ class Door(asyncio.BufferedProtocol):
         data = self._http.send(event)
         if data:
             self._transport.write(data)
-
-
-def _content(answer: Answer) -> bytes:
-    return (json.dumps(answer.document, separators=(",", ":")) if answer.text is None else answer.text).encode()
-
-
-def _request(head: h11.Request, body: bytes) -> Request:
-    target = head.target.decode("ascii", "replace").partition("?")[0]
-    path = tuple(unquote(part) for part in target.strip("/").split("/") if part)
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
-    return Request(head.method.decode("ascii", "replace"), path, headers, body)
-
-
-def _is_websocket(request: Request) -> bool:
-    return request.headers.get("upgrade", "").lower() == "websocket"

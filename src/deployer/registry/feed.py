@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 KEPT = 10_000
 """Events that a reader may have missed and still get."""
+KEPT_TASKS = 100_000
+"""Tasks in them, of which a node may name a hundred in each."""
 
 
 class Reader(Protocol):
@@ -29,7 +31,8 @@ class Feed:
 
     def __init__(self, first: int) -> None:
         self._number = first
-        self._ring: deque[tuple[int, str, Any]] = deque(maxlen=KEPT)
+        self._ring: deque[tuple[int, str, Any]] = deque()
+        self._tasks = 0
         self._readers: set[Reader] = set()
 
     def __len__(self) -> int:
@@ -38,12 +41,18 @@ class Feed:
     def publish(self, name: str, document: Any) -> None:
         self._number += 1
         # Written out for whoever reads, and else not at all: most of the time nobody does.
-        self._ring.append((self._number, name, document))
+        self._keep((self._number, name, document))
         if not self._readers:
             return
         piece = _piece(self._number, name, document)
         for reader in list(self._readers):
             reader.send(piece)
+
+    def _keep(self, event: tuple[int, str, Any]) -> None:
+        self._ring.append(event)
+        self._tasks += len(event[2]["tasks"])
+        while len(self._ring) > KEPT or self._tasks > KEPT_TASKS:
+            self._tasks -= len(self._ring.popleft()[2]["tasks"])
 
     def since(self, last: int) -> Iterator[bytes] | None:
         """What came after number *last*; None when that is not known any more, or not yet."""

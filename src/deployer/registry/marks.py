@@ -51,8 +51,12 @@ class Marks:
         row = (node, mark.by, mark.since, mark.scope, mark.instance)
         await self._write("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?)", row)
 
-    async def drop(self, node: str) -> None:
-        await self._write("DELETE FROM marks WHERE node = ?", (node,))
+    async def drop(self, node: str, mark: Mark | None = None) -> None:
+        """Forget the mark of *node*; with *mark* only that one, and none that was made since."""
+        if mark is None:
+            await self._write("DELETE FROM marks WHERE node = ?", (node,))
+        else:
+            await self._write("DELETE FROM marks WHERE node = ? AND since = ?", (node, mark.since))
 
     def close(self) -> None:
         file = self._file

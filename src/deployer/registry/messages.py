@@ -130,7 +130,9 @@ def _task(value: object) -> dict[str, Any]:
 
 
 def _started(value: object) -> str | float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else plain(value, 64) or None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value if abs(value) < 1e15 else None  # 1e999 is JSON, and infinite
+    return plain(value, 64) or None
 
 
 def _no_number(_: str) -> None:

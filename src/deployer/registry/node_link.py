@@ -39,6 +39,7 @@ class NodeLink(asyncio.BufferedProtocol):
         "_parts",
         "_registry",
         "_timer",
+        "_told",
         "_transport",
         "_ws",
         "number",
@@ -55,6 +56,7 @@ class NodeLink(asyncio.BufferedProtocol):
         self._allowance = registry.settings.at_once
         self._allowed_at = registry.loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self._told = False  # to go: whatever it says from then on, but for its goodbye, counts for nothing
         self.number = number
         self.registered = False
 
@@ -101,6 +103,7 @@ class NodeLink(asyncio.BufferedProtocol):
 
     def close(self, code: int, reason: str) -> None:
         """Say goodbye; whoever does not answer is cut off."""
+        self._told = True
         if self._ws.state is not State.OPEN:
             self._transport.abort()
             return
@@ -125,8 +128,7 @@ class NodeLink(asyncio.BufferedProtocol):
             return
         ws.receive_data(data)  # type: ignore[arg-type]
         for event in ws.events_received():
-            if ws.close_sent is None or ws.close_rcvd is not None:
-                self._frame(event)  # type: ignore[arg-type]
+            self._frame(event)  # type: ignore[arg-type]
         if ws.parser_exc is not None:
             self._registry.count("malformed")
             self._gone(f"lost: {messages.plain(ws.parser_exc)}")
@@ -135,6 +137,8 @@ class NodeLink(asyncio.BufferedProtocol):
     def _frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.CLOSE:
             self._said_goodbye()
+        elif self._told:
+            return
         elif not self._affords():
             self._registry.count("flood")
             self._refuse(FLOOD, "too many messages")

@@ -52,6 +52,7 @@ class Registry:
         self._numbers = itertools.count(1)
         self._watch: asyncio.TimerHandle | None = None
         self._leaving = False
+        self.emptied = asyncio.Event()  # every node has gone, after end_all
         self._chores: list[asyncio.TimerHandle] = []
         self._tasks: set[asyncio.Task[None]] = set()
         for id, mark in marks.all().items():
@@ -75,8 +76,8 @@ class Registry:
         if done.replaced is not None:
             self.counts.replaced += 1
             self._close(done.replaced, REPLACED, "replaced: another connection has this id")
-        if done.mark_ended:
-            self._forget_mark(id)
+        if done.mark_ended is not None:
+            self._forget_mark(id, done.mark_ended)
         link.send(
             {
                 "type": "welcome", "v": messages.VERSION, "heartbeat_s": self.settings.heartbeat,
@@ -110,6 +111,8 @@ class Registry:
 
     def closed(self, link: NodeLink) -> None:
         self.links.pop(link.number, None)
+        if self._leaving and not self.links:
+            self.emptied.set()
 
     def count(self, refusal: str) -> None:
         self.counts.refusals[refusal] += 1
@@ -135,7 +138,7 @@ class Registry:
             self.nodes.remember(id, mark, moment())  # forgotten while the disk was busy
         node = self.nodes.node(id)
         if node is None or mark.ended_by(node.process.instance):
-            self._forget_mark(id)  # the process that was meant has gone meanwhile
+            self._forget_mark(id, mark)  # the process that was meant has gone meanwhile
             return True
         self._tell(self.nodes.mark(id, mark, moment()))
         self._send_to(node.connection, {"type": "drain", "by": by})
@@ -221,6 +224,8 @@ class Registry:
             link.close(RESTART, "the registry restarts")
         for door in list(self.doors):
             door.close()
+        if not self.links:
+            self.emptied.set()
 
     def abort_all(self) -> None:
         for link in list(self.links.values()):
@@ -244,12 +249,12 @@ class Registry:
         if link is not None:
             link.send(message)
 
-    def _forget_mark(self, id: str) -> None:
+    def _forget_mark(self, id: str, mark: Mark) -> None:
         """The mark has ended by itself. Should the disk refuse this, the next start sees by the mark's process that it has."""
 
         async def forget() -> None:
             try:
-                await self._marks.drop(id)
+                await self._marks.drop(id, mark)
             except NotWritten as error:
                 self.say(
                     "registry.trouble", {"what": f"the ended mark of {id} is still on the disk", "why": str(error)}

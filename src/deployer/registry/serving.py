@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import resource
 import signal
 import socket
@@ -48,23 +49,18 @@ async def _serve(
         ssl_handshake_timeout=settings.register_within if context else None,
     )  # fmt: skip
     listening.listen(BACKLOG)  # asyncio accepts as many at once as its backlog, and so must have a small one
-    _on_signals(loop, leave.set, lambda: _reload(settings, context, say))
+    _on_signals(loop, leave.set, leave.set if context is None else lambda: _reload(settings, context, say))
     say("registry.started", _started(settings, listening, registry))
     await leave.wait()
     say("registry.stopping", {"connections": len(registry.links)})
     server.close()
     registry.end_all()
-    await _emptied(registry)
-    registry.abort_all()
+    try:
+        async with asyncio.timeout(GOODBYE):
+            await registry.emptied.wait()
+    except TimeoutError:
+        registry.abort_all()
     say("registry.stopped", {})
-
-
-async def _emptied(registry: Registry) -> None:
-    """Until the last node has gone, but not for longer than GOODBYE."""
-    for _ in range(50):
-        if not registry.links:
-            return
-        await asyncio.sleep(GOODBYE / 50)
 
 
 def _check(settings: Settings) -> None:
@@ -88,7 +84,8 @@ def _is_loopback(host: str) -> bool:
 def _bind(settings: Settings) -> socket.socket:
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
+        # IPv4 first: most who say localhost mean 127.0.0.1.
+        family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
         listening = socket.socket(family, kind, protocol)
     except OSError as error:
         raise PreflightError(
@@ -103,9 +100,17 @@ def _bind(settings: Settings) -> socket.socket:
         listening.close()
         raise PreflightError(
             f"cannot listen on {_shown(settings.host, settings.port)}", cause=error.strerror or str(error),
-            state="the registry has not started", hint=f"who has it: ss -ltnp 'sport = :{settings.port}'; or another --listen",
+            state="the registry has not started", hint=_way_out(error, settings.port),
         ) from None  # fmt: skip
     return listening
+
+
+def _way_out(error: OSError, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"who has it: ss -ltnp 'sport = :{port}'; or another --listen"
+    if error.errno == errno.EACCES:
+        return "--listen with a port from 1024 on"
+    return "--listen with an address of this machine"
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
@@ -119,9 +124,8 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-def _reload(settings: Settings, context: ssl.SSLContext | None, say: Say) -> None:
-    if context is None or settings.tls_cert is None:
-        return
+def _reload(settings: Settings, context: ssl.SSLContext, say: Say) -> None:
+    assert settings.tls_cert is not None
     try:
         context.load_cert_chain(settings.tls_cert, settings.tls_key)
         say("registry.reloaded", {"what": "certificate"})
@@ -158,4 +162,7 @@ def _trouble(context: dict[str, Any]) -> dict[str, Any]:
 
 def _allow_many_files() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    except (OSError, ValueError):
+        pass  # macOS has another limit below this one: then the soft one it is
