@@ -377,6 +377,23 @@ threading.Thread(target=time.sleep, args=(1.5,)).start()
     assert run.ends() == code, run.err
 
 
+def test_a_stderr_that_nobody_reads_holds_no_stop(program: Start):
+    run = program("""
+read, write = os.pipe()
+os.set_blocking(write, False)
+try:
+    while os.write(write, b"x" * 4096): pass
+except BlockingIOError:
+    os.set_blocking(write, True)
+os.dup2(write, 2)
+life = Lifecycle(max_wait="10s")
+life.cleanup(lambda: say("clean"))
+threading.Timer(0.1, os.kill, (os.getpid(), 15)).start()
+life.run()
+    """)
+    assert run.ends(15) == 0 and run.lines == ["clean"]
+
+
 def test_a_thread_that_waits_for_work_for_a_loop_does_not_hold_it(program: Start):
     run = program("""
         import queue
