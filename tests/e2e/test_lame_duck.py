@@ -27,12 +27,12 @@ SWAPS = 6
 
 def swapped(app: list[str], **load: float) -> Figures:
     """What clients of all kinds saw of so many swaps; each of the old ones has exited with 0."""
-    with Holder(app) as holder, Load(holder.url, rate=200, kept=16, slow_rate=2, **load) as clients:
+    with Holder(app) as holder, Load(holder.url, rate=200, kept=16, slow_rate=4, **load) as clients:
         for _ in range(SWAPS):
             holder.swap()
         wait_until(holder.all_ended_well, within=30, what="the old ones have finished their work and exited with 0")
         seen = clients.stop()
-    assert seen.raw["kinds"]["slow"]["sent"] > 10 and seen.raw["connections"]["told_to_close"] > 0
+    assert seen.raw["kinds"]["slow"]["sent"] > SWAPS and seen.raw["connections"]["told_to_close"] > 0
     return seen
 
 

@@ -7,6 +7,7 @@ Both note when a node was offline (CLOCK_MONOTONIC is one for all processes) and
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -21,12 +22,15 @@ Gone = dict[str, float]
 
 
 def ours(gone: Gone) -> None:
-    """The registry itself, its log included; `say` hears of a node when it is offline and out of every pool."""
+    """The registry as the command runs it, with its log; `say` hears of a node when it is offline and out of every pool."""
     from deployer.cli.options import Globals
     from deployer.cli.registry_log import RegistryLog
     from deployer.cli.session import Session
+    from deployer.entry import GARBAGE_AFTER
     from deployer.registry.serving import serve
     from deployer.registry.settings import Settings
+
+    gc.set_threshold(GARBAGE_AFTER)
 
     def say(name: str, facts: dict[str, Any]) -> None:
         log.say(name, facts)
