@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,28 @@ def test_nobody_who_joins_is_an_error_that_says_what_to_look_at(pool: Registry) 
     with pytest.raises(PoolError) as caught:
         pool.send_to(["nobody"], [])
     assert "no node of this instance is online" in caught.value.title and "NodeAgent" in (caught.value.hint or "")
+
+
+def test_a_registry_that_restarts_while_a_node_is_waited_for_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEPLOYER_INSTANCE", "late")
+    with real_registry() as first:
+        pool = made(first, tmp_path, timeout=30.0)
+        killed = threading.Timer(0.3, first.process.kill)
+        killed.start()
+        waiting = threading.Thread(target=pool.send_to, args=(["late"],))
+        waiting.start()
+        first.process.wait(10)
+    busy = time.process_time()
+    waiting.join(1.5)
+    assert time.process_time() - busy < 0.7, "it spins while the registry is away"
+    with real_registry(listen=first.address) as second:
+        agent = NodeAgent(second.ws, id="late", pools=["workers"])
+        agent.start()
+        waiting.join(20)
+        assert not waiting.is_alive() and second.pool("workers") == ["late"]
+        agent.stop()
 
 
 @pytest.mark.parametrize(

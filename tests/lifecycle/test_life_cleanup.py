@@ -92,6 +92,21 @@ def test_callbacks_run_where_the_things_they_close_belong(program: Start):
     assert run.ends() == 0 and run.lines == ["MainThread", "True", "True"] and "failed" not in run.err, run.err
 
 
+def test_a_callback_that_stops_again_only_tells(program: Start):
+    run = program("""
+life = Lifecycle()
+life.on_leaving(lambda: say("leaving", life.stop("again")))
+life.cleanup(lambda: say("cleanup", life.stop("again")))
+life.cleanup(lambda: say("next"))
+threading.Timer(0.1, os.kill, (os.getpid(), 15)).start()
+began = time.monotonic()
+life.run()
+say("over", time.monotonic() - began < 10)
+    """)
+    assert run.ends() == 0, run.err
+    assert run.lines == ["leaving 0", "cleanup 0", "next", "over True"], run.err
+
+
 def test_registering_during_the_clean_up_is_refused_clearly(program: Start):
     run = program("""
         life = Lifecycle()

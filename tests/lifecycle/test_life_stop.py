@@ -363,6 +363,37 @@ def test_a_drained_stop_runs_atexit_and_idle_threads_do_not_hold_it(program: Sta
     assert run.ends() == 0 and run.lines == ["main", "code 0", "atexit"], run.err
 
 
+@pytest.mark.parametrize(
+    ("begin", "end", "code"),
+    [("life.start(); life.stop()", "sys.exit(3)", 3), ("with life: pass", "raise ValueError", 1)],
+)
+def test_a_stop_that_is_over_lends_its_exit_code_to_no_later_end(program: Start, begin, end, code):
+    run = program(f"""
+life = Lifecycle()
+{begin}
+threading.Thread(target=time.sleep, args=(1.5,)).start()
+{end}
+    """)
+    assert run.ends() == code, run.err
+
+
+def test_a_stderr_that_nobody_reads_holds_no_stop(program: Start):
+    run = program("""
+read, write = os.pipe()
+os.set_blocking(write, False)
+try:
+    while os.write(write, b"x" * 4096): pass
+except BlockingIOError:
+    os.set_blocking(write, True)
+os.dup2(write, 2)
+life = Lifecycle(max_wait="10s")
+life.cleanup(lambda: say("clean"))
+threading.Timer(0.1, os.kill, (os.getpid(), 15)).start()
+life.run()
+    """)
+    assert run.ends(15) == 0 and run.lines == ["clean"]
+
+
 def test_a_thread_that_waits_for_work_for_a_loop_does_not_hold_it(program: Start):
     run = program("""
         import queue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from app import wait_until
 from deployer.lifecycle.node import NodeAgent
+from deployer.lifecycle.node_words import Node, Words
 from lifecycle.scripted_registry import ScriptedRegistry
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -148,6 +150,15 @@ def test_a_mark_is_known_to_the_node(registry: ScriptedRegistry, agents: list[No
     registry.connections[0].send('{"type":"resume","by":"joe"}')
     assert wait_until(lambda: not agent.marked)
     assert len(registry.connections) == 1
+
+
+@pytest.mark.parametrize("letter", ["x", "漢"])
+def test_tasks_with_endless_names_do_not_cost_the_node_its_registry(letter: str) -> None:
+    tasks = [{"id": str(number), "name": letter * 2000, "started_at": "now"} for number in range(150)]
+    words = Words(Node("n", ["p"], None, None, "i"), lambda: {"busy": 150, "tasks": tasks})
+    for message in (words.register(), words.heartbeat()):
+        said = json.loads(message)
+        assert len(message) <= 64 * 1024 and said["busy"] == 150 and said["tasks"]
 
 
 def test_facts_that_fail_are_no_reason_to_look_dead(registry: ScriptedRegistry, agents: list[NodeAgent]) -> None:

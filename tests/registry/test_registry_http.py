@@ -227,6 +227,11 @@ def test_tokens_open_each_its_own_door(guarded: Serving) -> None:
         200,
     ]
     assert guarded.ask("POST", "/nodes/n/drain", token="node-secret")[0] == 401
+    disguised = [
+        guarded.ask(method, path, token="node-secret", Upgrade=word)[0]
+        for method, path, word in [("POST", "/nodes/n/drain", "x"), ("GET", "/nodes", "websocket"), ("GET", "/", "x")]
+    ]
+    assert disguised == [401, 401, 401], "a node's token opens the WebSocket and nothing else"
     assert guarded.ask("POST", "/nodes/n/drain", token="admin-secret")[0] == 200
     assert guarded.ask("GET", "/health")[0] == 200
 

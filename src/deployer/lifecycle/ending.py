@@ -46,7 +46,12 @@ def release(code: int) -> None:
     for thread in holding:
         thread.join(max(0.0, deadline - time.monotonic()))
     if any(thread.is_alive() for thread in holding):
-        end_now(code)
+        end_now(code or _died())
+
+
+def _died() -> int:
+    """1 where an exception has ended the program after the stop; nobody can tell us of a code that it chose by itself."""
+    return int(getattr(sys, "last_value", None) is not None)
 
 
 def _holds(thread: threading.Thread) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 _ANSWERS_WITHIN = 0.2
 """Seconds in which a loop that is not blocked has called us back."""
+
+
+_ON_ERRAND: ContextVar[bool] = ContextVar("deployer_errand", default=False)
+"""Whether the caller is a part of the stop: such a one must not wait for the stop."""
 
 
 class Errand:
@@ -34,11 +39,14 @@ class Errand:
 
     def run(self, loop: Optional[asyncio.AbstractEventLoop] = None) -> None:
         """In a thread: to its end. What gives an awaitable has it awaited on *loop*, or on one of its own."""
+        token = _ON_ERRAND.set(True)
         try:
             result = self._call()
             self.end(_complete(result, loop) if hasattr(result, "__await__") else result)
         except BaseException as error:  # whatever it raises is its own affair: the next one must get its turn
             self.end(error=error)
+        finally:
+            _ON_ERRAND.reset(token)
 
     def end(self, result: Any = None, error: Optional[BaseException] = None) -> None:
         self.result, self.error = result, error
@@ -104,6 +112,11 @@ class Hands:
             return errand
         future.cancel()
         return None
+
+
+def on_errand() -> bool:
+    """Whether the caller is a clean-up, a service, or another call that a stop is waiting for."""
+    return _ON_ERRAND.get()
 
 
 def apart(target: Callable[[], None], name: str) -> threading.Thread:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
 
 from deployer.lifecycle import snapshot
 from deployer.lifecycle.cleanup import called
+from deployer.lifecycle.hands import on_errand
 from deployer.lifecycle.limits import Duration, Limits, seconds
 from deployer.lifecycle.mainline import Called
 from deployer.lifecycle.parts import Parts
@@ -239,13 +240,17 @@ class Lifecycle:
         self._begin(pass_on=True)
 
     def stop(self, why: str = "stop") -> int:
-        """Stop now, by the story; returns the exit code. Within a task, or in a loop, which must go on for that, it only tells."""
+        """
+        Stop now, by the story; returns the exit code.
+
+        Within a task, in a loop, or in what the stop itself has called, which must go on for that, it only tells.
+        """
         running = self._running
         if not running.begun:
             return running.stop.code
         in_main = threading.current_thread() is threading.main_thread()
         running.stop.tell(why, ends=not in_main)
-        if self._parts.tasks.around() is not None or _in_loop():
+        if self._parts.tasks.around() is not None or _in_loop() or on_errand():
             self._parts.main.notice()
             return 0
         if in_main:

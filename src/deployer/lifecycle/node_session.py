@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Optional
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from deployer.lifecycle.node_words import Words
+from deployer.lifecycle.node_words import LARGEST, Words
 
 log = logging.getLogger("deployer.lifecycle.node")
 
@@ -25,7 +25,6 @@ CHANGES_APART = 0.05
 OPEN_WITHIN = 10.0
 """Seconds for the connection and the registry's welcome."""
 RESTARTED, REPLACED, BAD = 1012, 4000, 4002
-LARGEST = 64 * 1024
 
 
 class Session:

@@ -13,6 +13,10 @@ log = logging.getLogger("deployer.lifecycle.node")
 Facts = Callable[[], Mapping[str, Any]]
 
 MOST_TASKS = 100
+LONGEST_NAME = 200
+"""Characters of a task's name that the registry keeps."""
+LARGEST = 64 * 1024
+"""Bytes of one message: a registry closes the connection over a longer one, and would so again and again."""
 LONGEST_REASON = 120
 """Bytes: a close frame holds 123."""
 
@@ -68,9 +72,19 @@ def cut(why: str) -> str:
 
 
 def _load(facts: Mapping[str, Any]) -> Dict[str, Any]:
-    tasks = list(facts.get("tasks") or [])[:MOST_TASKS]
+    tasks = [_short(task) for task in list(facts.get("tasks") or [])[:MOST_TASKS]]
     return {"busy": int(facts.get("busy") or 0), "tasks": tasks, "stuck_s": facts.get("stuck")}
 
 
+def _short(task: Mapping[str, Any]) -> Mapping[str, Any]:
+    name = task.get("name")
+    return {**task, "name": name[:LONGEST_NAME]} if isinstance(name, str) and len(name) > LONGEST_NAME else task
+
+
 def _message(kind: str, **rest: Any) -> str:
-    return json.dumps({"type": kind, **rest}, separators=(",", ":"), default=str)
+    """With as many of its tasks as fit; `busy` counts them all."""
+    while True:
+        text = json.dumps({"type": kind, **rest}, separators=(",", ":"), default=str)
+        if len(text) <= LARGEST or not rest.get("tasks"):
+            return text
+        rest["tasks"] = rest["tasks"][: len(rest["tasks"]) // 2]

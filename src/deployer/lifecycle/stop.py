@@ -222,7 +222,8 @@ class Stop:
         if self.process_ends or self._parts.cleanup.hung:
             self._see_main_off(main_ends)
         main_ends.wait()
-        ending.release(self.code)
+        if self.process_ends or self._parts.cleanup.hung:  # else the program goes on, and its end is its own
+            ending.release(self.code)
 
     def _see_main_off(self, main_ends: threading.Event) -> None:
         """Main returns from us, or is made to; where something hangs, it has to reach its end as well."""

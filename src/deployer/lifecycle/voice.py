@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import select
 import sys
+from typing import Any
+
+_ROOM_WITHIN = 1.0
+"""Seconds for somebody to read a pipe that is full: more, and the words are lost, for the stop goes on."""
+_PIECE = 1000
+"""Characters that fit where a pipe says that it has room (4 KiB)."""
 
 
 def say(text: str) -> None:
-    """Write *text* as a line on stderr. Never raises: a closed stderr must not stop a stop."""
+    """Write *text* as a line on stderr. Never raises, never waits long: a stderr that is closed or full must not stop a stop."""
+    line = f"lifecycle: {text}\n"
     try:
-        sys.stderr.write(f"lifecycle: {text}\n")
+        for start in range(0, len(line), _PIECE):
+            if not _has_room(sys.stderr):
+                return
+            sys.stderr.write(line[start : start + _PIECE])
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         pass
+
+
+def _has_room(stream: Any) -> bool:
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError, AttributeError):  # what takes its place in a test, say
+        return True
+    poll = select.poll()
+    poll.register(number, select.POLLOUT)
+    return bool(poll.poll(_ROOM_WITHIN * 1000))
 
 
 def trace(error: BaseException) -> str:

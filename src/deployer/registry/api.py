@@ -30,7 +30,7 @@ class Api:
         tokens, given = self._registry.settings.tokens, request.headers.get("authorization")
         if request.path == ("health",):
             return None
-        if "upgrade" in request.headers:
+        if _for_nodes(request):
             admitted, guarded = tokens.admits_node(given), tokens.admin is not None or tokens.node is not None
         else:
             admitted, guarded = tokens.admits_admin(given), tokens.admin is not None
@@ -118,6 +118,11 @@ class Api:
     def _node(self, id: str, known: bool) -> Answer:
         node = self._registry.nodes.node(id)
         return Answer(200, node.to_json()) if known and node else _unknown(id)
+
+
+def _for_nodes(request: Request) -> bool:
+    """Whether it asks for the WebSocket, which is all that a node's token opens. Exactly what the door takes for one."""
+    return not request.path and request.headers.get("upgrade", "").lower() == "websocket"
 
 
 def _unknown(id: str) -> Answer:

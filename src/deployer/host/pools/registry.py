@@ -7,10 +7,12 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from deployer.errors import PoolError
 from deployer.host.pools.base import UNTOUCHED, preflight
-from deployer.host.pools.registry_http import RegistryHttp
+from deployer.host.pools.registry_http import NoAnswer, RegistryHttp
 
 URL = "http://127.0.0.1:7070"
 BY = "deployer push"
+AGAIN = 0.2
+"""Seconds between two looks for a registry that has gone while we waited for a node."""
 Row = Dict[str, Any]
 
 
@@ -101,7 +103,21 @@ class Registry:
         )
 
     def _told(self, deadline: float) -> Iterator[List[Row]]:
-        """All nodes, as the registry tells them: at once, and after each change until *deadline*."""
+        """
+        All nodes, as the registry tells them: at once, and after each change until *deadline*. A registry that restarts loses
+        every node for a moment, and is followed into its next life.
+        """
+        while True:
+            try:
+                yield from self._followed(deadline)
+            except NoAnswer:
+                if time.monotonic() + AGAIN >= deadline:
+                    raise
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(AGAIN)
+
+    def _followed(self, deadline: float) -> Iterator[List[Row]]:
         known: Dict[str, Row] = {}
         for kind, data in self._http.events(deadline):
             rows = data.get("nodes") if kind == "snapshot" else [data.get("node", data)]

@@ -20,8 +20,12 @@ BODY_LIMIT = 64 * 1024 * 1024
 _HINT = "is `deployer registry serve` running there? `url` in the pool of this target says where it is looked for"
 
 
+class NoAnswer(PoolError):
+    """Nobody is there, or has gone in the middle of an answer: a registry that restarts is back in a moment."""
+
+
 class RegistryHttp:
-    """The registry at *url*. Every call raises PoolError when it is refused, or not answered within *timeout* seconds."""
+    """The registry at *url*. Every call raises PoolError when it is refused; NoAnswer, which is one, after *timeout* seconds."""
 
     def __init__(self, url: str, token_file: Optional[str], timeout: float) -> None:
         self.url = url.rstrip("/")
@@ -30,11 +34,13 @@ class RegistryHttp:
 
     def ask(self, method: str, path: str, body: Optional[Dict[str, Any]] = None) -> Any:
         """The JSON that *path* answers."""
+        import http.client
+
         response = self._request(method, path, body, self._timeout)
         try:
             data = response.read(BODY_LIMIT)
             found = json.loads(data) if data else None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise self._trouble(method, path, error) from error
         finally:
             response.close()
@@ -43,14 +49,19 @@ class RegistryHttp:
         return found
 
     def events(self, deadline: float) -> Iterator[Tuple[str, Dict[str, Any]]]:
-        """What `GET /events` tells, (event, data), until *deadline* (monotonic seconds). Its first event is a snapshot."""
+        """
+        What `GET /events` tells, (event, data), until *deadline* (monotonic seconds) or until the registry ends it. Its first
+        event is a snapshot.
+        """
+        import http.client
+
         left = max(0.01, deadline - time.monotonic())
         response = self._request("GET", "/events", None, left)
         try:
             if response.status != 200:
                 raise self._refusal("GET", "/events", response.status, None)
             yield from self._events(response, deadline)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise self._trouble("GET", "/events", error) from error
         finally:
             response.close()
@@ -59,9 +70,12 @@ class RegistryHttp:
         kind, data = "", ""
         while time.monotonic() < deadline:
             try:
-                line = response.readline().decode("utf-8", "replace").rstrip("\r\n")
+                read = response.readline()
             except socket.timeout:  # before 3.10 no TimeoutError
                 return
+            if not read:  # it has gone; asked again, a stream that has ended gives nothing at once, and for ever
+                return
+            line = read.decode("utf-8", "replace").rstrip("\r\n")
             if not line and data:
                 found = json.loads(data)
                 yield kind, found if isinstance(found, dict) else {"nodes": found}
@@ -103,8 +117,8 @@ class RegistryHttp:
                 f"{self._token_file} could not be read", cause=str(error), state=UNTOUCHED, hint=hint
             ) from error
 
-    def _trouble(self, method: str, path: str, error: Exception) -> PoolError:
-        return PoolError(
+    def _trouble(self, method: str, path: str, error: Exception) -> NoAnswer:
+        return NoAnswer(
             f"the node registry {self.url} does not answer",
             cause=f"{method} {path}: {error}",
             state=UNTOUCHED,
