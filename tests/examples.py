@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app import SOURCE, App, free_port
+from app import App, free_port
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PYTHON = ".venv/bin/python"
@@ -28,10 +29,12 @@ class Example(App):
         (found,) = set(re.findall(r"127\.0\.0\.1:(\d+)", config))
         for file in (EXAMPLES / name).iterdir():
             (self.root / file.name).write_text(file.read_text().replace(found, str(self.port)))
-        variables = json.dumps({"PYTHONPATH": str(SOURCE), **env}).replace('": ', '" = ')
+        variables = json.dumps(env).replace('": ', '" = ')
         config = config[: config.index("[target.local]")].replace(found, str(self.port))
         config = _replaced(r"^exclude  = \[", 'exclude = ["/host/", ', config)
-        config = config.replace(PYTHON, sys.executable)
+        config = config.replace(PYTHON, sys.executable).replace('["python3", ', f'["{sys.executable}", ')
+        config = re.sub(r"^command .*scripts/vendor.*\n", "", config, flags=re.MULTILINE)
+        subprocess.run([EXAMPLES.parent / "scripts" / "vendor", self.root], check=True)
         config = re.sub(r"^\[install\]\ncommand = .*\n", "", config, flags=re.MULTILINE)
         config = _replaced(r"^\[run\]$", f"[run]\nenv = {variables}", config)
         (self.root / "deploy.toml").write_text(f'{config}\n[target.local]\npath = "{self.host}"\n')

@@ -17,8 +17,8 @@ INTERRUPTED = 130
 """`deployer.errors.Interrupted.code`, without its import."""
 USAGE = 2
 """`deployer.errors.UsageError.code`, likewise."""
-NEWER = "install it for a newer Python, such as `uv tool install --python 3.13 deployer`; apps on this one have deployer.lifecycle"
-WITH_PACKAGES = "pip install deployer, without --no-deps; deployer.lifecycle alone needs none of them"
+NEWER = "install it for a newer Python, as the README says; apps on this one have deployer.lifecycle"
+WITH_PACKAGES = "install it with its packages, as the README says; deployer.lifecycle alone needs none of them"
 GARBAGE_AFTER = 50_000
 """Objects between two looks for garbage. A start makes many, all to stay: Python's 700 costs it a tenth of its time."""
 

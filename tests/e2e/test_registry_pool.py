@@ -75,13 +75,16 @@ def test_a_push_drains_the_node_sees_it_leave_and_sees_the_new_release_come_back
     assert statuses(registry, app.node) == ["node.online", "node.draining", "node.offline", "node.online"]
 
 
-def test_a_release_whose_node_never_comes_back_is_told(registry: RealRegistry, app: NodeApp) -> None:
+def test_a_release_whose_node_never_comes_back_gives_way_to_the_old_one(registry: RealRegistry, app: NodeApp) -> None:
     app.push()
+    old = app.current()
     app.as_node(registry, app.node, pool='timeout = "2s"')
     (app.dist / "worker_node.py").write_text("import time\ntime.sleep(600)\n")
-    result = app.push(check=4)
-    assert "no node of this instance is online" in result.err and "NodeAgent" in result.err
-    assert registry.node(app.node)["status"] == "offline"  # type: ignore[index]
+    result = app.push(check=1)
+    assert result.event("push.finished")["status"] == "reverted"
+    assert "no node of this instance is online" in result.err
+    back = registry.node(app.node)
+    assert back is not None and (back["status"], back["release"]) == ("online", old) and app.current() == old
 
 
 def test_a_registry_that_cannot_be_asked_is_a_preflight(app: NodeApp) -> None:

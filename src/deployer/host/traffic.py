@@ -11,7 +11,8 @@ from deployer.host import sockets
 from deployer.host.deploy import Deploy
 from deployer.host.heed import Attentive
 from deployer.host.pools import choose
-from deployer.host.pools.base import Pool
+from deployer.host.pools.base import NotOnline, Pool
+from deployer.host.ready import NotReady
 from deployer.model import Spec
 
 LOOK_EVERY = 0.1
@@ -43,11 +44,16 @@ def leave(deploy: Deploy) -> None:
 
 
 def join(deploy: Deploy) -> None:
-    """New requests come to the new instance. A pool that refuses is no reason to stop what serves: the result says so."""
+    """
+    New requests come to the new instance. A pool that refuses is no reason to stop what serves: the result says so. Raises
+    NotReady where a new release should have joined by itself, and has not.
+    """
     new = _places(deploy, [str(deploy.request.instance)])
     try:
         pool = _pool(deploy)
         pool.send_to(new, [place for place in _all(deploy) if place not in new])
+    except NotOnline as error:
+        raise NotReady(_said(error)) from error
     except DeployerError as error:
         deploy.journal.note("join", "refused", why=_said(error), hint=error.hint)
         return

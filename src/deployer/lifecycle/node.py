@@ -48,7 +48,7 @@ class NodeAgent:
 
     *id* names the node, whichever process of it runs: a new one with the same id replaces the old one, which comes back within
     *aside* should the new one go first (a release that did not prove itself). *capacity*: tasks that it
-    takes at once, None for no limit. *release* defaults to $DEPLOYER_RELEASE, *token* to $DEPLOYER_REGISTRY_NODE_TOKEN.
+    takes at once, None for no limit. *endpoint* tells dispatchers where it takes them. *release* defaults to $DEPLOYER_RELEASE, *token* to $DEPLOYER_REGISTRY_NODE_TOKEN.
     *stop_within* bounds the wait for the close frame's answer. *tls* is a context for "wss://" (default: the system's CAs).
     """
 
@@ -58,6 +58,7 @@ class NodeAgent:
         *,
         id: str,
         pools: Sequence[str] = (),
+        endpoint: Optional[str] = None,
         release: Optional[str] = None,
         capacity: Optional[int] = None,
         token: Optional[str] = None,
@@ -77,6 +78,7 @@ class NodeAgent:
         self._id = _name("id", id)
         self._pools = _pools(pools)
         self._release, self._capacity, self._token = release, _capacity(capacity), token
+        self._endpoint = endpoint if endpoint is None else _name("endpoint", endpoint)
         self._stop_within = _seconds("stop_within", stop_within)
         self._link: Optional[Link] = None
         self._lock = threading.Lock()
@@ -104,7 +106,7 @@ class NodeAgent:
         """
         if importlib.util.find_spec("websockets") is None:
             raise RuntimeError(
-                "NodeAgent needs the package websockets, which is not installed: pip install 'deployer[node]'"
+                "NodeAgent needs the package websockets, which is not installed: pip install websockets"
             )
         from deployer.lifecycle.node_link import Link
 
@@ -157,7 +159,7 @@ class NodeAgent:
     def _node(self) -> Node:
         release = self._release or os.environ.get("DEPLOYER_RELEASE") or None
         instance = f"{os.environ.get('DEPLOYER_INSTANCE', '')}:{uuid.uuid4().hex}".lstrip(":")
-        return Node(self._id, self._pools, release, self._capacity, instance)
+        return Node(self._id, self._pools, release, self._capacity, instance, self._endpoint)
 
     def _forget(self) -> None:
         """In a forked child: the connection is our parent's. A copy kept open here would hide its death from the registry."""

@@ -33,6 +33,7 @@ class Node:
     release: Optional[str]
     capacity: Optional[int]
     instance: str
+    endpoint: Optional[str] = None
 
 
 class Words:
@@ -49,7 +50,7 @@ class Words:
         leaves = self.leaving is not None or facts.get("status") in ("draining", "shutting_down")
         return _message(
             "register", v=1, id=node.id, instance=node.instance, pools=list(node.pools), release=node.release,
-            capacity=node.capacity, pid=os.getpid(), status="draining" if leaves else "online", yields=self.yields, **_load(facts),
+            capacity=node.capacity, endpoint=node.endpoint, pid=os.getpid(), status="draining" if leaves else "online", yields=self.yields, **_load(facts),
         )  # fmt: skip
 
     def heartbeat(self) -> str:

@@ -46,6 +46,7 @@ def registration(message: dict[str, Any]) -> tuple[str, Process]:
         pools=_pools(message.get("pools")),
         release=_optional_word(message, "release"),
         capacity=_capacity(message.get("capacity")),
+        endpoint=_optional_word(message, "endpoint"),
         pid=_number(message, "pid") if message.get("pid") is not None else None,
         leaving=_leaving(message.get("status", "online")),
         yields=message.get("yields") is True,

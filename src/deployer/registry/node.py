@@ -61,6 +61,7 @@ class Process:
     pools: tuple[str, ...] = ()
     release: str | None = None
     capacity: int | None = None
+    endpoint: str | None = None
     pid: int | None = None
     leaving: bool = False
     yields: bool = False
@@ -103,7 +104,8 @@ class Node:
         return {
             "id": self.id, "status": self.status, "pools": process.pools, "release": process.release, "busy": work.busy,
             "capacity": process.capacity, "since": iso(self.since), "reason": self.reason, "tasks": work.tasks,
-            "instance": process.instance or None, "address": self.address or None, "pid": process.pid,
+            "instance": process.instance or None, "address": self.address or None,
+            "endpoint": process.endpoint, "pid": process.pid,
             "drain": self.mark.to_json() if self.mark else None, "stuck_s": work.stuck_s,
         }  # fmt: skip
 

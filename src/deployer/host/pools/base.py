@@ -12,6 +12,10 @@ POLL = 0.01
 UNTOUCHED = "nothing was changed"
 
 
+class NotOnline(PoolError):
+    """The pool can be asked, and has not seen what should have joined it: it is the new release that does not do its part."""
+
+
 class Pool(Protocol):
     """
     Who sends this service its traffic. An address is "host:port", as the pool reaches the app. A pool that is not `by_address`

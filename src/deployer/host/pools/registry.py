@@ -6,7 +6,7 @@ import time
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from deployer.errors import PoolError
-from deployer.host.pools.base import UNTOUCHED, preflight
+from deployer.host.pools.base import UNTOUCHED, NotOnline, preflight
 from deployer.host.pools.registry_http import NoAnswer, RegistryHttp
 
 URL = "http://127.0.0.1:7070"
@@ -96,7 +96,7 @@ class Registry:
                 self._http.ask("POST", self._path(row, "resume"), {"by": BY})
             if last and not ours and all(row["status"] == "online" or row.get("drain") for row in last):
                 return
-        raise PoolError(
+        raise NotOnline(
             f"no node of this instance is online in the registry within {self._timeout:g}s",
             cause=f"{self._http.url} has {_listed(last) or f'none of instance {place}'}",
             hint="see the app's log: does its NodeAgent reach the registry? `node` in the pool finds an app that registers by hand",
