@@ -318,6 +318,24 @@ def test_a_framework_with_handlers_of_its_own_gets_the_signal_once_the_work_is_d
     assert run.ends() == 0 and run.lines == ["up", "worked", "framework stops", "framework ends", "cleaned"], run.err
 
 
+def test_a_framework_that_dies_of_the_signal_in_the_end_is_cleaned_up_first(program: Start):
+    run = program("""
+        life = Lifecycle(node=Node())
+        life.cleanup(lambda: say("cleaned"))
+        stopped = []
+        signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
+        life.start()
+        say("up")
+        while not stopped: time.sleep(0.05)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as uvicorn does
+        signal.raise_signal(signal.SIGTERM)
+        say("framework ends")
+    """)
+    run.says("up")
+    run.signal(signal.SIGTERM)
+    assert run.ends() == 0 and "cleaned" in run.lines, run.err
+
+
 BEGINNINGS = {
     "run": "life.run(main)",
     "with": "with life: main()",
