@@ -138,6 +138,20 @@ def test_who_was_replaced_comes_back_only_to_an_id_that_nobody_has(
     assert registry.next("register")["yields"] is False
 
 
+def test_a_node_that_is_not_understood_does_not_come_back_at_once(
+    registry: ScriptedRegistry, agents: list[NodeAgent], caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = agent_of(registry, agents, reconnect_longest="2s")
+    agent.start()
+    assert agent.wait_online()
+    refused = time.monotonic()
+    registry.connections[0].close(4002, "no such message")
+    registry.next("register")  # the first one
+    registry.next("register")
+    assert time.monotonic() - refused >= 1.0
+    assert "does not understand us" in caplog.text and "no such message" in caplog.text
+
+
 def test_a_mark_is_known_to_the_node(registry: ScriptedRegistry, agents: list[NodeAgent]) -> None:
     agent = agent_of(registry, agents)
     agent.start()

@@ -8,7 +8,7 @@ import random
 import threading
 from typing import TYPE_CHECKING, Callable, List, Optional
 
-from deployer.lifecycle.node_session import REPLACED, RESTARTED, Session, code, said
+from deployer.lifecycle.node_session import FAULTS, REPLACED, RESTARTED, Session, code, said
 from deployer.lifecycle.node_words import Facts, Node, Words, cut
 
 if TYPE_CHECKING:
@@ -124,6 +124,8 @@ class Link:
         pauses = self._agent.pauses
         if ended == REPLACED:
             return pauses.aside * random.uniform(0.5, 1.0)
+        if ended in FAULTS:
+            return pauses.longest * random.uniform(0.5, 1.0)
         most = min(pauses.longest, pauses.first * (SPREAD if ended == RESTARTED else 1) * 2 ** min(failures, 16))
         return random.uniform(0, most)  # all of it at random: nodes that lost the registry together come back apart
 

@@ -24,7 +24,9 @@ CHANGES_APART = 0.05
 """Seconds between two heartbeats that only tell a change."""
 OPEN_WITHIN = 10.0
 """Seconds for the connection and the registry's welcome."""
-RESTARTED, REPLACED, BAD = 1012, 4000, 4002
+RESTARTED, REPLACED = 1012, 4000
+FAULTS = (1002, 1007, 1008, 1009, 4002)
+"""Codes with which the registry refuses what we say: to come back at once would only be refused again."""
 
 
 class Session:
@@ -159,6 +161,6 @@ def said(error: Optional[BaseException]) -> str:
         return f"it refuses our token (HTTP {error.response.status_code}); set $DEPLOYER_REGISTRY_NODE_TOKEN, or token="
     if code(error) == REPLACED:
         return "another process has registered under this id, and has it until it goes"
-    if code(error) == BAD:
+    if code(error) in FAULTS:
         return f"it does not understand us: {error}"
     return f"{type(error).__name__}: {error}" if error is not None else "it closed the connection"
