@@ -122,8 +122,7 @@ class Running:
             if main.back:
                 return
             if pass_on and callable(before) and before is not signal.default_int_handler:
-                self._signals.hold()
-                before(number, frame)
+                self._signals.pass_on(before, number, frame)
             else:
                 raise Called(1 if self.stop.error is not None or self.parts.tasks.busy else 0)
 

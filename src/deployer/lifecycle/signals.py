@@ -48,7 +48,10 @@ class Signals:
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, signal.SIG_DFL if before is None else before)
         self._before = {}
-        now = signal.set_wakeup_fd(self._older)
+        try:
+            now = signal.set_wakeup_fd(self._older)
+        except (OSError, ValueError):  # of a loop that is closed
+            now = signal.set_wakeup_fd(-1)
         if now != self._write:
             signal.set_wakeup_fd(now)
         write, self._write = self._write, -1
@@ -75,7 +78,20 @@ class Signals:
                 return True
         return False
 
-    def hold(self) -> None:
+    def pass_on(self, before: Callable[[int, Any], object], number: int, frame: Any) -> None:
+        """
+        In the main thread: the handler of before hears *number*, and so does who was woken before us.
+
+        A loop's handler does nothing by itself: the loop learns the number from its wakeup descriptor.
+        """
+        self._hold()
+        before(number, frame)
+        try:
+            os.write(self._older, bytes([number]))
+        except OSError:  # nobody was there, or has gone, or is awake anyway
+            pass
+
+    def _hold(self) -> None:
         """
         In the main thread: what it sends to itself from now on waits for `take_back`.
 
@@ -87,7 +103,7 @@ class Signals:
 
     def take_back(self) -> None:
         """In the main thread: where signals were held, ours are the handlers again, and what came is forgotten."""
-        if not self._holds:
+        if not self._holds or threading.current_thread() is not threading.main_thread():
             return
         for number in self._numbers:
             signal.signal(number, signal.SIG_IGN)  # which is what makes the kernel forget it
