@@ -318,6 +318,42 @@ def test_a_framework_with_handlers_of_its_own_gets_the_signal_once_the_work_is_d
     assert run.ends() == 0 and run.lines == ["up", "worked", "framework stops", "framework ends", "cleaned"], run.err
 
 
+def test_a_loop_with_a_handler_of_its_own_hears_the_signal_once_the_work_is_done(program: Start):
+    run = program("""
+        life = Lifecycle()
+        life.cleanup(lambda: say("cleaned"))
+        async def framework():
+            stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGTERM, stopped.set)
+            life.start()
+            say("up")
+            await stopped.wait()
+            say("framework ends")
+        asyncio.run(framework())
+    """)
+    run.says("up")
+    code, took = run.ends_after(signal.SIGTERM)
+    assert (code, run.lines) == (0, ["up", "framework ends", "cleaned"]) and took < 10, run.err
+
+
+def test_a_framework_that_dies_of_the_signal_in_the_end_is_cleaned_up_first(program: Start):
+    run = program("""
+        life = Lifecycle(node=Node())
+        life.cleanup(lambda: say("cleaned"))
+        stopped = []
+        signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
+        life.start()
+        say("up")
+        while not stopped: time.sleep(0.05)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as uvicorn does
+        signal.raise_signal(signal.SIGTERM)
+        say("framework ends")
+    """)
+    run.says("up")
+    run.signal(signal.SIGTERM)
+    assert run.ends() == 0 and "cleaned" in run.lines, run.err
+
+
 BEGINNINGS = {
     "run": "life.run(main)",
     "with": "with life: main()",

@@ -23,6 +23,7 @@ from registries import RawNode, Serving, cleared, deployer, serving
 from deployer.cli.render.paint import Paint
 from deployer.cli.render.registry import event_line, nodes_lines
 from deployer.entry import wants_engine
+from deployer.registry.asking import Asking
 
 SCHEMA = Draft202012Validator(json.loads(files("deployer.cli").joinpath("events.schema.json").read_text("utf-8")))
 
@@ -75,6 +76,13 @@ def test_no_registry_there_is_told_with_exit_6(words: list[str]) -> None:
 def test_unknown_node_is_told_with_exit_2(registry: Serving) -> None:
     done = deployer("registry", "drain", "nobody", "--url", registry.url)
     assert done.returncode == 2 and "no node nobody has registered here" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "%2F"])
+def test_node_is_found_whatever_it_is_called(registry: Serving, name: str) -> None:
+    node = registry.node(name)
+    assert Asking(registry.url, None).drain(name, "joe")["status"] == "draining"
+    node.stop()
 
 
 def test_admin_token_is_needed_and_taken_from_the_environment() -> None:

@@ -13,6 +13,8 @@ import pytest
 from registries import RawNode, Serving, deployer, serving, wait_until
 from websockets.exceptions import InvalidStatus
 
+from deployer.registry.settings import Settings
+
 
 @pytest.fixture(scope="module")
 def registry() -> Iterator[Serving]:
@@ -286,6 +288,12 @@ def test_slow_reader_is_cut_off_and_everybody_else_is_served(registry: Serving) 
     for node in nodes:
         node.stop()
     slow.close()
+
+
+def test_readers_that_do_not_read_cannot_fill_the_memory_by_their_number() -> None:
+    settings = Settings()
+    assert settings.unread_each(1) == settings.unread
+    assert all(count * settings.unread_each(count) <= settings.unread_by_all for count in (32, 200, 5000))
 
 
 def test_metrics_count_nodes_pools_messages_and_departures(registry: Serving) -> None:

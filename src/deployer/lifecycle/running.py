@@ -67,6 +67,7 @@ class Running:
 
     def finish(self) -> int:
         """Main is back: lend it to what is left to do, then all is as it was before. Returns the exit code."""
+        self._signals.take_back()
         self.main_is_back()
         self.stop.hands.lend()
         self.put_back()
@@ -121,7 +122,7 @@ class Running:
             if main.back:
                 return
             if pass_on and callable(before) and before is not signal.default_int_handler:
-                before(number, frame)
+                self._signals.pass_on(before, number, frame)
             else:
                 raise Called(1 if self.stop.error is not None or self.parts.tasks.busy else 0)
 

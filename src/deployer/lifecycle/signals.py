@@ -26,6 +26,7 @@ class Signals:
         self._before: Dict[int, Any] = {}
         self._in_main: Optional[Callable[[int, Any], None]] = None
         self._read = self._write = self._older = -1
+        self._holds = False
 
     def install(self) -> bool:
         """Take the signals over. False, with nothing done, outside of the main thread: there they are the caller's."""
@@ -47,7 +48,10 @@ class Signals:
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, signal.SIG_DFL if before is None else before)
         self._before = {}
-        now = signal.set_wakeup_fd(self._older)
+        try:
+            now = signal.set_wakeup_fd(self._older)
+        except (OSError, ValueError):  # of a loop that is closed
+            now = signal.set_wakeup_fd(-1)
         if now != self._write:
             signal.set_wakeup_fd(now)
         write, self._write = self._write, -1
@@ -55,6 +59,7 @@ class Signals:
 
     def forget(self) -> None:
         """In the child of a fork: hear nothing that is said to it or to its parent through what they share."""
+        self._let_through()
         read, self._older = self._read, -1
         self.remove()
         if read >= 0:
@@ -72,6 +77,43 @@ class Signals:
                 signal.pthread_kill(threading.main_thread().ident or 0, number)
                 return True
         return False
+
+    def pass_on(self, before: Callable[[int, Any], object], number: int, frame: Any) -> None:
+        """
+        In the main thread: the handler of before hears *number*, and so does who was woken before us.
+
+        A loop's handler does nothing by itself: the loop learns the number from its wakeup descriptor.
+        """
+        self._hold()
+        before(number, frame)
+        try:
+            os.write(self._older, bytes([number]))
+        except OSError:  # nobody was there, or has gone, or is awake anyway
+            pass
+
+    def _hold(self) -> None:
+        """
+        In the main thread: what it sends to itself from now on waits for `take_back`.
+
+        A framework that has heard a signal puts its own handlers away in the end, and raises it again to die of it, as uvicorn
+        does: before anything was cleaned up, or the registry told.
+        """
+        self._holds = True
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
+
+    def take_back(self) -> None:
+        """In the main thread: where signals were held, ours are the handlers again, and what came is forgotten."""
+        if not self._holds or threading.current_thread() is not threading.main_thread():
+            return
+        for number in self._numbers:
+            signal.signal(number, signal.SIG_IGN)  # which is what makes the kernel forget it
+            signal.signal(number, self._handle)
+        self._let_through()
+
+    def _let_through(self) -> None:
+        if self._holds:
+            self._holds = False
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)
 
     def _handle(self, number: int, frame: Any) -> None:
         self._wake(number)

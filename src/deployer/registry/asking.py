@@ -67,7 +67,7 @@ class Asking:
         self._client.close()
 
     def _node(self, node: str, method: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        found = self._ask(method, f"/nodes/{quote(node, safe='')}/drain", body)
+        found = self._ask(method, f"/nodes/{_quoted(node)}/drain", body)
         if not isinstance(found, dict) or "status" not in found:
             raise self._no_registry("what answers there is something else")
         return found
@@ -103,6 +103,11 @@ class Asking:
             cause=why,
             hint="start one with `deployer registry serve`, or give its --url",
         )
+
+
+def _quoted(node: str) -> str:
+    """*node* as a part of a path, also one that is called "..", which httpx would take for the way up."""
+    return quote(node, safe="").replace(".", "%2E")
 
 
 def _events(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:

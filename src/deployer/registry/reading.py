@@ -46,9 +46,13 @@ class EventReader(asyncio.BufferedProtocol):
         else:
             self._behind.append(piece)
             self._waiting += len(piece)
-        if self._waiting + self._transport.get_write_buffer_size() > self._registry.settings.unread:
+        if self._waiting + self._transport.get_write_buffer_size() > self._may_be_behind:
             self._registry.slow_reader(self)
             self._transport.abort()
+
+    @property
+    def _may_be_behind(self) -> int:
+        return self._registry.settings.unread_each(len(self._registry.feed))
 
     def pause_writing(self) -> None:
         self._full = True

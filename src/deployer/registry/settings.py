@@ -35,6 +35,12 @@ class Settings:
     at_once: float = 200.0
     unread: int = 8 * 1024 * 1024
     """Bytes that a reader of /events may be behind before it is cut off; ten thousand nodes that leave at once are 5 MiB."""
+    unread_by_all: int = 256 * 1024 * 1024
+    """Bytes that all of them together may be behind."""
+
+    def unread_each(self, readers: int) -> int:
+        """Bytes that one of so many *readers* may be behind."""
+        return min(self.unread, self.unread_by_all // max(1, readers))
 
 
 def address(text: str) -> tuple[str, int]:
