@@ -58,7 +58,7 @@ def test_push_is_as_quick_as_the_process_whatever_its_health_says(app: App, mode
 
 
 def test_hanging_health_is_told_as_it_is_and_progress_goes_on(app: App) -> None:
-    with stranger(app, "--health", "hang", "--task", "3.5") as old:
+    with stranger(app, "--health", "hang", "--task", "7") as old:
         (app.root / "app.pid").write_text(str(old.pid))
         app.configure(
             health=f'url = "{app.url}/health"\ninterval = "50ms"\ntimeout = "400ms"',

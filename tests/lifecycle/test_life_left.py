@@ -61,6 +61,7 @@ def test_the_snapshot_goes_to_the_state_directory_where_there_is_one(program: St
 def test_a_full_disk_costs_the_snapshot_and_nothing_else(program: Start):
     run = program("""
         import resource
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # files here, which the limit concerns as well
         resource.setrlimit(resource.RLIMIT_FSIZE, (4, 4)); signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         life = Lifecycle(state=sys.argv[0] + ".json")
         life.cleanup(lambda: os.mkdir("cleaned"))

@@ -52,6 +52,7 @@ WAIT_FOREVER = 'life = Lifecycle(max_wait="10m", node=Node())\nlife.cleanup(lamb
 @pytest.mark.parametrize("main", MAINS)
 def test_an_idle_process_ends_at_once_and_in_order(program: Start, main, number):
     run = program(WAIT_FOREVER + textwrap.dedent(MAINS[main]))
+    run.says("node start")  # the signals are ours by then
     run.says("up")
     code, seconds = run.ends_after(number)
     assert code == 0 and seconds < 5, run.err

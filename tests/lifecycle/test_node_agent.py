@@ -80,6 +80,15 @@ def test_a_change_is_told_at_once_and_a_storm_of_changes_seldom(
     assert len(registry.arrived) < 10 + 25 * (took + 1)  # at most 20 a second, and the beats
 
 
+def test_what_is_given_up_is_said_with_the_goodbye(registry: ScriptedRegistry, agents: list[NodeAgent]) -> None:
+    agent = agent_of(registry, agents)
+    tasks = [{"id": "1", "name": "job-7"}, {"id": "2", "name": "job-8"}]
+    agent.start(lambda: {"busy": 2, "tasks": tasks, "status": "shutting_down"})
+    assert agent.wait_online()
+    assert agent.stop("SIGTERM")
+    assert registry.left.get(timeout=5)[1:] == (1000, "SIGTERM, abandoned: job-7, job-8")
+
+
 def test_leaving_is_said_at_once_and_again_after_a_break(registry: ScriptedRegistry, agents: list[NodeAgent]) -> None:
     agent = agent_of(registry, agents)
     agent.start()

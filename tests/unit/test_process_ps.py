@@ -271,9 +271,13 @@ def procargs(pid):
     except OSError:
         return None
 process_darwin._procargs = procargs
+def started(pid):
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return None  # it has gone since it was printed
 process_ps.parse = lambda printed, read=process_ps.parse: {
-    pid: stat._replace(start=int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]))
-    for pid, stat in read(printed).items() if os.path.exists(f"/proc/{pid}/stat")
+    pid: stat._replace(start=start) for pid, stat in read(printed).items() if (start := started(pid)) is not None
 }
 process_darwin.boot_session = lambda: "5E1B6D5A-0000-4000-8000-000000000000"
 process.require_known_platform()

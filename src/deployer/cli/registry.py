@@ -92,6 +92,8 @@ def serve(
         )  # fmt: skip
         with RegistryLog(session) as log:
             serve(settings, log.say)
+        if log.is_stuck:
+            os._exit(0)
         return 0
 
     return session.run(action)

@@ -41,6 +41,11 @@ class RegistryLog:
         self._lines.put(None)
         self._thread.join(1.0)
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nobody reads what was written, so that to flush it would wait for ever."""
+        return self._thread.is_alive()
+
     def say(self, name: str, facts: Mapping[str, Any]) -> None:
         if (name == "node.busy" and not self._verbose) or (
             self._quiet and not self._json and name != "registry.trouble"

@@ -208,7 +208,7 @@ class Lifecycle:
         if main is not None and _is_async(main):
             import asyncio
 
-            return asyncio.run(self.serve(main=main(*args)))
+            return asyncio.run(self.serve(main=functools.partial(main, *args)))
         with self:
             if main is None:
                 self._parts.told.wait()

@@ -48,7 +48,8 @@ class NodeAgent:
 
     *id* names the node, whichever process of it runs: a new one with the same id replaces the old one, which comes back within
     *aside* should the new one go first (a release that did not prove itself). *capacity*: tasks that it
-    takes at once, None for no limit. *endpoint* tells dispatchers where it takes them. *release* defaults to $DEPLOYER_RELEASE, *token* to $DEPLOYER_REGISTRY_NODE_TOKEN.
+    takes at once, None for no limit. *endpoint* tells dispatchers where it takes them. *release* defaults to $DEPLOYER_RELEASE,
+    *token* to $DEPLOYER_REGISTRY_NODE_TOKEN.
     *stop_within* bounds the wait for the close frame's answer. *tls* is a context for "wss://" (default: the system's CAs).
     """
 
@@ -105,9 +106,7 @@ class NodeAgent:
         are told; it is called in the agent's thread. Raises RuntimeError without the package websockets, or after `stop`.
         """
         if importlib.util.find_spec("websockets") is None:
-            raise RuntimeError(
-                "NodeAgent needs the package websockets, which is not installed: pip install websockets"
-            )
+            raise RuntimeError("NodeAgent needs the package websockets, which is not installed: pip install websockets")
         from deployer.lifecycle.node_link import Link
 
         with self._lock:

@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Callable, List, Optional
 
 from deployer.lifecycle.node_session import FAULTS, REPLACED, RESTARTED, Session, code, said
-from deployer.lifecycle.node_words import Facts, Node, Words, cut
+from deployer.lifecycle.node_words import Facts, Node, Words
 
 if TYPE_CHECKING:
     from deployer.lifecycle.node import NodeAgent
@@ -55,7 +55,7 @@ class Link:
 
     def stop(self, why: str, code: int, within: float) -> bool:
         """Whether the registry has answered our close frame within *within* seconds."""
-        self._goodbye = (cut(why), code)
+        self._goodbye = (self._words.goodbye(why), code)
         return self._ask(self._say_goodbye, within)
 
     def abandon(self) -> None:

@@ -84,6 +84,8 @@ class Session:
         if not self.is_in or self._socket is None:
             return False
         try:
+            if self._change_waits:
+                await self._send(self._words.heartbeat())
             await self._socket.close(code, why)
         except (OSError, WebSocketException):
             return False

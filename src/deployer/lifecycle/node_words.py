@@ -50,7 +50,8 @@ class Words:
         leaves = self.leaving is not None or facts.get("status") in ("draining", "shutting_down")
         return _message(
             "register", v=1, id=node.id, instance=node.instance, pools=list(node.pools), release=node.release,
-            capacity=node.capacity, endpoint=node.endpoint, pid=os.getpid(), status="draining" if leaves else "online", yields=self.yields, **_load(facts),
+            capacity=node.capacity, endpoint=node.endpoint, pid=os.getpid(), status="draining" if leaves else "online",
+            yields=self.yields, **_load(facts),
         )  # fmt: skip
 
     def heartbeat(self) -> str:
@@ -58,6 +59,12 @@ class Words:
 
     def draining(self) -> str:
         return _message("draining", why=self.leaving)
+
+    def goodbye(self, why: str) -> str:
+        """*why* as the close frame says it, with the work that is given up: whoever sent it should hear of that."""
+        facts = self._told()
+        given_up = facts.get("tasks") if facts.get("status") == "shutting_down" else None
+        return cut(f"{why}, abandoned: {', '.join(str(task.get('name')) for task in given_up)}" if given_up else why)
 
     def _told(self) -> Mapping[str, Any]:
         try:
