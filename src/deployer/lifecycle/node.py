@@ -141,9 +141,9 @@ class NodeAgent:
         Never raises, never takes longer, never connects again.
         """
         with self._lock:
-            self._stopped = True
+            before, self._stopped = self._stopped, True
             link = self._link
-        return link is not None and link.stop(why, code, self._stop_within)
+        return not before and link is not None and link.stop(why, code, self._stop_within)
 
     def __enter__(self) -> NodeAgent:
         self.start()
