@@ -159,7 +159,8 @@ def deployer(*argv: str, environment: dict[str, str] | None = None) -> subproces
 
 
 def cleared(environment: dict[str, str] | None) -> dict[str, str]:
-    ours = {key: value for key, value in os.environ.items() if not key.startswith("DEPLOYER_REGISTRY_")}
+    # Unbuffered, a stream has no lock that a writer who is stuck could hold: users run it otherwise.
+    ours = {key: value for key, value in os.environ.items() if not key.startswith(("DEPLOYER_REGISTRY_", "PYTHONUNB"))}
     return {**ours, "PYTHONPATH": str(SOURCE), **(environment or {})}
 
 

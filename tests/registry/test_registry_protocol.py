@@ -136,6 +136,7 @@ def test_unknown_words_of_a_newer_agent_are_passed_over(registry: Serving) -> No
     node.say(type="weather", sun=True)
     node.say(type="heartbeat", busy=2, mood="good")
     wait_until(lambda: one(registry, "newer")["busy"] == 2, "the heartbeat after it counts")
+    assert one(registry, "newer")["status"] == "online"
     node.stop()
 
 
@@ -151,6 +152,7 @@ def test_message_in_fragments_is_one_message(registry: Serving) -> None:
     node = registry.node("pieces")
     node.wire.send(iter(['{"type":"heart', 'beat","bu', 'sy":5}']))
     wait_until(lambda: one(registry, "pieces")["busy"] == 5, "the pieces were put together")
+    assert one(registry, "pieces")["status"] == "online"
     node.stop()
 
 
@@ -194,6 +196,7 @@ def test_as_many_messages_as_a_node_may_send_are_no_flood(registry: Serving) -> 
     for number in range(1, 150):
         node.say(type="heartbeat", busy=number)
     wait_until(lambda: one(registry, "lively")["busy"] == 149, "all have arrived")
+    assert one(registry, "lively")["status"] == "online"
     node.stop()
 
 
