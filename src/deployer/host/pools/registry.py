@@ -30,30 +30,26 @@ class Registry:
         self._timeout = float(settings["timeout"])
         self._http = RegistryHttp(settings.get("url") or URL, settings.get("token_file"), self._timeout)
         node = settings.get("node")
+        self._seen: List[Row] = []
         self._node = node and str(node).replace("{host}", host.rpartition("@")[2]).replace("{app}", app)
 
     def check(self, places: Sequence[str]) -> None:
-        """The registry answers and lets us look; that it lets us drain is found out when its token is the admin's."""
+        """The registry answers and lets us look, which takes the same token as to drain."""
         try:
             self._nodes()
         except PoolError as error:
             raise preflight(error) from error
 
     def named(self, places: Sequence[str]) -> List[str]:
-        """The ids of the nodes of *places*; the place itself where it has none."""
-        try:
-            rows = self._nodes()
-        except PoolError:
-            return list(places)
-        return list(
-            dict.fromkeys(name for place in places for name in [row["id"] for row in self._of(rows, place)] or [place])
-        )
+        """The ids of the nodes of *places*, as `send_to` has seen them; the place itself where it has none."""
+        of = {place: [row["id"] for row in self._of(self._seen, place)] for place in places}
+        return list(dict.fromkeys(name for place in places for name in of[place] or [place]))
 
     def send_to(self, places: Sequence[str], leaving: Sequence[str] = ()) -> None:
         """Who joins is waited for until the registry has it online; then the nodes of *leaving* are marked."""
         for place in places:
             self._await_online(place)
-        rows = self._nodes()
+        rows = self._seen = self._nodes()
         stays = {row["instance"] for place in places for row in self._of(rows, place)}
         for row in (row for place in leaving for row in self._of(rows, place)):
             if row["status"] == "online" and row["instance"] not in stays:
