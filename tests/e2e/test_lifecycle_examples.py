@@ -98,26 +98,14 @@ def test_fastapi_loses_nobody_under_load(tmp_path: Path, seconds: int) -> None:
         assert len(seen.releases) == pushes + 1 and seen.raw["connections"]["told_to_close"] > 0
 
 
-def test_flask_under_gunicorn_finishes_its_report(tmp_path: Path) -> None:
-    with example(tmp_path, "flask-gunicorn") as app:
+@pytest.mark.parametrize(("name", "path"), [("flask-gunicorn", "/report/r?"), ("node-by-hand", "/?name=r&")])
+def test_server_finishes_its_report(tmp_path: Path, name: str, path: str) -> None:
+    if name == "node-by-hand":
+        need("node")
+    with example(tmp_path, name) as app:
         app.push()
         old = app.current()
-        client = asked(app, f"/report/r?seconds={SECONDS}")
-        in_flight(app, "report")
-        app.release("v2")
-        result = app.push()
-        assert json.loads(client.communicate(timeout=30)[0])["release"] == old
-        assert result.event("drain.finished")["verdict"] == "clean"
-        assert result_of(app.host / "shared" / "results" / "r.json")["release"] == old
-        assert app.get("/")["release"] == app.current() != old
-
-
-def test_node_by_hand_finishes_its_report(tmp_path: Path) -> None:
-    need("node")
-    with example(tmp_path, "node-by-hand") as app:
-        app.push()
-        old = app.current()
-        client = asked(app, f"/?name=r&seconds={SECONDS}")
+        client = asked(app, f"{path}seconds={SECONDS}")
         in_flight(app, "report")
         app.release("v2")
         result = app.push()

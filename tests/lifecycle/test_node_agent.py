@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from app import wait_until
+from deployer.lifecycle import Lifecycle
 from deployer.lifecycle.node import NodeAgent
 from deployer.lifecycle.node_words import Node, Words
 from lifecycle.scripted_registry import ScriptedRegistry
@@ -28,14 +29,6 @@ def registry() -> Iterator[ScriptedRegistry]:
     found = ScriptedRegistry()
     yield found
     found.close()
-
-
-@pytest.fixture
-def agents() -> Iterator[list[NodeAgent]]:
-    made: list[NodeAgent] = []
-    yield made
-    for agent in made:
-        agent.stop()
 
 
 def agent_of(registry: ScriptedRegistry, made: list[NodeAgent], **more: Any) -> NodeAgent:
@@ -87,6 +80,22 @@ def test_what_is_given_up_is_said_with_the_goodbye(registry: ScriptedRegistry, a
     assert agent.wait_online()
     assert agent.stop("SIGTERM")
     assert registry.left.get(timeout=5)[1:] == (1000, "SIGTERM, abandoned: job-7, job-8")
+
+
+def test_the_last_change_is_told_before_the_goodbye(registry: ScriptedRegistry, agents: list[NodeAgent]) -> None:
+    busy = [0]
+    agent = agent_of(registry, agents)
+    agent.start(lambda: {"busy": busy[0]})
+    assert agent.wait_online()
+    for number in (2, 1, 0):  # the first is told at once, the rest together, a moment later
+        busy[0] = number
+        agent.changed()
+        time.sleep(0.01)
+    busy[0] = 7
+    agent.changed()
+    assert agent.stop()
+    assert registry.left.get(timeout=5)[1] == 1000
+    assert [message["busy"] for _, message in registry.said.queue if message["type"] == "heartbeat"][-1] == 7
 
 
 def test_leaving_is_said_at_once_and_again_after_a_break(registry: ScriptedRegistry, agents: list[NodeAgent]) -> None:
@@ -303,3 +312,9 @@ def test_what_cannot_be_right_is_refused_when_the_agent_is_made(wrong: dict[str,
 
 def test_a_duration_may_be_a_timedelta() -> None:
     assert NodeAgent("ws://127.0.0.1:1", id="n", stop_within=timedelta(seconds=2))._stop_within == 2.0
+
+
+def test_the_limits_are_those_of_the_contract_where_nobody_sets_them() -> None:
+    limits = Lifecycle()._parts.limits
+    assert (limits.max_wait, limits.cleanup_within, limits.crash_within) == (600.0, 30.0, 5.0)
+    assert NodeAgent("ws://127.0.0.1:7070", id="n")._stop_within == 0.1

@@ -7,7 +7,6 @@ import http.client
 import ipaddress
 import logging
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,14 +18,6 @@ from cryptography.x509.oid import NameOID
 from app import wait_until
 from deployer.lifecycle.node import NodeAgent
 from lifecycle.real_registry import environment, real_registry
-
-
-@pytest.fixture
-def agents() -> Iterator[list[NodeAgent]]:
-    made: list[NodeAgent] = []
-    yield made
-    for agent in made:
-        agent.stop()
 
 
 def certificate(root: Path) -> tuple[Path, Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,6 @@ from deployer.lifecycle.node import NodeAgent
 from lifecycle.real_registry import RealRegistry, real_registry
 
 NODES = 24
-
-
-@pytest.fixture
-def agents() -> Iterator[list[NodeAgent]]:
-    made: list[NodeAgent] = []
-    yield made
-    for agent in made:
-        agent.stop()
 
 
 def online(registry: RealRegistry) -> set[str]:

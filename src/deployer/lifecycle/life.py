@@ -291,7 +291,7 @@ class Lifecycle:
             in_forks(self, Lifecycle._in_child)
         self._running.begin(pass_on=pass_on)
         try:
-            self._start_web()
+            self._web.start()
             if not self._starting:
                 self.ready()
         except BaseException:
@@ -382,9 +382,6 @@ class Lifecycle:
         duck = Duck(server, self._web, self._web.requests(None))
         self.on_leaving(duck.leave)
         duck.start()
-
-    def _start_web(self) -> None:
-        self._web.start()
 
     async def _retire(self, server: Any) -> None:
         """How an `asyncio.Server` leaves: the lame duck."""

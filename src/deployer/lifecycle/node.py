@@ -8,19 +8,17 @@ import os
 import ssl
 import threading
 import uuid
-import weakref
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence
 from urllib.parse import urlsplit
 
-from deployer import durations
+from deployer.lifecycle.limits import Duration, seconds
 from deployer.lifecycle.node_words import Facts, Node
+from deployer.lifecycle.running import in_forks
 
 if TYPE_CHECKING:
     from deployer.lifecycle.node_link import Link
 
-Duration = Union[str, timedelta]
 
 TOKEN_VARIABLE = "DEPLOYER_REGISTRY_NODE_TOKEN"
 LONGEST_NAME = 200
@@ -72,15 +70,15 @@ class NodeAgent:
         self.url = _url(url)
         self.tls = tls
         self.pauses = Pauses(
-            _seconds("reconnect_first", reconnect_first),
-            _seconds("reconnect_longest", reconnect_longest),
-            _seconds("aside", aside),
+            seconds("reconnect_first", reconnect_first),
+            seconds("reconnect_longest", reconnect_longest),
+            seconds("aside", aside),
         )
         self._id = _name("id", id)
         self._pools = _pools(pools)
         self._release, self._capacity, self._token = release, _capacity(capacity), token
         self._endpoint = endpoint if endpoint is None else _name("endpoint", endpoint)
-        self._stop_within = _seconds("stop_within", stop_within)
+        self._stop_within = seconds("stop_within", stop_within)
         self._link: Optional[Link] = None
         self._lock = threading.Lock()
         self._stopped = False
@@ -115,13 +113,13 @@ class NodeAgent:
             if self._link is not None:
                 return
             self._link = Link(self, self._node(), facts or _idle, self._token or os.environ.get(TOKEN_VARIABLE))
-            _forget_in_children(self)
+            in_forks(self, NodeAgent._forget)
             atexit.register(self.stop)  # a program that just ends has stopped as well
             self._link.thread.start()
 
     def wait_online(self, timeout: Duration = "10s") -> bool:
         """Whether the registry has us within *timeout*."""
-        return self._link is not None and self._link.registered.wait(_seconds("timeout", timeout))
+        return self._link is not None and self._link.registered.wait(seconds("timeout", timeout))
 
     def changed(self) -> None:
         """What *facts* gives has changed: tell the registry soon. Cheap, from any thread."""
@@ -168,28 +166,8 @@ class NodeAgent:
             link.abandon()
 
 
-def _forget_in_children(agent: NodeAgent) -> None:
-    known = weakref.ref(agent)
-
-    def forget() -> None:
-        found = known()
-        if found is not None:
-            found._forget()
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=forget)
-
-
 def _idle() -> Dict[str, Any]:
     return {"busy": 0, "tasks": []}
-
-
-def _seconds(name: str, value: Duration) -> float:
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, str):
-        return durations.parse(value)
-    raise TypeError(f'{name} is {value!r}; write a duration with its unit, such as "{value}s", or a timedelta')
 
 
 def _url(url: str) -> str:
