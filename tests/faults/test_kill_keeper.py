@@ -52,8 +52,8 @@ def test_when_everybody_dies_the_next_push_resolves_it_and_goes_on(served: App) 
     assert '"done"' in client.communicate(timeout=60)[0]
     assert served.get()["release"] == result.event("push.finished")["hosts"][0]["release"]
     assert signals_to_mains(served)[str(old)] == 1 and not unfinished(served)
-    ends = [row["status"] for row in rows(served, "SELECT status FROM deploys ORDER BY started_at")]
-    assert ends == ["done", "done", "done"]
+    ends = {row["id"]: row["status"] for row in rows(served, "SELECT id, status FROM deploys ORDER BY started_at")}
+    assert list(ends.values()) == ["done", "done", "done"], _told(served)
 
 
 def test_after_a_power_cut_status_brings_the_service_back_and_the_push_to_its_end(served: App) -> None:
@@ -81,3 +81,9 @@ def test_process_that_has_the_pid_of_one_of_the_dead_boot_is_left_alone(served: 
     finally:
         innocent.kill()
         assert innocent.communicate()[0] == ""
+
+
+def _told(app: App) -> str:
+    """Why a deploy did not end well: the events of all, and what the engine said."""
+    events = [row["event"] for row in rows(app, "SELECT event FROM events ORDER BY rowid")]
+    return "\n".join([*events, app.engine_log()])

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from facts import OPEN, target
 
-from app import SOURCE, wait_until
+from app import SOURCE, read, wait_until
 from conftest import Client
 from deployer.errors import DeployerError, LinkError, LockedError
 from deployer.link.session import Session
@@ -173,7 +173,7 @@ def test_leaving_ends_the_agent_and_the_ssh_process(bed: Bed, client: Client) ->
     assert ended(session) < SLACK
     wait_until(lambda: not host.sessions(), what="the session has ended")
     mark = os.fsencode(host.address)
-    clients = [pid for pid in host.processes() if mark in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    clients = [pid for pid in host.processes() if mark in read(f"/proc/{pid}/cmdline")]
     assert not clients
 
 
@@ -181,9 +181,9 @@ def test_ctrl_c_in_the_terminal_is_the_clients_alone(bed: Bed) -> None:
     host = bed.host()
     with Client("openssh").session(host):
         mine = os.getpgid(0)
-        found = [
+        mark = os.fsencode(host.address)
+        found = [  # others of this machine come and go meanwhile: `read` has nothing of what has gone
             int(name) for name in os.listdir("/proc")
-            if name.isdigit() and os.fsencode(host.address) in Path(f"/proc/{name}/cmdline").read_bytes()
-            and Path(f"/proc/{name}/comm").read_text() == "ssh\n"
+            if name.isdigit() and mark in read(f"/proc/{name}/cmdline") and read(f"/proc/{name}/comm") == b"ssh\n"
         ]  # fmt: skip
         assert found and all(os.getpgid(pid) != mine for pid in found)
