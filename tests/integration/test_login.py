@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import parts
-from app import wait_until
+from app import read, wait_until
 from conftest import Client
 from sshd import PORT, Bed, Host
 
