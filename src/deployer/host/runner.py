@@ -19,8 +19,7 @@ from deployer.host.plan import GATES
 from deployer.host.proving import why_not
 from deployer.host.ready import NotReady
 from deployer.host.say import say_why
-from deployer.host.tree import Tree
-from deployer.model import EXIT_DONE, EXIT_FAILED, Identity
+from deployer.model import EXIT_DONE, EXIT_FAILED
 
 RESUMES = 20
 """How many runners may die of one deploy."""
@@ -119,13 +118,10 @@ class Runner:
 
     def _end_gates(self) -> None:
         # What an install, a check or a rehearsal had started works on in a release that is about to be removed.
-        processes = self._deploy.processes
         for step in GATES:
             begun = self._journal.data(step, "instance")
             if begun:
-                tree = Tree(processes, Identity(0, 0, processes.boot), begun["instance"])
-                gates.end(tree)
-                tree.close()
+                gates.end_left_behind(self._deploy.processes, begun["instance"])
 
     def _run(self) -> Outcome:
         reverting = self._journal.data("revert", "begin")

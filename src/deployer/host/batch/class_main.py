@@ -1,0 +1,92 @@
+"""
+The process around a service that is a class: built here, closed when it is asked to stop, with a report of how that went.
+
+`class_main.py PKG.MOD:CLASS REPORT LIMIT`, run as a script by the Python of the release, in the release. LIMIT: seconds that
+`stop()` may take, and `cleanup()` after it. Says READY=1 (sd_notify) once the class is built.
+"""
+
+import importlib
+import importlib.util
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+
+LEAVES_WITHIN = 1.0
+"""Seconds that threads which are no daemons, and exit handlers, have once the service is closed."""
+
+
+def main(name, report, limit):
+    """The exit code: 0 once the service is closed well."""
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: asked.set())
+    sys.path[0] = os.getcwd()  # instead of the engine's: the class is found in the release
+    try:
+        module, _, path = name.partition(":")
+        built = importlib.import_module(module)
+        for part in path.split("."):
+            built = getattr(built, part)
+        service = built()
+    except BaseException:  # a constructor that leaves by SystemExit has not built anything either
+        traceback.print_exc()
+        return _told(report, {"initialized": False, "error": _last_line()}, 1)
+    _told(report, {"initialized": True}, 0)
+    _ready()
+    asked.wait()
+    record = _closing().close(service, limit)
+    code = 0 if record["cleanup_completed"] else 1
+    _told(report, {"initialized": True, **record}, code)
+    _leave_soon(code)
+    return code
+
+
+def _closing():
+    # By its file: an app may have a package `deployer` of its own beside it, as `scripts/vendor` makes one.
+    here = os.path.dirname(os.path.abspath(__file__))
+    file = os.path.join(here, os.pardir, os.pardir, "jobs", "closing.py")
+    spec = importlib.util.spec_from_file_location("_deployer_closing", file)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def _ready():
+    address = os.environ.pop("NOTIFY_SOCKET", None)
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+            try:
+                told.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else address)
+            except OSError:
+                pass  # the keeper has just died: whoever comes next sees that it lives
+
+
+def _leave_soon(code):
+    def leave():
+        time.sleep(LEAVES_WITHIN)
+        os._exit(code)
+
+    threading.Thread(target=leave, daemon=True).start()
+
+
+def _last_line():
+    kind, error = sys.exc_info()[:2]
+    return f"{kind.__name__}: {error}"
+
+
+def _told(report, told, code):
+    try:
+        with open(f"{report}.new", "w") as file:
+            json.dump(told, file)
+        os.replace(f"{report}.new", report)
+    except OSError as error:
+        print(f"deployer: how it went could not be written down: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))

@@ -1,0 +1,32 @@
+"""What earlier runs have left running (`--no-autostop`, `cleanup = "never"`): it goes before the next one, and with `stop`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List
+
+from deployer.host.batch.waiting import await_gone
+from deployer.host.deploy import Deploy
+from deployer.model import DrainOrder, Spec
+
+
+def end(deploy: Deploy) -> List[str]:
+    """Stop every service that an earlier run has left, newest first; their names."""
+    names = []
+    for one in reversed(deploy.supervisor.status()["instances"]):
+        spec = _spec(deploy, one)
+        name = spec.env.get("DEPLOYER_SERVICE") or spec.env.get("DEPLOYER_JOB") or one["id"]
+        order = DrainOrder(**spec.drain) if spec.drain else DrainOrder()
+        deploy.supervisor.dismiss(deploy.request.deploy, deploy.request.who, one["id"], order)
+        gone = await_gone(deploy, one["id"], order.ceiling)
+        deploy.journal.event(
+            "service.stopped", service=name, initialized=True, cleanup_called=True, cleanup_completed=gone, running=not gone,
+            seconds=0.0, error=None, verdict=None, left_by_an_earlier_run=True,
+        )  # fmt: skip
+        names.append(name)
+    return names
+
+
+def _spec(deploy: Deploy, one: Dict[str, Any]) -> Spec:
+    row = deploy.state.row("SELECT spec FROM instances WHERE id=?", one["id"])
+    return Spec.from_json(json.loads(row["spec"])) if row else Spec(one["id"], "", "", (), "")
