@@ -1,0 +1,82 @@
+"""The only importer of Ray: whether it is there, and who connects disconnects."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from types import TracebackType
+from typing import Any, Optional, Type
+
+from deployer.errors import LinkError, UsageError
+
+_MISSING = 'ray is not installed: pip install "deployer[ray]"'
+
+
+def check() -> None:
+    """Raise UsageError when Ray is not installed, without the time that its import takes."""
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError(_MISSING)
+
+
+def require() -> Any:
+    """The module `ray`. UsageError, in one line, when it is not installed."""
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise UsageError(_MISSING) from None
+    return ray
+
+
+class Connection:
+    """This process's tie to a cluster: `ray` is the module, `ours` whether we made the tie, and so cut it."""
+
+    def __init__(self, ray: Any, ours: bool) -> None:
+        self.ray = ray
+        self.ours = ours
+
+    def disconnect(self) -> None:
+        """
+        Cut the tie if it is ours; again, and without one, it does nothing. Ray then ends the actors of this process that are not
+        detached, and a cluster that the connecting started here.
+        """
+        if self.ours and self.ray.is_initialized():
+            self.ray.shutdown()
+        self.ours = False
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.disconnect()
+
+
+def connect(
+    address: Optional[str] = None, *, namespace: Optional[str] = None, log_to_driver: bool = True
+) -> Connection:
+    """
+    A tie to the cluster at *address*: "auto", "host:port", "ray://host:port"; None: as `ray.init()` has it ($RAY_ADDRESS, a cluster
+    that runs here, or a new one in this process's children). A Ray that this process has initialised already is used as it is, whatever
+    the arguments say. Says nothing below a warning. LinkError when no cluster answers.
+    """
+    ray = require()
+    if ray.is_initialized():
+        return Connection(ray, ours=False)
+    try:
+        ray.init(address=address, namespace=namespace, log_to_driver=log_to_driver, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, TimeoutError, RuntimeError) as error:
+        raise LinkError(
+            f"no Ray cluster answers{f' at {address}' if address else ''}",
+            cause=" ".join(str(error).split())[:500],
+            hint="check the address (`ray status` on the head), and that its Ray is of the same version as ours",
+        ) from error
+    return Connection(ray, ours=True)
+
+
+def by_value(ray: Any, *modules: Any) -> None:
+    """Have *modules* of ours travel with what is sent to the cluster, so that deployer need not be installed on its nodes."""
+    for module in modules:
+        ray.cloudpickle.register_pickle_by_value(module)
