@@ -65,7 +65,7 @@ def _rows(facts: Mapping[str, Any], now: str) -> list[Row]:
     rows += [("reboot", _reboot(facts["boot"]))] if facts.get("boot") else []
     rows += [("deploy", _under_way(facts["under_way"], now))] if facts.get("under_way") else []
     rows += [("waiting", _waiting(who)) for who in facts.get("waiting") or []]
-    rows += [("starting", _generation(item)) for item in facts.get("starting") or []]
+    rows += [(str(item.get("part") or "starting"), _generation(item)) for item in facts.get("starting") or []]
     rows += [("draining", _generation(item)) for item in draining]
     return rows + [row for problem in facts.get("problems") or [] for row in _problem("problem", problem)]
 

@@ -38,9 +38,10 @@ def main(name, report, limit):
     _told(report, {"initialized": True}, 0)
     _ready()
     asked.wait()
-    record = _closing().close(service, limit)
-    code = 0 if record["cleanup_completed"] else 1
-    _told(report, {"initialized": True, **record}, code)
+    closed = _closing().close(service, limit)
+    code = 0 if closed.completed else 1
+    told = {"cleanup_called": closed.called, "cleanup_completed": closed.completed, "error": closed.error}
+    _told(report, {"initialized": True, **told}, code)
     _leave_soon(code)
     return code
 

@@ -77,8 +77,10 @@ class Course:
                 return self._was_aborted()
             self._journal.begin(SERVICES)
             services.start_all(self._deploy)
+            self._journal.done(SERVICES)
             self._journal.begin("job")
             job.run(self._deploy)
+            self._journal.done("job")
         except Aborted:
             return self._was_aborted()
         except DeployerError as error:
