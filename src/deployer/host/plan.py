@@ -54,6 +54,9 @@ def plan(facts: Facts, want: Want) -> List[Step]:
     if want.kind == "start":
         return [] if facts["instance"] else _swap(facts, want)
     if want.kind == "stop":
+        if facts.get("parts"):
+            names = ", ".join(str(one["part"]) for one in facts["parts"])
+            return [Step("leftovers", f"stop and clean up {names}, which a run has left")]
         running = _leave(want) if facts["instance"] else []
         return [*running, _stop(facts, want)] if facts["instance"] or facts["desired"] or facts["draining"] else []
     if want.kind == RUN:

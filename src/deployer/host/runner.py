@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Mapping
 
 from deployer.errors import DeployerError, FailedError, GateError
 from deployer.host import endings, gates, log_tails, overlap, pruning, revert, steps, swap, traffic
+from deployer.host.batch import leftovers
 from deployer.host.deploy import DRAIN, Deploy
 from deployer.host.endings import Outcome
 from deployer.host.handover import handed_over
@@ -44,6 +45,7 @@ STEPS: Dict[str, StepFunction] = {
     "retire": overlap.retire,
     "prune": pruning.prune,
     DRAIN: overlap.drain,
+    "leftovers": leftovers.end,
 }
 
 

@@ -23,7 +23,7 @@ def _service_stopped(event: Event, host: str) -> Line:
     error = text.one_line(event["error"], 160) if event.get("error") else None
     still = "still runs" if event.get("running") else None
     words = text.joined(str(event.get("service")), left, still, error)
-    return Line(host, "clean-up", status, text.took(event.get("seconds")), words)
+    return Line(host, "cleanup", status, text.took(event.get("seconds")), words)
 
 
 def _service_kept(event: Event, host: str) -> Line:

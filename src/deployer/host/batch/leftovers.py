@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List
 
+from deployer.host.batch import telling
+from deployer.host.batch.parts import report_of
 from deployer.host.batch.waiting import await_gone
 from deployer.host.deploy import Deploy
 from deployer.model import DrainOrder, Spec
@@ -15,16 +17,24 @@ def end(deploy: Deploy) -> List[str]:
     names = []
     for one in reversed(deploy.supervisor.status()["instances"]):
         spec = _spec(deploy, one)
-        name = spec.env.get("DEPLOYER_SERVICE") or spec.env.get("DEPLOYER_JOB") or one["id"]
+        name = spec.part or one["id"]
         order = DrainOrder(**spec.drain) if spec.drain else DrainOrder()
         deploy.supervisor.dismiss(deploy.request.deploy, deploy.request.who, one["id"], order)
         gone = await_gone(deploy, one["id"], order.ceiling)
+        how = telling.read(report_of(deploy.paths, one["id"]))
+        report_of(deploy.paths, one["id"]).unlink(missing_ok=True)
         deploy.journal.event(
-            "service.stopped", service=name, initialized=True, cleanup_called=True, cleanup_completed=gone, running=not gone,
-            seconds=0.0, error=None, verdict=None, left_by_an_earlier_run=True,
+            "service.stopped", service=name, initialized=True, cleanup_called=True, running=not gone,
+            cleanup_completed=gone and how.get("cleanup_completed", True), error=how.get("error"), left_by_an_earlier_run=True,
+            **_ended(deploy, one["id"]),
         )  # fmt: skip
         names.append(name)
     return names
+
+
+def _ended(deploy: Deploy, instance: str) -> Dict[str, Any]:
+    verdict = telling.verdict(deploy, instance)
+    return {"verdict": verdict.get("verdict"), "seconds": round(float(verdict.get("waited_s") or 0.0), 3)}
 
 
 def _spec(deploy: Deploy, one: Dict[str, Any]) -> Spec:

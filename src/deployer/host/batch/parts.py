@@ -53,31 +53,33 @@ def services(deploy: Deploy) -> List[str]:
 def service(deploy: Deploy, name: str, instance: str) -> Part:
     """The service *name* of the run, to be started as *instance*."""
     table, paths = deploy.request.settings["services"][name], deploy.paths
-    report = _report(paths, instance)
+    report = report_of(paths, instance)
     spec = _spec(deploy, table, instance, f"service-{name}")
-    spec = _with(spec, DEPLOYER_SERVICE=name)
+    spec = _changed(_with(spec, DEPLOYER_SERVICE=name), part=name)
     if table.get("class"):
         program = [_python(spec), "-B", str(_program(paths, "class_main.py")), table["class"], str(report)]
         spec = _running(spec, [*program, str(table["cleanup_timeout"])])
         limit = 2 * float(table["cleanup_timeout"]) + KILLED_AFTER
-        return Part(name, table, {**table["health"], "notifies": True}, DrainOrder("SIGTERM", "main", limit), spec, report)
-    spec = _running(spec, table["command"])
+        order = DrainOrder("SIGTERM", "main", limit)
+        return Part(name, table, {**table["health"], "notifies": True}, order, _stopped_by(spec, order), report)
     own = table["drain"]
     ceiling = float(own["ceiling"]) if table["own_ceiling"] else float(table["cleanup_timeout"])
-    return Part(name, table, table["health"], DrainOrder(own["signal"], own["signal_to"], ceiling), spec, None)
+    order = DrainOrder(own["signal"], own["signal_to"], ceiling)
+    return Part(name, table, table["health"], order, _stopped_by(_running(spec, table["command"]), order), None)
 
 
 def job(deploy: Deploy, instance: str) -> Part:
     """The job of the run, to be started as *instance*. Its report has its exit code, which outlives the keeper."""
     settings, paths = deploy.request.settings, deploy.paths
     table = settings["job"]
-    report = _report(paths, instance)
+    report = report_of(paths, instance)
     spec = _spec(deploy, table, instance, f"job-{deploy.request.deploy}")
-    own = _report(paths, f"{instance}-own")
+    own = report_of(paths, f"{instance}-own")
     spec = _with(spec, DEPLOYER_JOB=deploy.request.deploy, DEPLOYER_JOB_REPORT=str(own))
     program = [sys.executable, "-I", "-S", "-B", str(_program(paths, "job_main.py")), str(report)]
-    spec = _running(spec, [*program, *table["command"]])
-    return Part(JOB, table, settings["health"], DrainOrder("SIGTERM", "main", float(table["stop_within"])), spec, report)
+    spec = _changed(_running(spec, [*program, *table["command"]]), part=JOB)
+    order = DrainOrder("SIGTERM", "main", float(table["stop_within"]))
+    return Part(JOB, table, settings["health"], order, _stopped_by(spec, order), report)
 
 
 def own_report(part: Part) -> Path:
@@ -104,7 +106,13 @@ def _changed(spec: Spec, **changes: Any) -> Spec:
     return Spec(**{**vars(spec), **changes})
 
 
-def _report(paths: HostPaths, instance: str) -> Path:
+def _stopped_by(spec: Spec, order: DrainOrder) -> Spec:
+    """What outlives a crash of its main process, and what a later run finds, is stopped in the same way."""
+    return _changed(spec, drain=order.to_json())
+
+
+def report_of(paths: HostPaths, instance: str) -> Path:
+    """Where the program around *instance* tells how it went."""
     return paths.run / f"report-{instance}.json"
 
 
