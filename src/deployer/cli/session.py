@@ -102,8 +102,6 @@ class Session:
 
         config = load(Path(self.options.config) if self.options.config else None, target)
         config = config if ceiling is None else with_ceiling(config, ceiling)
-        if config.is_a_job:
-            config = config.of_the_job()
         for warning in config.warnings:
             self.voice.warning(str(warning))
         return config

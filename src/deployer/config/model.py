@@ -108,7 +108,10 @@ class Config:
         run, job, beside = self.tables.run, self.tables.job, bool(self.tables.run.command)
         changes: dict[str, Any] = {"command": job.command, "env": {**run.env, **job.env}, "socket": None, "ports": []}
         tables = replace(
-            self.tables, run=run.model_copy(update={**changes, "rehearse": False, "systemd": {}}), health=Health(), adopt=Adopt()
+            self.tables,
+            run=run.model_copy(update={**changes, "rehearse": False, "systemd": {}}),
+            health=Health(),
+            adopt=Adopt(),
         )
         return replace(
             self, tables=tables, strategy="restart", supervisor="builtin", path=f"{self.path}/job" if beside else self.path,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import select
 import socket
 import time
@@ -108,7 +107,9 @@ def _runner(paths: HostPaths, name: str) -> Optional[socket.socket]:
         return None
 
 
-def _relay(connection: socket.socket, since: int, send: WithOutput, client: int) -> tuple[int, Optional[Dict[str, Any]]]:
+def _relay(
+    connection: socket.socket, since: int, send: WithOutput, client: int
+) -> tuple[int, Optional[Dict[str, Any]]]:
     """
     The number of the last event, and the event after which there is nothing to wait for, if it came.
 

@@ -1,4 +1,4 @@
-"""What a job prints, as events between its start and its end: read from its log by whoever follows it, for each from where he was."""
+"""What a job prints, as events between its start and its end: each follower reads its log, from where he was."""
 
 from __future__ import annotations
 
@@ -118,4 +118,3 @@ def _redactor(paths: HostPaths, event: Event) -> Callable[[str], str]:
         return Redactor(spawn.read_secrets(paths.secrets_of(str(event.get("release"))))).text
     except DeployerError:  # damaged: nobody can say what must not be told
         return lambda text: "(not shown: the secrets of the release cannot be read)"
-

@@ -48,7 +48,8 @@ class Planner:
             kind=kind, settings=settings, drain=params["settings"]["drain"], release=release, release_hash=digest,
             files=len(self._manifest.files) if self._manifest else 0,
             bytes_total=self._manifest.bytes_total if self._manifest else 0,
-            staged=kind not in ("push", RUN) or ready is not None, same_secrets=kind != "push" or self._same_secrets(), hashes=self._hashes(),
+            staged=kind not in ("push", RUN) or ready is not None, hashes=self._hashes(),
+            same_secrets=kind != "push" or self._same_secrets(),
             pool=(params["target"].get("pool") or {}).get("kind"), same_owner=self._same_owner(settings),
             commands=params["target"].get("commands"),
         )  # fmt: skip

@@ -5,6 +5,8 @@ The process around a service that is a class: built here, closed when it is aske
 `stop()` may take, and `cleanup()` after it. Says READY=1 (sd_notify) once the class is built.
 """
 
+from __future__ import annotations
+
 import importlib
 import importlib.util
 import json
@@ -15,12 +17,13 @@ import sys
 import threading
 import time
 import traceback
+from typing import Any, Dict
 
 LEAVES_WITHIN = 1.0
 """Seconds that threads which are no daemons, and exit handlers, have once the service is closed."""
 
 
-def main(name, report, limit):
+def main(name: str, report: str, limit: float) -> int:
     """The exit code: 0 once the service is closed well."""
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -28,7 +31,7 @@ def main(name, report, limit):
     sys.path[0] = os.getcwd()  # instead of the engine's: the class is found in the release
     try:
         module, _, path = name.partition(":")
-        built = importlib.import_module(module)
+        built: Any = importlib.import_module(module)
         for part in path.split("."):
             built = getattr(built, part)
         service = built()
@@ -46,17 +49,18 @@ def main(name, report, limit):
     return code
 
 
-def _closing():
+def _closing() -> Any:
     # By its file: an app may have a package `deployer` of its own beside it, as `scripts/vendor` makes one.
-    here = os.path.dirname(os.path.abspath(__file__))
-    file = os.path.join(here, os.pardir, os.pardir, "jobs", "closing.py")
+    package = os.path.abspath(f"{__file__}/../../..")
+    file = f"{package}/jobs/closing.py"
     spec = importlib.util.spec_from_file_location("_deployer_closing", file)
+    assert spec is not None and spec.loader is not None
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
     return found
 
 
-def _ready():
+def _ready() -> None:
     address = os.environ.pop("NOTIFY_SOCKET", None)
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
@@ -66,26 +70,26 @@ def _ready():
                 pass  # the keeper has just died: whoever comes next sees that it lives
 
 
-def _leave_soon(code):
-    def leave():
+def _leave_soon(code: int) -> None:
+    def leave() -> None:
         time.sleep(LEAVES_WITHIN)
         os._exit(code)
 
     threading.Thread(target=leave, daemon=True).start()
 
 
-def _last_line():
-    kind, error = sys.exc_info()[:2]
-    return f"{kind.__name__}: {error}"
+def _last_line() -> str:
+    error = sys.exc_info()[1]
+    return f"{type(error).__name__}: {error}"
 
 
-def _told(report, told, code):
+def _told(report: str, told: Dict[str, Any], code: int) -> int:
     try:
         with open(f"{report}.new", "w") as file:
             json.dump(told, file)
         os.replace(f"{report}.new", report)
     except OSError as error:
-        print(f"deployer: how it went could not be written down: {error}", file=sys.stderr)
+        sys.stderr.write(f"deployer: how it went could not be written down: {error}\n")
     return code
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List
+from typing import Any, Dict
 
 from deployer.host.batch import telling
 from deployer.host.batch.parts import report_of
@@ -12,9 +12,8 @@ from deployer.host.deploy import Deploy
 from deployer.model import DrainOrder, Spec
 
 
-def end(deploy: Deploy) -> List[str]:
-    """Stop every service that an earlier run has left, newest first; their names."""
-    names = []
+def end(deploy: Deploy) -> None:
+    """Stop every service that an earlier run has left, newest first."""
     for one in reversed(deploy.supervisor.status()["instances"]):
         spec = _spec(deploy, one)
         name = spec.part or one["id"]
@@ -28,8 +27,6 @@ def end(deploy: Deploy) -> List[str]:
             cleanup_completed=gone and how.get("cleanup_completed", True), error=how.get("error"), left_by_an_earlier_run=True,
             **_ended(deploy, one["id"]),
         )  # fmt: skip
-        names.append(name)
-    return names
 
 
 def _ended(deploy: Deploy, instance: str) -> Dict[str, Any]:

@@ -38,7 +38,8 @@ def run(
     session = Session(ctx.obj)
 
     def action(config: Config, emit: Emit) -> int:
-        from deployer.rollout.run import PushOptions, RunOptions, run
+        from deployer.rollout.order import PushOptions
+        from deployer.rollout.run import RunOptions, run
 
         options = PushOptions(
             artifact=artifact, build=not no_build, detach=detach, wait_lock=wait_lock or 0.0, hosts=tuple(host or ())
