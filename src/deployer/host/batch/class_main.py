@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, Dict
+from typing import Any, Dict, List, Tuple
 
 LEAVES_WITHIN = 1.0
 """Seconds that threads which are no daemons, and exit handlers, have once the service is closed."""
@@ -29,19 +29,25 @@ def main(name: str, report: str, limit: float) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: asked.set())
     sys.path[0] = os.getcwd()  # instead of the engine's: the class is found in the release
+    if "DEPLOYER_JOB_PLAN" in os.environ or importlib.util.find_spec("deployer") is None:
+        _ours("host/batch/package.py").reach()
     try:
         module, _, path = name.partition(":")
         built: Any = importlib.import_module(module)
         for part in path.split("."):
             built = getattr(built, part)
-        service = built()
+        args, kwargs = _arguments()
+        service = built(*args, **kwargs)
+        calls = _ours("host/batch/calls.py").answering(service, os.environ.get("DEPLOYER_SERVICE_SOCKET"))
     except BaseException:  # a constructor that leaves by SystemExit has not built anything either
         traceback.print_exc()
         return _told(report, {"initialized": False, "error": _last_line()}, 1)
     _told(report, {"initialized": True}, 0)
     _ready()
     asked.wait()
-    closed = _closing().close(service, limit)
+    closed = _ours("jobs/closing.py").close(service, limit)
+    if calls is not None:
+        calls.close()
     code = 0 if closed.completed else 1
     told = {"cleanup_called": closed.called, "cleanup_completed": closed.completed, "error": closed.error}
     _told(report, {"initialized": True, **told}, code)
@@ -49,11 +55,17 @@ def main(name: str, report: str, limit: float) -> int:
     return code
 
 
-def _closing() -> Any:
+def _arguments() -> Tuple[List[Any], Dict[str, Any]]:
+    """What a RemoteEnvironment builds the class with (jobs/plan.py)."""
+    plan = json.loads(os.environ.pop("DEPLOYER_JOB_PLAN", None) or "{}")
+    own = plan.get("services", {}).get(os.environ.get("DEPLOYER_SERVICE"), {})
+    return own.get("args", []), own.get("kwargs", {})
+
+
+def _ours(name: str) -> Any:
     # By its file: an app may have a package `deployer` of its own beside it, as `scripts/vendor` makes one.
     package = os.path.abspath(f"{__file__}/../../..")
-    file = f"{package}/jobs/closing.py"
-    spec = importlib.util.spec_from_file_location("_deployer_closing", file)
+    spec = importlib.util.spec_from_file_location(f"_deployer_{os.path.basename(name)[:-3]}", f"{package}/{name}")
     assert spec is not None and spec.loader is not None
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)

@@ -6,8 +6,8 @@ from typing import List, Optional
 
 from deployer.errors import DeployerError, FailedError
 from deployer.host import log_tails, logs, program
-from deployer.host.batch import telling
-from deployer.host.batch.parts import ALWAYS, NEVER, Part, service, services
+from deployer.host.batch import begun, telling
+from deployer.host.batch.parts import ALWAYS, NEVER, Part, service, services, socket_of
 from deployer.host.batch.waiting import alive, await_gone, await_start, launched
 from deployer.host.deploy import Deploy
 from deployer.host.instance import new_instance_id
@@ -35,7 +35,7 @@ def stop_all(deploy: Deploy, succeeded: bool) -> List[str]:
     """Stop and clean up in reverse order, each within its limit; those that are not stopped, or still run. Never raises."""
     left = []
     for name in reversed(services(deploy)):
-        instance = telling.instance_of(deploy, name)
+        instance = begun.instance_of(deploy, name)
         if instance is None or deploy.journal.has(f"part {name}", "ended"):
             continue
         part = service(deploy, name, instance)
@@ -57,7 +57,7 @@ def died(deploy: Deploy) -> Optional[str]:
     """Which service has gone though nobody asked it to, and how; None where all run."""
     running = {one["id"] for one in deploy.supervisor.status()["instances"]}
     for name in services(deploy):
-        instance = telling.instance_of(deploy, name)
+        instance = begun.instance_of(deploy, name)
         if instance is not None and instance not in running:
             record = deploy.supervisor.record(instance) or {}
             code = record.get("exit_code")
@@ -67,10 +67,10 @@ def died(deploy: Deploy) -> Optional[str]:
 
 
 def _start(deploy: Deploy, name: str) -> None:
-    begun = telling.instance_of(deploy, name)
-    part = service(deploy, name, begun or new_instance_id())
-    if begun is None:
-        telling.announce(deploy, part)
+    known = begun.instance_of(deploy, name)
+    part = service(deploy, name, known or new_instance_id())
+    if known is None:
+        begun.announce(deploy, part.name, part.spec.id)
     started = deploy.clock.now()
     deploy.supervisor.launch(deploy.request.deploy, part.spec)
     try:
@@ -119,4 +119,5 @@ def _stop(deploy: Deploy, part: Part) -> bool:
         deploy.journal.note(f"part {part.name}", "ended")
         if part.report is not None:
             part.report.unlink(missing_ok=True)
+        socket_of(deploy.paths, instance).unlink(missing_ok=True)
     return gone
