@@ -8,12 +8,14 @@ from deployer.durations import show
 from deployer.errors import FailedError
 from deployer.host import program
 from deployer.host.batch import begun, services, telling
-from deployer.host.batch.parts import JOB, Part, job, own_report
+from deployer.host.batch.parts import Part, job, own_report
 from deployer.host.batch.waiting import LOOK_EVERY, alive, await_gone, await_start
 from deployer.host.deploy import Deploy
 from deployer.host.heed import Attentive
 from deployer.host.instance import new_instance_id
+from deployer.model import JOB
 
+LOGS_KEPT = 20
 STARTS_WITHIN = 30.0
 """Seconds in which the keeper must have started the job."""
 
@@ -56,6 +58,12 @@ def stop(deploy: Deploy) -> bool:
         if report is not None:
             report.unlink(missing_ok=True)
     return gone
+
+
+def prune_logs(deploy: Deploy) -> None:
+    """Remove the logs of jobs of long ago."""
+    for old in sorted(deploy.paths.logs.glob("job-*.log"))[:-LOGS_KEPT]:
+        old.unlink(missing_ok=True)
 
 
 def _started(deploy: Deploy) -> Part:

@@ -13,9 +13,8 @@ from deployer.host import engine
 from deployer.host.batch import begun
 from deployer.host.deploy import Deploy, spec_of
 from deployer.host.paths import HostPaths
-from deployer.model import DrainOrder, Spec
+from deployer.model import JOB, DrainOrder, Spec
 
-JOB = "job"
 ALWAYS, ON_SUCCESS, NEVER = "always", "on_success", "never"
 KILLED_AFTER = 2.0
 """Seconds that the program around a class has, beyond the limits of `stop` and `cleanup`, to say how these went."""

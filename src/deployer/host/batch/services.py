@@ -72,6 +72,7 @@ def _start(deploy: Deploy, name: str) -> None:
     if known is None:
         begun.announce(deploy, part.name, part.spec.id)
     started = deploy.clock.now()
+    logs.rotate(deploy.paths.logs / str(part.spec.log))
     deploy.supervisor.launch(deploy.request.deploy, part.spec)
     try:
         await_start(deploy, part.spec.id, float(part.health["ready_within"]), f"service {name}")
