@@ -197,9 +197,8 @@ def test_engine_that_is_killed_does_not_cost_the_job(batch: BatchApp, who: str) 
 def test_power_cut_is_told_and_cleaned_up(batch: BatchApp) -> None:
     batch.batch("wait")
     running = batch.started()
-    running.kill()
+    power_cut(batch, running.pid, *agents(batch))
     running.communicate()
-    power_cut(batch)
     batch.run("status", check=0)
     wait_until(lambda: not unfinished(batch), what="the run has ended")
     (past,) = batch.run("history", "--json", check=0).events[0]["hosts"][0]["deploys"]
