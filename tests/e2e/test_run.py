@@ -197,7 +197,7 @@ def test_engine_that_is_killed_does_not_cost_the_job(batch: BatchApp, who: str) 
 def test_power_cut_is_told_and_cleaned_up(batch: BatchApp) -> None:
     batch.batch("wait")
     running = batch.started()
-    power_cut(batch, running.pid, *agents(batch))
+    power_cut(batch, running.pid, *agents(batch), *runners(batch))
     running.communicate()
     batch.run("status", check=0)
     wait_until(lambda: not unfinished(batch), what="the run has ended")
