@@ -1,4 +1,4 @@
-"""Counts the words of text files: `python job.py FILE...`. With --ray the counting runs as Ray tasks, on whatever cluster is found."""
+"""Counts the words of text files: `python job.py FILE...`. With --ray the counting runs as Ray tasks, on the cluster it finds."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import sqlite3
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Dict, List, Tuple
 
 from deployer.jobs import JobError, LocalEnvironment
 
-Counts = Tuple[str, Dict[str, int]]
+Counts = tuple[str, dict[str, int]]
 
 
 class Store:
@@ -35,7 +34,7 @@ def count(file: str) -> Counts:
     return file, Counter(re.findall(r"\w+", Path(file).read_text(errors="replace").lower()))
 
 
-def main(arguments: List[str]) -> int:
+def main(arguments: list[str]) -> int:
     files = [each for each in arguments if each != "--ray"]
     env = LocalEnvironment("words", ray="auto" if "--ray" in arguments else None)
     env.register_service("store", Store, ("words.db",), cleanup_timeout="30s")

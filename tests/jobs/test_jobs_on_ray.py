@@ -19,8 +19,11 @@ from ray_rig import RayBox, ray_box
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayBox]:
+    """Its nodes do not have deployer: what runs there travels."""
     with ray_box() as box:
+        path = box.env.pop("PYTHONPATH")
         box.head(cpus=4)
+        box.env["PYTHONPATH"] = path
         yield box
 
 
@@ -29,7 +32,6 @@ def scenarios(cluster: RayBox, tmp_path_factory: pytest.TempPathFactory) -> dict
     """What each scenario of `all_of_ray` printed; and "closed", what the services wrote."""
     here = tmp_path_factory.mktemp("all")
     result = cluster.run([sys.executable, str(PROGRAMS), "all_of_ray", str(here), "ray"])
-    print("all", result.seconds)
     found: dict[str, list[Any]] = {}
     said = [line for line in result.out.splitlines() if line[:1] in ("{", "[", '"')]  # Ray talks on stdout too
     for line in map(json.loads, said):

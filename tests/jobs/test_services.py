@@ -105,6 +105,16 @@ class _Asks:
         return self.service.get(key)
 
 
+def test_autostop_off_leaves_nothing_of_a_job_that_could_not_begin() -> None:
+    calls: list[str] = []
+    env = LocalEnvironment("half")
+    env.register_service("cache", Recorder, (calls,))
+    env.register_service("broken", Recorder)
+    with pytest.raises(JobError, match='service "broken" could not be built: TypeError'):
+        env.submit(autostop=False)
+    assert calls == ["stop", "cleanup"]
+
+
 def test_leaving_the_environment_ends_what_runs() -> None:
     calls: list[str] = []
     with LocalEnvironment("context") as env:

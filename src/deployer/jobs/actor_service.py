@@ -16,7 +16,7 @@ _CLOSING = {"concurrency_group": "closing"}
 
 def prepare(ray: Any) -> None:
     """What the library runs on the cluster travels with it."""
-    cluster.by_value(ray, closing, hosting, identity, work)
+    cluster.by_value(ray, closing, hosting, identity, reference, work)
 
 
 class ActorService:
