@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from deployer.errors import UsageError
+from app import free_port
+from deployer.errors import LinkError, UsageError
 from deployer.jobs import JobError, LocalEnvironment
 
 
@@ -149,3 +150,11 @@ def test_one_submit_at_a_time() -> None:
     with pytest.raises(JobError, match="is being submitted or stopped already"):
         env.submit()
     assert env.submit().ok, "and the environment is free again"
+
+
+def test_an_address_where_nobody_listens_is_told_at_once() -> None:
+    env = LocalEnvironment("nobody", ray=f"127.0.0.1:{free_port()}")
+    env.from_batch([1]).map(str)
+    with pytest.raises(LinkError, match="no Ray cluster answers at 127.0.0.1") as caught:
+        env.submit()
+    assert "refused" in str(caught.value.cause)
