@@ -155,6 +155,6 @@ def test_one_submit_at_a_time() -> None:
 def test_an_address_where_nobody_listens_is_told_at_once() -> None:
     env = LocalEnvironment("nobody", ray=f"127.0.0.1:{free_port()}")
     env.from_batch([1]).map(str)
-    with pytest.raises(LinkError, match="no Ray cluster answers at 127.0.0.1") as caught:
+    with pytest.raises(LinkError, match="no Ray cluster answers at") as caught:
         env.submit()
     assert "refused" in str(caught.value.cause)
