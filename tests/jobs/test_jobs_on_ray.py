@@ -17,6 +17,9 @@ from app import wait_until
 from ray_rig import RayBox, ray_box
 
 
+pytestmark = pytest.mark.timeout(600)  # the first one may wait for the boxes of other tests
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayBox]:
     """Its nodes do not have deployer: what runs there travels."""
