@@ -16,7 +16,6 @@ from test_job_endings import BOTH, FINE, PROGRAMS, lines, picked
 from app import wait_until
 from ray_rig import RayBox, ray_box
 
-
 pytestmark = pytest.mark.timeout(600)  # the first one may wait for the boxes of other tests
 
 
