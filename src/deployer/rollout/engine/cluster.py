@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from typing import Any
 from deployer.artifact import Artifact
 from deployer.config.model import Config
 from deployer.errors import LinkError
-from deployer.jobs.cluster import Connection, connect
+from deployer.jobs.cluster import connect
+from deployer.jobs.reach import require_listener
 from deployer.rollout.carrier import Stranded, Talk
 from deployer.rollout.each import AT_ONCE
 from deployer.rollout.engine.pieces import Shelf
@@ -74,21 +76,35 @@ def carried(address: str | None, hosts: int) -> Iterator[OnCluster]:
 
     LinkError when no cluster answers, PreflightError when its nodes cannot take part.
     """
-    with _connected(address) as connection:
-        shards = Shards(connection.ray, hosts)
+    with _connected(address) as ray:
+        shards = Shards(ray, hosts)
         try:
-            yield OnCluster(connection.ray, shards)
+            yield OnCluster(ray, shards)
         finally:
             shards.end()
 
 
-def _connected(address: str | None) -> Connection:
+@contextmanager
+def _connected(address: str | None) -> Iterator[Any]:
+    with _signals_as_they_were():
+        try:
+            require_listener(address)
+            connection = connect(address or DEFAULT, log_to_driver=False)
+        except LinkError as error:
+            raise unreachable(error) from error
+    with connection:
+        # What Ray says of dying nodes goes to stdout, which is ours; whom it concerns is told by events.
+        sys.modules["ray._private.worker"].print_to_stdstream = lambda *_, **__: None  # type: ignore[attr-defined]
+        yield connection.ray
+
+
+@contextmanager
+def _signals_as_they_were() -> Iterator[None]:
+    """Ray takes SIGTERM for itself; to us it is a Ctrl-C from CI."""
     main = threading.current_thread() is threading.main_thread()
     asked = signal.getsignal(signal.SIGTERM)
     try:
-        return connect(address or DEFAULT, log_to_driver=False)
-    except LinkError as error:
-        raise unreachable(error) from error
+        yield
     finally:
         if main:
-            signal.signal(signal.SIGTERM, asked)  # Ray takes it for itself; to us it is a Ctrl-C from CI
+            signal.signal(signal.SIGTERM, asked)
