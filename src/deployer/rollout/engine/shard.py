@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployer.errors import DeployerError, LinkError, PreflightError
+from deployer.jobs.cluster import require
 from deployer.link.session import Session
 from deployer.rollout.ahead import Call
 from deployer.rollout.each import unexpected
@@ -125,7 +126,7 @@ class Lines:
 
     def __init__(self, node: str) -> None:
         self._node = node
-        self._stocks = Stocks()
+        self._stocks = Stocks(require().get)
         self._lines: dict[str, Line] = {}
 
     async def say(self, key: str, verb: str, words: dict[str, Any]) -> list[Told | Ending]:
