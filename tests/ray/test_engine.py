@@ -46,7 +46,7 @@ def cluster(made: Cluster, request: pytest.FixtureRequest) -> Cluster:
         (host.home / "bad").unlink(missing_ok=True)
     made.fleet.configure()
     made.fleet.release(f"before {request.node.name}")
-    made.fleet.push(*RAY)
+    made.fleet.push()
     return made
 
 

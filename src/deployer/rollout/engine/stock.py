@@ -36,9 +36,7 @@ class Stock:
         """The piece in which byte *at* lies: the first of its bytes, and all of them."""
         number, skip = self._layout.place(at)
         latest = self._latest
-        if (
-            latest is None or latest[0] != number
-        ):  # small files lie side by side, and to ask the store takes longer than to read one
+        if latest is None or latest[0] != number:  # small files lie side by side, and to ask takes longer than to read
             latest = self._latest = number, memoryview(self._fetched(number).data)
         return at - skip, latest[1]
 
