@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from subprocess import Popen
 
 import pytest
 
-from app import SOURCE, wait_until
+from app import SOURCE, command, wait_until
 from ray_fleet import BoxedFleet, course, ended, fleet_on, read_until
 from ray_rig import RayBox, ray_box
 
@@ -125,6 +127,25 @@ def test_hosts_of_killed_shards_are_picked_up_again_and_pushed_once(cluster: Clu
     assert [task.wait(60) for task in tasks] == [0] * len(tasks)
 
 
+@pytest.mark.full  # for the half minute that a shard may be silent
+def test_hosts_of_a_shard_that_stands_still_are_picked_up_by_another(cluster: Cluster) -> None:
+    fleet = cluster.fleet
+    asked = fleet.signals()
+    tasks = [host.task(100) for host in fleet.hosts]
+    fleet.release("still")
+    client = fleet.start("push", "--json", *RAY)
+    lines = read_until(client, "drain.started", len(fleet.hosts))
+    os.kill(fleet.shards()[0], signal.SIGSTOP)
+    lines += read_until(client, "link.restored", 2)
+    for host in fleet.hosts:
+        host.finish()
+    result = ended(client, lines)
+    assert (result.code, result.names().count("link.lost")) == (0, 2), result.err
+    assert fleet.signals() == [count + 1 for count in asked]
+    assert _numbers_rise(result.out)
+    assert [task.wait(60) for task in tasks] == [0] * len(tasks)
+
+
 def _numbers_rise(out: str) -> bool:
     """Whether no event of a host was told twice, or after a later one."""
     seen: dict[str, list[int]] = {}
@@ -152,6 +173,21 @@ def test_hosts_go_on_by_themselves_when_the_client_is_killed(cluster: Cluster) -
     assert [task.wait(60) for task in tasks] == [0] * len(tasks)
 
 
+def test_no_secret_stays_on_the_cluster(cluster: Cluster) -> None:
+    fleet = cluster.fleet
+    fleet.configure(run='secrets = ["TOKEN"]')
+    fleet.release("with a secret")
+    client = fleet.on.popen(
+        command("push", "--json", *RAY), cwd=str(fleet.root), env={**fleet.env, "TOKEN": "hush-9f3c1e"}
+    )
+    lines = read_until(client, "drain.started")
+    told = " ".join(cluster.box.processes())
+    assert ended(client, lines).code == 0
+    assert "ray::Shard" in told and "hush-9f3c1e" not in told
+    logs = [file for file in (cluster.box.root / "ray").rglob("*") if file.is_file()]
+    assert [str(file) for file in logs if b"hush-9f3c1e" in file.read_bytes()] == [] and len(logs) > 5
+
+
 def test_a_cluster_that_does_not_answer_is_told_and_changes_nothing(cluster: Cluster) -> None:
     fleet = cluster.fleet
     before = [host.current() for host in fleet.hosts]
@@ -160,6 +196,8 @@ def test_a_cluster_that_does_not_answer_is_told_and_changes_nothing(cluster: Clu
     result = fleet.push(check=6)
     assert result.event("push.finished")["status"] == "failed"
     assert "no Ray cluster answers at 127.0.0.1:6399" in result.err and "nothing was changed" in result.err
+    fleet.configure(rollout=f'engine = "ray"\nray_address = "{fleet.hosts[0].written}"')  # that is an sshd
+    assert "does not speak as Ray does" in fleet.push(check=6).err
     assert [host.current() for host in fleet.hosts] == before
 
 

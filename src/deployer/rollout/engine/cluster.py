@@ -17,6 +17,7 @@ from deployer.jobs.reach import require_listener
 from deployer.rollout.carrier import Stranded, Talk
 from deployer.rollout.each import AT_ONCE
 from deployer.rollout.engine.pieces import Shelf
+from deployer.rollout.engine.pulse import Pulse
 from deployer.rollout.engine.shards import Shards, unreachable
 from deployer.rollout.engine.talk import CarriedTalk
 from deployer.rollout.hosts import call
@@ -78,9 +79,11 @@ def carried(address: str | None, hosts: int) -> Iterator[OnCluster]:
     """
     with _connected(address) as ray:
         shards = Shards(ray, hosts)
+        pulse = Pulse(shards.living)
         try:
             yield OnCluster(ray, shards)
         finally:
+            pulse.stop()
             shards.end()
 
 

@@ -47,13 +47,10 @@ def door() -> type:
         async def leave(self, key: str) -> None:
             self._lines.leave(key)
 
+        async def pulse(self) -> None:
+            """It lives, and comes to answer."""
+
         async def close(self, key: str) -> None:
             await self._lines.close(key)
-
-        async def cpu(self) -> float:
-            """Seconds of CPU that this process has used: for who measures."""
-            import time
-
-            return time.process_time()
 
     return Shard

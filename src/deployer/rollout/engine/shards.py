@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from deployer.errors import LinkError, PreflightError
@@ -10,41 +11,70 @@ from deployer.rollout.carrier import Stranded
 from deployer.rollout.engine.door import door
 from deployer.rollout.engine.same import same
 
-START_WITHIN = 60.0
-"""Seconds until the first shard must be there; a node may have to start a Python."""
+START_WITHIN, AGAIN_WITHIN = 60.0, 15.0
+"""Seconds until the first shard must be there: a node may have to start a Python; and until one must that takes their place."""
+OTHERS_WITHIN = 10.0
+"""Seconds that the others may come later: somebody else may have taken their CPU meanwhile."""
 AT_ONCE = 100_000
 """Calls that one shard takes at a time: they wait, and cost it nothing."""
 
 
 class Shard:
-    """One actor. `hosts` counts its links; a `lost` one takes no more."""
+    """One actor, on `node`; a `lost` one takes no more hosts."""
 
     def __init__(self, ray: Any, actor: Any) -> None:
         self._ray = ray
         self._lock = threading.Lock()
         self.actor = actor
         self.node = "?"
-        self.hosts = 0
         self.lost = False
+        self._wakers: dict[str, Callable[[Stranded], None]] = {}
+        self._asked: Any = None
 
-    def took(self) -> None:
+    @property
+    def hosts(self) -> int:
+        """How many links it carries."""
+        return len(self._wakers)
+
+    def took(self, key: str, wake: Callable[[Stranded], None]) -> None:
+        """It carries one more link, of that *key*; *wake* is called when it is given up."""
         with self._lock:
-            self.hosts += 1
+            self._wakers[key] = wake
 
-    def gave_back(self) -> None:
+    def gave_back(self, key: str) -> None:
         with self._lock:
-            self.hosts -= 1
+            self._wakers.pop(key, None)
 
-    def broke(self, error: Exception, host: str) -> Exception:
-        """What *error*, met by a call for *host*, means to whoever talks to it."""
+    def broke(self, error: Exception) -> Exception:
+        """What *error*, met by a call, means to whoever made it."""
         errors = self._ray.exceptions
         if isinstance(error, errors.RayTaskError):
             return RuntimeError(str(error))  # a bug of ours, told as one
         self.lost = self.lost or isinstance(error, errors.ActorDiedError)
-        return Stranded(
-            f"the link to {host} was lost", cause=f"the Ray node {self.node}, which carried it, is gone or cannot be reached",
-            state="the host itself may be well",
-        )  # fmt: skip
+        return _stranded(f"the Ray node {self.node}, which carried it, is gone or cannot be reached")
+
+    def ask(self) -> None:
+        """Have it answer, some time."""
+        self._asked = self.actor.pulse.remote().future()
+
+    def answered(self) -> bool:
+        """Whether it has, in whatever way: of a dead one others tell."""
+        return self._asked is None or self._asked.done()
+
+    def give_up(self, cause: str) -> None:
+        """It is lost, and ends; whoever waits for it waits no longer."""
+        self.lost = True
+        self._ray.kill(self.actor, no_restart=True)
+        with self._lock:
+            wakers = list(self._wakers.values())
+        for wake in wakers:
+            wake(_stranded(cause))
+
+
+def _stranded(cause: str) -> Stranded:
+    return Stranded(
+        "the link was lost with the shard that carried it", cause=cause, state="the host itself may be well"
+    )
 
 
 class Shards:
@@ -66,18 +96,18 @@ class Shards:
             living = [shard for shard in self._shards if not shard.lost]
             if not living:
                 self._shards = [self._begin(cpus=0)]  # our CPUs may be what died, and others have taken the rest
-                self._keep_those_that_came(START_WITHIN)
+                self._keep_those_that_came(AGAIN_WITHIN)
                 living = self._shards
             return min(living, key=lambda shard: shard.hosts)
+
+    def living(self) -> list[Shard]:
+        with self._lock:
+            return [shard for shard in self._shards if not shard.lost]
 
     def end(self) -> None:
         """They end, at once."""
         for shard in self._shards:
             self._ray.kill(shard.actor, no_restart=True)
-
-    @property
-    def actors(self) -> list[Any]:
-        return [shard.actor for shard in self._shards if not shard.lost]
 
     def _begin(self, cpus: int) -> Shard:
         kind = self._ray.remote(door())
@@ -86,7 +116,8 @@ class Shards:
 
     def _keep_those_that_came(self, within: float) -> None:
         asked = {shard.actor.fit.remote(): shard for shard in self._shards}
-        came, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=within)
+        self._ray.wait(list(asked), num_returns=1, timeout=within)
+        came, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=OTHERS_WITHIN)
         fit = [asked[reference] for reference in came if self._is_fit(reference, asked[reference])]
         for shard in asked.values():
             if shard not in fit:
@@ -95,7 +126,7 @@ class Shards:
         if not fit:
             raise PreflightError(
                 "no node of the Ray cluster can take part in the rollout",
-                cause=f"none had a CPU free, and started a process, within {within:g}s",
+                cause=f"none had a CPU free, and started a process, within {within + OTHERS_WITHIN:g}s",
                 state="nothing was changed by this call", hint="see `ray status`, or push without --engine ray",
             )  # fmt: skip
 

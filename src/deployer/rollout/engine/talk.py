@@ -30,14 +30,14 @@ class CarriedTalk:
         self._key = f"{host}#{secrets.token_hex(4)}"
         self._mail: SimpleQueue[Any] = SimpleQueue()
         self._left = self._closed = False
-        shard.took()
+        shard.took(self._key, self._mail.put)
 
     def __exit__(self, *_: object) -> None:
         if self._closed:
             return
         self._closed = True
         self.leave()
-        self._shard.gave_back()
+        self._shard.gave_back(self._key)
         if not self._shard.lost:
             self._await_close()
 
@@ -106,10 +106,12 @@ class CarriedTalk:
         came = self._mail.get()
         if came is None:
             raise self._let_go()
+        if isinstance(came, Stranded):
+            raise came
         try:
             return came.result()
         except Exception as error:
-            raise self._shard.broke(error, self.host) from error
+            raise self._shard.broke(error) from error
 
     def _let_go(self) -> LinkError:
         return LinkError(f"{self.host} was let go of", state="what was handed over goes on there")
