@@ -17,6 +17,7 @@ from app import SOURCE, command, wait_until
 from ray_fleet import BoxedFleet, course, ended, fleet_on, read_until
 from ray_rig import RayBox, ray_box
 
+pytestmark = pytest.mark.timeout(120, func_only=True)  # a box may have to wait for that of another test
 RAY = ("--engine", "ray")
 CHECK = 'command = "test ! -e ~/bad"'
 ONE_BY_ONE = 'canary = 1\nbatch = 1\nbake = "0s"'
@@ -75,6 +76,7 @@ def test_a_broken_canary_stops_it_just_the_same(cluster: Cluster) -> None:
     assert [host.current() for host in fleet.hosts] == before and fleet.signals() == asked
 
 
+@pytest.mark.full
 def test_hosts_that_were_changed_go_back_just_the_same(cluster: Cluster) -> None:
     fleet = cluster.fleet
     before = [host.current() for host in fleet.hosts]
