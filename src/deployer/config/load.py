@@ -92,7 +92,7 @@ def _config(file: Path, raw: Mapping[str, Any], name: str) -> Config:
     top, own = Top.model_validate(raw), _targets(raw)[name]
     target, tables = Target.model_validate(own), build(override(raw, own))
     directory = file.absolute().parent
-    return Config(
+    config = Config(
         app=top.app,
         file=file.absolute(),
         directory=directory,
@@ -107,6 +107,7 @@ def _config(file: Path, raw: Mapping[str, Any], name: str) -> Config:
         target_table=_target_table(target, directory),
         warnings=tuple(relations.warnings(top.strategy, tables, bool(target.pool))),
     )
+    return config.of_the_job() if config.is_a_job else config
 
 
 def _path(target: Target, app: str, directory: Path) -> str:

@@ -11,6 +11,7 @@ from deployer.config.explain import Place, Problem, show, spell
 from deployer.config.ladder import Rung
 from deployer.config.schema import Adopt, Drain, Run, Target
 from deployer.config.tables import ServiceTables, Tables, set_rungs
+from deployer.model import JOB
 
 Where = Callable[[Place], Place]
 
@@ -117,6 +118,8 @@ def _one_way_to_adopt(adopt: Adopt, where: Where) -> Iterator[Problem]:
 
 def _service(tables: ServiceTables, place: Place, where: Where) -> Iterator[Problem]:
     service, url = tables.service, tables.health.url
+    if place[-1] == JOB:
+        yield Problem(where(place), "this is the name of the job itself", "give the service another one")
     if service.command and service.class_:
         yield Problem(where(place), "command and class stand together", "keep one of them")
     if not service.command and not service.class_ and service.model_fields_set:

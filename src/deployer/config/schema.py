@@ -96,6 +96,7 @@ class Job(Table):
     command: Command | None = None
     env: Env = {}
     timeout: Duration | None = None
+    stop_within: Duration = 30.0
 
 
 class Service(Table):
@@ -103,6 +104,7 @@ class Service(Table):
     class_: Annotated[str, BeforeValidator(names.python_class)] | None = Field(default=None, alias="class")
     env: Env = {}
     cleanup_timeout: Duration = 5.0
+    cleanup: Annotated[str, BeforeValidator(scalars.choice("always", "on_success", "never"))] = "always"
     health: Raw | None = None
     drain: Raw | None = None
 

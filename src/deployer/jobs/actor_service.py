@@ -88,12 +88,13 @@ class ActorService:
             pass
 
     def _still_there(self) -> Optional[str]:
-        """What is left of the actor, if there is something: Ray is asked, and where it ran on this machine, the process table."""
+        """What is left of the actor, if there is something: Ray knows, and where it ran on this machine, the process table."""
         try:
-            self._ray.get(self._actor.who.options(**_CLOSING).remote(), timeout=_ANSWER)
-            return "its actor still answers"
+            self._ray.get(self._actor.outlive.options(**_CLOSING).remote(), timeout=_ANSWER)
         except self._ray.exceptions.RayActorError:
             pass
+        except self._ray.exceptions.GetTimeoutError:
+            return f"its actor still lives {_ANSWER:g} s after it was killed"
         except Exception as error:
             return f"nobody knows whether its actor is dead: {described(error)}"
         if self._who and not identity.gone(self._who, _ANSWER):
@@ -105,4 +106,4 @@ def _reason(error: BaseException) -> str:
     """Ray's messages are long, and the reason is at their end."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "died" in line.lower() or "killed" in line.lower()]
-    return (telling or lines or [type(error).__name__])[-1]
+    return (telling or lines or [type(error).__name__])[-1].split(". ")[0]

@@ -13,6 +13,9 @@ import threading
 import time
 from typing import Any, Callable, List, NamedTuple, Optional
 
+_READ = 300
+"""Characters of an error that a person reads in a line."""
+
 
 class Closed(NamedTuple):
     """
@@ -102,6 +105,7 @@ async def _awaited(result: Any) -> None:
 
 
 def described(error: BaseException) -> str:
-    """*error* in one line, its kind first."""
+    """*error* in one line, its kind first, not longer than a person reads."""
     text = " ".join(str(error).split())
+    text = text if len(text) <= _READ else f"{text[:_READ]}…"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from deployer.jobs.closing import close
@@ -11,7 +12,7 @@ from deployer.jobs.identity import Identity, identity
 
 
 class Host:
-    """Calls come one at a time, as to any actor; `close` and `who` in a thread beside: a call that hangs keeps neither."""
+    """Calls come one at a time, as to any actor; `close` in a thread beside: a call that hangs keeps neither."""
 
     def __init__(self) -> None:
         self._instance: Any = None
@@ -23,8 +24,9 @@ class Host:
         self._built = True
         return identity()
 
-    def who(self) -> Optional[Identity]:
-        return identity()
+    def outlive(self) -> None:
+        """Never returns: who waits for it learns of the actor's death."""
+        threading.Event().wait()
 
     def call(self, method: str, args: Sequence[Any], kwargs: Dict[str, Any]) -> Any:
         result = getattr(self._instance, method)(*args, **kwargs)

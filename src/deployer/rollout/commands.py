@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-from deployer.config.available import require_available
+from deployer.config.available import require_available, require_service
 from deployer.config.model import Config
 from deployer.rollout.engine.chosen import engine
 from deployer.rollout.events import Emit, Stream
@@ -29,6 +29,8 @@ def lifecycle(config: Config, kind: str, options: PushOptions, emit: Emit) -> in
 
 def _act(config: Config, kind: str, options: PushOptions, emit: Emit, release: str | None = None) -> int:
     require_available(config)
+    if kind != "stop":  # that ends what a run has left
+        require_service(config)
     if not options.detach:
         require_time(config, os.environ)
     hosts = chosen(config, options.hosts)
