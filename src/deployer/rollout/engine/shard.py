@@ -95,8 +95,8 @@ class Line:
     def _call(self, op: str, params: dict[str, Any]) -> Any:
         return self._here.call_telling(self._tell, op, **params)
 
-    def _follow(self, deploy: str, since: int) -> None:
-        for event in self._here.follow(deploy, since):
+    def _follow(self, deploy: str, since: int, output: int) -> None:
+        for event in self._here.follow(deploy, since, output):
             self._tell(event)
 
     def _listen(self) -> None:

@@ -51,9 +51,9 @@ class CarriedTalk:
     def call_telling(self, tell: Callable[[dict[str, Any]], None], op: str, **params: Any) -> Any:
         return self._ask("call", {"op": op, "params": params}, tell)
 
-    def follow(self, deploy: str, since: int = 0) -> Iterator[dict[str, Any]]:
-        """Every event of *deploy* after number *since*, to its end."""
-        for told in self._exchange("follow", {"deploy": deploy, "since": since}):
+    def follow(self, deploy: str, since: int = 0, output: int = 0) -> Iterator[dict[str, Any]]:
+        """As `Session.follow`."""
+        for told in self._exchange("follow", {"deploy": deploy, "since": since, "output": output}):
             if isinstance(told, dict):
                 yield told
 
