@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 
 from deployer.config.available import require_available, require_service
 from deployer.config.model import Config
+from deployer.rollout.engine.chosen import engine
 from deployer.rollout.events import Emit, Stream
 from deployer.rollout.fleet import Fleet
 from deployer.rollout.hosts import chosen, deploy_id, who
@@ -34,10 +36,11 @@ def _act(config: Config, kind: str, options: PushOptions, emit: Emit, release: s
     hosts = chosen(config, options.hosts)
     witness = witness_of(config, kind)
     stream = Stream(deploy_id(kind), witness.noting(emit))
-    name = "push" if kind == "rollback" else kind
-    stream.event(f"{name}.started", app=config.app, target=config.target_name, release=release, kind=kind, who=who())
+    name, told = engine(config, options.engine), "push" if kind == "rollback" else kind
+    stream.event(f"{told}.started", app=config.app, target=config.target_name, release=release, kind=kind, who=who())
     rollout = Rollout(Fleet(Order(config, kind, options, release=release), stream, hosts, policy(config)))
-    with witness, rollout.interruptible():
-        if rollout.claim():
-            rollout.roll()
-    return rollout.finish(witness=witness)
+    with ExitStack() as carriers:
+        with witness, rollout.interruptible():
+            if rollout.carry(carriers, name) and rollout.claim():
+                rollout.roll()
+        return rollout.finish(witness=witness)
