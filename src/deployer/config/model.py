@@ -31,6 +31,7 @@ class Config:
 
     `file` and `directory` are absolute. `hosts` is empty for this machine. `target_table` holds what a target with
     hosts adds: `ssh`, `rollout`, `pool`, `verify`, `commands` (None where absent) and `become`, validated, defaults filled in.
+    `ray` is the address of the cluster that the target is, None for a target of hosts.
     """
 
     app: str
@@ -46,6 +47,7 @@ class Config:
     tables: Tables
     target_table: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    ray: str | None = None
 
     def settings(self) -> dict[str, Any]:
         """What a release carries besides its content, as docs/architecture.md draws it: plain JSON, seconds."""
@@ -103,6 +105,8 @@ def _drain(drain: Drain) -> dict[str, Any]:
 
 def _service(tables: ServiceTables) -> dict[str, Any]:
     own = tables.service.model_dump(by_alias=True, exclude={"health", "drain"})
+    if own["ray"] is None:
+        del own["ray"]
     return {**own, "health": tables.health.model_dump(), "drain": _drain(tables.drain)}
 
 
