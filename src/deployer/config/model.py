@@ -115,7 +115,11 @@ def with_ceiling(config: Config, seconds: float) -> Config:
     if not 0 <= seconds < float("inf"):
         raise UsageError("--ceiling is not a duration", cause=f"{seconds} seconds", hint="write --ceiling 30s")
     drain = config.tables.drain.model_copy(update={"ceiling": float(seconds)})
-    tables = replace(config.tables, drain=drain)
+    own = {
+        name: replace(one, drain=one.drain.model_copy(update={"ceiling": float(seconds)}))
+        for name, one in config.tables.services.items()
+    }
+    tables = replace(config.tables, drain=drain, services=own)
     return replace(config, tables=tables, warnings=config.warnings + tuple(_low_ceiling(drain)))
 
 

@@ -7,6 +7,7 @@ It lives wherever Ray puts it and comes back when its node is lost; what it knew
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import Any, Dict, List, Optional, Set
 
 from deployer.errors import FailedError
@@ -29,6 +30,7 @@ class Directory:
     def __init__(self, app: str, engine: str) -> None:
         self._app = app
         self._engine = engine
+        self._life = uuid.uuid4().hex
         self._names = Names()
         self._records: Dict[str, Record] = {}
         self._under_way: Optional[Record] = None
@@ -67,7 +69,7 @@ class Directory:
         if one is None:
             known = ", ".join(self._names.serving) or "none"
             return {"error": f"{self._app} has no service {service} on this cluster; it has: {known}"}
-        if one.name == stale and not await one.actor.begun.remote(WORTH_WAITING):
+        if one.name == stale and not await _is_back(one):
             return {"error": f"{service} was lost and is not back after {WORTH_WAITING:g} s; see `deployer status`"}
         return {"actor": one.actor, "name": one.name}
 
@@ -89,6 +91,7 @@ class Directory:
         if self._under_way is not None and not await self._under_way.ended(wait):
             return {"behind": self._under_way.to_json()}
         record = Record(order["deploy"], order["kind"], order["who"], order["release"])
+        record.ceilings = order["ceilings"]
         self._under_way = record
         self._keep(record)
         self._carry_out(record, self._ordered(order, record, secrets))
@@ -129,13 +132,13 @@ class Directory:
             ray = require()
             ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
-    async def events(self, deploy: str, seen: int, within: float) -> Optional[List[Json]]:
-        """The events of *deploy* after the first *seen*; None for one that is not known here."""
+    async def events(self, deploy: str, life: str, seen: int, within: float) -> Optional[Json]:
+        """`events` of *deploy* after the first *seen* of this `life`; None for a deploy that is not known here."""
         await self.know()
         record = self._records.get(deploy)
         if record is None:
             return None
-        return await record.after(seen, within)
+        return {"life": self._life, "events": await record.after(seen if life == self._life else 0, within)}
 
     async def begin_again(self, name: str) -> None:
         """An instance that Ray brought back on another node asks for its secrets."""
@@ -160,6 +163,13 @@ class Directory:
         self._records[record.deploy] = record
         for old in list(self._records)[:-KEPT]:
             del self._records[old]
+
+
+async def _is_back(one: Placed) -> bool:
+    try:
+        return bool(await one.actor.begun.remote(WORTH_WAITING))
+    except Exception:
+        return False  # lost again
 
 
 async def _seen(one: Placed) -> Json:

@@ -23,6 +23,7 @@ class Record:
         self.step = "prepare"
         self.events: List[Event] = []
         self.finished = False
+        self.ceilings: Dict[str, float] = {}  # by service, for the old instances; else their own
         self.heard = False  # somebody has read the end
         self._began = time.monotonic()
         self._more = asyncio.Event()
