@@ -109,6 +109,6 @@ def _view(session: Session, config: Config) -> EventView:
     from deployer.cli.render.human import HumanView, View
     from deployer.cli.render.lines import Layout
 
-    layout = Layout(config.hosts, session.paint)
+    layout = Layout(config.hosts or ((config.ray,) if config.ray else ()), session.paint)
     view = View(config.target_name, session.options.quiet, session.options.verbose)
     return HumanView(session.out, layout, view, session.voice.warning)

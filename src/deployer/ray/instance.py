@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import warnings
 from typing import Any, Dict, List, Optional
 
 from deployer.jobs.cluster import require
@@ -23,7 +24,7 @@ class Instance:
         self._secrets: Optional[Dict[str, str]] = None
         self._admitted = False
         self._resident = Resident(spec["name"], spec["class"], spec["ray"]["max_concurrency"])
-        if require().get_runtime_context().was_current_actor_reconstructed:
+        if _brought_back():
             threading.Thread(target=_ask_for_life, args=(spec,), daemon=True).start()
 
     async def begin(self, secrets: Dict[str, str]) -> Json:
@@ -87,6 +88,12 @@ def create(spec: Json) -> Any:
         name=spec["name"], namespace=spec["app"], lifetime="detached", max_restarts=-1, max_concurrency=CONTROLS,
         runtime_env=spec["runtime_env"], **{"num_cpus": 0, **wanted},
     ).remote(spec)  # fmt: skip
+
+
+def _brought_back() -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own property uses what Ray deprecates
+        return bool(require().get_runtime_context().was_current_actor_reconstructed)
 
 
 def _ask_for_life(spec: Json) -> None:

@@ -15,6 +15,8 @@ Json = dict[str, Any]
 ANSWERS_WITHIN = 60.0
 """Seconds that a directory may be silent: Ray brings it back when its node is lost, once it has noticed."""
 _PAUSE = 0.5
+_ON_THE_HEAD = "node:__internal_head__"
+"""Every head has this resource. Any other node may go, and the directory stays; without its head a cluster is lost anyway."""
 _POLL = 10.0
 
 
@@ -38,7 +40,7 @@ class Desk:
 
             actor = self._ray.remote(Directory).options(
                 name=DIRECTORY, namespace=self._config.app, lifetime="detached", num_cpus=0, max_restarts=-1,
-                max_concurrency=CONTROLS, get_if_exists=True, runtime_env=env,
+                resources={_ON_THE_HEAD: 0.001}, max_concurrency=CONTROLS, get_if_exists=True, runtime_env=env,
             )  # fmt: skip
             actor.remote(self._config.app, engine)
         self.ask("know")

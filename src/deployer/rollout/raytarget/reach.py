@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -33,6 +34,7 @@ def connected(config: Config, runtime_env: dict[str, Any] | None = None) -> Iter
     Raises UsageError without Ray, LinkError when no cluster answers in time.
     """
     ray = cluster.require()
+    logging.getLogger("ray").setLevel(logging.ERROR)
     probe(config)
     _within(CONNECT_WITHIN, config, lambda: _init(ray, config, runtime_env or {}))
     try:
