@@ -7,7 +7,6 @@ import threading
 from pathlib import Path
 
 import ray
-
 from deployer.ray import service
 
 app, stop = sys.argv[1], Path(sys.argv[2])

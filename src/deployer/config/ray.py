@@ -9,7 +9,20 @@ from deployer.config.schema import Target
 from deployer.config.tables import Tables
 
 Where = Callable[[Place], Place]
-_SENSELESS = ("hosts", "path", "become", "ssh", "rollout", "pool", "verify", "commands", "adopt", "install", "check", "job")
+_SENSELESS = (
+    "hosts",
+    "path",
+    "become",
+    "ssh",
+    "rollout",
+    "pool",
+    "verify",
+    "commands",
+    "adopt",
+    "install",
+    "check",
+    "job",
+)
 """Of a target: hosts, a path on them, a process of our own, and what is around one."""
 
 
@@ -17,7 +30,9 @@ def problems(name: str, target: Target, tables: Tables, where: Where) -> Iterato
     """What is wrong with the target *name*, which is on Ray."""
     for key in _SENSELESS:
         if getattr(target, key):
-            yield Problem(("target", name, key), "has no meaning on Ray", f"remove it, or remove ray from [target.{name}]")
+            yield Problem(
+                ("target", name, key), "has no meaning on Ray", f"remove it, or remove ray from [target.{name}]"
+            )
     if target.supervisor != "builtin":
         why = "on Ray nobody but Ray owns a process"
         yield Problem(("target", name, "supervisor"), why, "remove it", f'"{target.supervisor}"')
@@ -26,7 +41,10 @@ def problems(name: str, target: Target, tables: Tables, where: Where) -> Iterato
         yield Problem(("services",), f"missing; they are what target.{name} runs on Ray", hint)
     for service, found in tables.services.items():
         if found.service.command:
-            why, hint = f"a command cannot be an actor of target.{name}; Ray runs classes", 'write class = "module:Class"'
+            why, hint = (
+                f"a command cannot be an actor of target.{name}; Ray runs classes",
+                'write class = "module:Class"',
+            )
             yield Problem(where(("services", service, "command")), why, hint)
         if "#" in service or service == "deployer":
             yield Problem(("services", service), "this name is deployer's own on Ray", "rename it")

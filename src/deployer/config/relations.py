@@ -15,7 +15,9 @@ from deployer.config.tables import ServiceTables, Tables, set_rungs
 Where = Callable[[Place], Place]
 
 
-def problems(strategy: str, tables: Tables, where: Where, supervisor: str = "builtin", ray: bool = False) -> Iterator[Problem]:
+def problems(
+    strategy: str, tables: Tables, where: Where, supervisor: str = "builtin", ray: bool = False
+) -> Iterator[Problem]:
     """What is wrong between the keys of *tables*; *where* gives the place at which a key was written."""
     if not ray:  # where services are all that runs, and replace each other in Ray's own way
         yield from _something_runs(tables, where, supervisor)
@@ -124,7 +126,9 @@ def _service(tables: ServiceTables, place: Place, where: Where) -> Iterator[Prob
         hint = 'add command = ["redis-server"] or class = "module:Class"'
         yield Problem(where(place), "neither command nor class", hint)
     if service.command and service.ray:
-        yield Problem(where((*place, "ray")), "only a class can be a Ray actor", "remove ray, or replace command by class")
+        yield Problem(
+            where((*place, "ray")), "only a class can be a Ray actor", "remove ray, or replace command by class"
+        )
     if url and "{port}" in url:
         why, hint = "{port} is that of [run], and a service has none", "write the port as a number"
         yield Problem(where((*place, "health", "url")), why, hint, show(url))

@@ -20,7 +20,9 @@ class Names:
 
     def __init__(self) -> None:
         self.serving: Dict[str, Placed] = {}
-        self.fresh: Dict[str, Placed] = {}  # ready, and without a name yet: their deploy's own services may ask for them
+        self.fresh: Dict[
+            str, Placed
+        ] = {}  # ready, and without a name yet: their deploy's own services may ask for them
         self.ended: Dict[str, End] = {}
         self.leaving: Dict[str, Placed] = {}
 
@@ -93,7 +95,9 @@ async def _admit(made: List[Placed]) -> None:
     for one in made:
         trouble = await one.admit()
         if trouble is not None:
-            raise FailedError(f"{one.service} was lost before it could serve", cause=trouble, state=UNTOUCHED, hint="push again")
+            raise FailedError(
+                f"{one.service} was lost before it could serve", cause=trouble, state=UNTOUCHED, hint="push again"
+            )
 
 
 async def _discard(one: Placed) -> None:

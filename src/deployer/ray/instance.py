@@ -82,7 +82,9 @@ def create(spec: Json) -> Any:
     """A new detached actor for *spec*; Ray brings it back when its node is lost, until somebody kills it for good."""
     ray = require()
     ray.method(concurrency_group="calls")(Instance.call)  # marks it: calls never keep a control word waiting
-    wanted = {name: spec["ray"][name] for name in ("num_cpus", "num_gpus", "resources", "memory") if spec["ray"].get(name)}
+    wanted = {
+        name: spec["ray"][name] for name in ("num_cpus", "num_gpus", "resources", "memory") if spec["ray"].get(name)
+    }
     actor = ray.remote(concurrency_groups={"calls": CALLS})(Instance)
     return actor.options(
         name=spec["name"], namespace=spec["app"], lifetime="detached", max_restarts=-1, max_concurrency=CONTROLS,

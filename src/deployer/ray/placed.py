@@ -75,9 +75,7 @@ class Placed:
 
     async def drained(self, within: float) -> List[Json]:
         """What is in flight after at most *within* seconds."""
-        found: List[Json] = await asyncio.wait_for(
-            _answer(self.actor.drained.remote(within)), within + ANSWERS_WITHIN
-        )
+        found: List[Json] = await asyncio.wait_for(_answer(self.actor.drained.remote(within)), within + ANSWERS_WITHIN)
         return found
 
     async def close(self) -> List[Any]:

@@ -51,7 +51,9 @@ async def recover(app: str, names: Names) -> Found:
         if one.order > newest:
             await one.placed.kill()
             _undone(one, found)
-        elif one.order == newest or one.placed.service not in {other.placed.service for other in seen if other.order == newest}:
+        elif one.order == newest or one.placed.service not in {
+            other.placed.service for other in seen if other.order == newest
+        }:
             await _serves_again(one, names)
         else:
             found.old.append(one.placed)
@@ -100,7 +102,9 @@ def _undone(one: Seen, found: Found) -> None:
     if any(record.deploy == spec["deploy"] for record in found.records):
         return
     record = Record(spec["deploy"], "push", None, spec["release"])
-    error = FailedError("the node of this app's directory was lost in the middle of the push", state=UNTOUCHED, hint="push again")
+    error = FailedError(
+        "the node of this app's directory was lost in the middle of the push", state=UNTOUCHED, hint="push again"
+    )
     record.finish("failed", error.code, None, error.to_json())
     found.records.append(record)
 
@@ -112,7 +116,9 @@ def _resume(names: Names, found: Found, newest: int) -> None:
     record = Record(spec["deploy"], "push", None, spec["release"])
     found.records.append(record)
     if found.old:
-        record.event("resumed", text="the directory of this app was lost with its node, and goes on from what the instances know")
+        record.event(
+            "resumed", text="the directory of this app was lost with its node, and goes on from what the instances know"
+        )
         found.resumed = record
     else:
         record.finish("done", 0, names.release())

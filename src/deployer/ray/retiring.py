@@ -37,7 +37,7 @@ async def retire(placed: Placed, record: Record, told: Any) -> End:
 
 
 async def _drain(placed: Placed, record: Record) -> End:
-    ceiling, began = float(record.ceilings.get(placed.service, placed.spec["ceiling"])), time.monotonic()
+    ceiling, began = record.ceilings.get(placed.service) or float(placed.spec["ceiling"]), time.monotonic()
     about = {"service": placed.service, "pid": placed.pid, "release": placed.spec["release"]}
     try:
         left = await placed.quiet()

@@ -30,7 +30,10 @@ def pack(opened: Artifact, path: Path) -> int:
 
 
 def _add(package: zipfile.ZipFile, name: str, entry: Entry, opened: Artifact) -> None:
-    with opened.open(entry) as source, package.open(_info(name, entry.mode | stat.S_IFREG), "w", force_zip64=True) as out:
+    with (
+        opened.open(entry) as source,
+        package.open(_info(name, entry.mode | stat.S_IFREG), "w", force_zip64=True) as out,
+    ):
         shutil.copyfileobj(source, out, CHUNK)
 
 

@@ -84,9 +84,7 @@ class _Deploy:
         probe(self.config)
         build(self.config, options, self.stream, values)
         with ExitStack() as stack:
-            opened = stack.enter_context(
-                open_artifact(artifact_path(self.config, options), self.config.build.exclude)
-            )
+            opened = stack.enter_context(open_artifact(artifact_path(self.config, options), self.config.build.exclude))
             content = Content(opened, self.config, options.release)
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deployer-ray-")))
             size = pack(opened, directory / "release.zip")
@@ -122,7 +120,9 @@ class _Deploy:
         if kind == "stop":
             return self.part.ended("unchanged", 0)
         hint = f"deployer push {self.config.target_name}"
-        raise UsageError(f"nothing of {self.config.app} runs on {self.part.host}", state="nothing was touched", hint=hint)
+        raise UsageError(
+            f"nothing of {self.config.app} runs on {self.part.host}", state="nothing was touched", hint=hint
+        )
 
     def _desk(self, ray: Any, digest: str, env: Json) -> Desk:
         """The directory of this app: it runs from our copy of deployer, and has nothing of the release."""
@@ -161,7 +161,9 @@ class _Deploy:
 
     def interrupted(self, kind: str) -> Interrupted:
         if not self.part.committed:
-            return Interrupted(f"{kind} stopped", state="nothing was changed; what runs was not touched", hint="push again")
+            return Interrupted(
+                f"{kind} stopped", state="nothing was changed; what runs was not touched", hint="push again"
+            )
         return Interrupted(
             f"detached from {self.stream.deploy}", state="it goes on on the cluster, in the directory of the app",
             hint="see `deployer status`",

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,11 +36,13 @@ def connected(config: Config, runtime_env: dict[str, Any] | None = None) -> Iter
     ray = cluster.require()
     logging.getLogger("ray").setLevel(logging.ERROR)
     probe(config)
-    _within(CONNECT_WITHIN, config, lambda: _init(ray, config, runtime_env or {}))
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+    # Ray prints what happens to its nodes, whatever log_to_driver says, and stdout is ours: events and nothing else.
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        _within(CONNECT_WITHIN, config, lambda: _init(ray, config, runtime_env or {}))
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
 
 
 def probe(config: Config) -> None:

@@ -64,7 +64,12 @@ def plan(config: Config, options: PushOptions) -> Data:
         with open_artifact(path, config.build.exclude) as opened:
             hash_ = release_hash(opened.manifest.digest, config.settings())
             release = options.release or release_id(datetime.now(UTC), hash_)
-    host = {"host": host_of(config), "release": release, "steps": _steps(config, options, seen, release), "warnings": []}
+    host = {
+        "host": host_of(config),
+        "release": release,
+        "steps": _steps(config, options, seen, release),
+        "warnings": [],
+    }
     return {"hosts": [{**host, "drains": None, "units": []}], "warnings": warnings}
 
 
@@ -73,7 +78,9 @@ def _steps(config: Config, options: PushOptions, seen: Data, release: str) -> li
     steps = [{"step": "build", "what": " ".join(config.build.command or ())}] if builds else []
     steps.append({"step": "stage", "what": "the artifact goes to the cluster, as a working directory"})
     for name, tables in config.tables.services.items():
-        steps.append({"step": "start", "what": f"{name}: {tables.service.class_}, ready within {tables.health.ready_within:g} s"})
+        steps.append(
+            {"step": "start", "what": f"{name}: {tables.service.class_}, ready within {tables.health.ready_within:g} s"}
+        )
     steps.append({"step": "switch", "what": f"every name moves to {release} at once"})
     for one in seen["services"]:
         spec = one["spec"]
