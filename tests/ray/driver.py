@@ -1,4 +1,4 @@
-"""One driver for all tests: a JSON list a line, [what, ...], answered by a line of JSON. Connecting anew takes a second each time."""
+"""One driver for all tests: a JSON list a line, [what, ...], answered by a line of JSON.."""
 
 import json
 import sys

@@ -78,7 +78,7 @@ def renewed(app, trouble=""):
 
 
 def ask(box, *what):
-    box.driver.stdin.write(json.dumps([*map(lambda one: one if isinstance(one, int) else str(one), what)]) + "\n")
+    box.driver.stdin.write(json.dumps([one if isinstance(one, int) else str(one) for one in what]) + "\n")
     box.driver.stdin.flush()
     answer = json.loads(box.driver.stdout.readline())
     if "error" in answer:

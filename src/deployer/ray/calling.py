@@ -1,4 +1,4 @@
-"""How callers reach a service by its name, whoever has it: a call that is refused, because its instance was replaced, goes to the new one."""
+"""How callers reach a service by its name, whoever has it: a call refused by an old instance goes to the new one."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class _Sent:
 
 
 class Calls:
-    """Sends calls to the instance that serves. Whatever has to be asked is asked in a thread of its own, in the order of the calls."""
+    """Sends calls to the instance that serves. What has to be asked is asked in a thread of its own, in the order of the calls."""
 
     def __init__(self, name: str, app: str) -> None:
         self._name = name
