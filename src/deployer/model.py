@@ -44,7 +44,8 @@ class Spec:
     becomes PORT. `drain` is how to stop what a crash leaves behind. `overlap`: the release may run beside others of its app;
     `beside`: this instance need not wait until they have gone. `private_health`: it gets a socket of its own for /health;
     `gate`: it opens the others only when told there. `owner`: who starts and stops it where that is not the keeper itself (`kind`
-    and what its kind needs, as host/supervisors/owner.py has it).
+    and what its kind needs, as host/supervisors/owner.py has it). `log`: the name of its own file below logs/, where it is not
+    the app's. `part`: which part of a run it is, a service by its name or the job; None for the app.
     """
 
     id: str
@@ -65,6 +66,8 @@ class Spec:
     private_health: bool = False
     gate: bool = False
     owner: Optional[Dict[str, Any]] = None
+    log: Optional[str] = None
+    part: Optional[str] = None
 
     @staticmethod
     def from_json(data: Dict[str, Any]) -> "Spec":

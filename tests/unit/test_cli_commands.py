@@ -282,6 +282,7 @@ def test_help_lists_what_exists_and_nothing_else(capsys: Capture) -> None:
     assert deployer("--help") == 0
     listed = capsys.readouterr().out.split("Commands:\n")[1]
     names = [line.split()[0] for line in listed.splitlines()]
-    expected = "doctor plan push status attach abort drain rollback releases history explain logs start stop restart enable disable"
+    expected = "doctor plan push status attach abort drain rollback releases history explain logs"
+    expected += " run start stop restart enable disable"
     assert names == [*expected.split(), "registry"]
     assert "..." not in listed

@@ -179,8 +179,17 @@ def test_services_and_job_arrive_complete(config):
     cache = job.settings()["services"]["cache"]
     assert (cache["class"], cache["command"], cache["cleanup_timeout"]) == ("m:Cache", None, 5.0)
     assert (cache["drain"]["ceiling"], cache["health"]["streak"]) == (60.0, 2)
-    assert job.job() == {"command": ["sh", "-c", "run"], "env": {"A": "1"}, "timeout": 3600.0}
-    assert job.settings()["run"]["command"] == []
+    table = {"command": ["sh", "-c", "run"], "env": {"A": "1"}, "timeout": 3600.0, "stop_within": 30.0}
+    assert job.job() == job.settings()["job"] == table
+    assert job.settings()["run"]["command"] == ["sh", "-c", "run"] and job.settings()["run"]["env"] == {"A": "1"}
+
+
+def test_job_beside_an_app_has_a_directory_of_its_own(config):
+    both = config(SMALL + 'env = { A = "1", B = "2" }\n[job]\ncommand = "run"\nenv = { A = "3" }\n')
+    assert "job" not in both.settings() and both.batch is None
+    job = both.of_the_job(autostop=False)
+    assert job.path == f"{both.path}/job" and job.target()["beside"] and not job.target()["autostop"]
+    assert job.settings()["run"]["env"] == {"A": "3", "B": "2"}
 
 
 def test_warnings_name_keys_without_effect(config):
@@ -212,7 +221,6 @@ def test_ceiling_that_is_no_duration_is_refused(config, seconds):
         (SMALL + "socket = '127.0.0.1:3001'\n[target.p]\nsupervisor = 'launchd'", "run.socket"),
         (SMALL + "[health]\nprivate = true\n[target.p]\nsupervisor = 'launchd'", "health.private"),
         (SMALL + "[services.a]\ncommand = 'x'", "services"),
-        ('app = "j"\n[job]\ncommand = "x"', "run.command"),
     ],
 )
 def test_what_is_not_available_yet_is_refused_by_name(config, text, word):

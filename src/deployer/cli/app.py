@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from deployer.cli import boot, control, lifecycle, push, registry, rollback, show
+from deployer.cli import batch, boot, control, lifecycle, push, registry, rollback, show
 from deployer.cli.options import Command, Group
 from deployer.cli.session import guarded, voice
 from deployer.errors import UsageError
@@ -41,6 +41,7 @@ app.command("releases", cls=Command)(show.releases)
 app.command("history", cls=Command)(show.history)
 app.command("explain", cls=Command)(show.explain)
 app.command("logs", cls=Command)(show.logs)
+app.command("run", cls=Command)(batch.run)
 app.command("start", cls=Command)(lifecycle.start)
 app.command("stop", cls=Command)(lifecycle.stop)
 app.command("restart", cls=Command)(lifecycle.restart)

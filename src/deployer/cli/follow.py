@@ -72,7 +72,7 @@ def follow(session: Session, what: Following) -> int:
 
     def action() -> int:
         config = what.config()
-        followers.append(Follower(session, _view(session, config)))
+        followers.append(Follower(session, _view(session, config, what.kind)))
         return _followed(followers[0], what, config)
 
     code = session.run(action)
@@ -103,7 +103,7 @@ def _last_word(follower: Follower, what: Following, config: Config) -> None:
         follower.session.out.line(f"next   deployer attach {config.target_name}")
 
 
-def _view(session: Session, config: Config) -> EventView:
+def _view(session: Session, config: Config, kind: str) -> EventView:
     if session.options.json:
         return session.json_view()
     from deployer.cli.render.human import HumanView, View
@@ -111,4 +111,6 @@ def _view(session: Session, config: Config) -> EventView:
 
     layout = Layout(config.hosts or ((config.ray,) if config.ray else ()), session.paint)
     view = View(config.target_name, session.options.quiet, session.options.verbose)
+    if kind == "run":  # stdout is the job's, as it would be without us
+        return HumanView(session.voice.out, layout, view, session.voice.warning, job=session.out)
     return HumanView(session.out, layout, view, session.voice.warning)

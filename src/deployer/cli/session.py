@@ -31,6 +31,11 @@ class Voice:
         self._paint = Paint(colours_wanted(self._err.is_terminal, no_color))
         self._said: set[tuple[str, str | None]] = set()
 
+    @property
+    def out(self) -> Output:
+        """Where it speaks."""
+        return self._err
+
     def error(self, error: DeployerError) -> None:
         if self._new(error.title, error.cause):
             self._err.line(error_text(error, self._paint))

@@ -22,12 +22,11 @@ _NOT_YET: tuple[tuple[Callable[[Config], bool], str, str, str], ...] = (
         'remove private from [health], or write supervisor = "builtin" in [target.{t}]',
     ),
     (
-        lambda c: not c.tables.run.command and c.supervisor != "command",
-        "run.command",
-        "a [job] without [run]",
-        'add command = ["..."] to [run]',
+        lambda c: bool(c.tables.run.command) and c.batch is None and bool(c.settings()["services"]) and c.job() is None,
+        "services",
+        "[services] beside [run]",
+        "remove [services] from this file, or add a [job] that needs them",
     ),
-    (lambda c: bool(c.settings()["services"]), "services", "services", "remove [services] from this file"),
 )
 
 
@@ -48,3 +47,14 @@ def require_available(config: Config) -> None:
                 state="nothing was touched",
                 hint=hint.format(t=config.target_name),
             )
+
+
+def require_service(config: Config) -> None:
+    """Return when *config* has a service that runs on and on. Raises UsageError where all it has is a job."""
+    if config.batch is not None:
+        raise UsageError(
+            "there is no service here, only a job",
+            cause=f"{config.file} has [job] and no [run]",
+            state="nothing was touched",
+            hint="run the job: deployer run",
+        )

@@ -96,7 +96,7 @@ def _config(file: Path, raw: Mapping[str, Any], name: str) -> Config:
     top, own = Top.model_validate(raw), _targets(raw)[name]
     target, tables = Target.model_validate(own), build(override(raw, own))
     directory = file.absolute().parent
-    return Config(
+    config = Config(
         app=top.app,
         file=file.absolute(),
         directory=directory,
@@ -112,6 +112,7 @@ def _config(file: Path, raw: Mapping[str, Any], name: str) -> Config:
         warnings=tuple(_warnings(top.strategy, tables, target)),
         ray=target.ray,
     )
+    return config.of_the_job() if config.is_a_job else config
 
 
 def _warnings(strategy: str, tables: Tables, target: Target) -> Iterator[str]:

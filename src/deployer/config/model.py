@@ -9,7 +9,7 @@ from typing import Any
 
 from deployer.config import ladder
 from deployer.config.ladder import Rung
-from deployer.config.schema import Drain
+from deployer.config.schema import Adopt, Drain, Health
 from deployer.config.tables import ServiceTables, Tables, set_rungs
 from deployer.errors import UsageError
 
@@ -48,6 +48,7 @@ class Config:
     target_table: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
     ray: str | None = None
+    batch: Mapping[str, Any] | None = None  # where this is the config of a run: what its target carries besides
 
     def settings(self) -> dict[str, Any]:
         """What a release carries besides its content, as docs/architecture.md draws it: plain JSON, seconds."""
@@ -59,7 +60,9 @@ class Config:
             del run["systemd"]  # a release that needs none has the same hash as ever
         by_default = self.strategy == "overlap" and not tables.health.private
         run["rehearse"] = by_default if tables.run.rehearse is None else tables.run.rehearse
+        job = {"job": tables.job.model_dump()} if self.batch is not None else {}
         return {
+            **job,
             "app": self.app,
             "strategy": self.strategy,
             "run": run,
@@ -77,6 +80,7 @@ class Config:
         own = {"commands": self.target_table["commands"]} if self.supervisor == "command" else {}
         return {
             **own,
+            **(self.batch or {}),
             "name": self.target_name,
             "host": host,
             "path": self.path,
@@ -89,6 +93,33 @@ class Config:
     def job(self) -> dict[str, Any] | None:
         """`[job]`: `command` (argv), `env`, `timeout` (seconds or None); None where there is none."""
         return self.tables.job.model_dump() if self.tables.job.command else None
+
+    @property
+    def is_a_job(self) -> bool:
+        """Whether there is a job and no app beside it."""
+        return self.tables.job.command is not None and self.tables.run.command is None and self.supervisor != "command"
+
+    def of_the_job(self, autostop: bool = True) -> Config:
+        """
+        This config as that of a run: the job in the place of the app, in a directory of its own where there is an app as well.
+
+        What `[run]` gives the app (`env`, `env_file`, `secrets`, `linked`) the job and the services get too, below their own `env`.
+        """
+        if self.batch is not None:
+            return replace(self, batch={**self.batch, "autostop": autostop})
+        run, job, beside = self.tables.run, self.tables.job, bool(self.tables.run.command)
+        changes: dict[str, Any] = {"command": job.command, "env": {**run.env, **job.env}, "socket": None, "ports": []}
+        tables = replace(
+            self.tables,
+            run=run.model_copy(update={**changes, "rehearse": False, "systemd": {}}),
+            health=Health(),
+            adopt=Adopt(),
+        )
+        return replace(
+            self, tables=tables, strategy="restart", supervisor="builtin", path=f"{self.path}/job" if beside else self.path,
+            target_table={**self.target_table, "pool": None, "verify": None, "commands": None},
+            batch={"autostop": autostop, "beside": beside},
+        )  # fmt: skip
 
     def rungs(self) -> list[Rung]:
         """The timeout ladder from the inside out, for outer layers to be added."""
@@ -107,7 +138,8 @@ def _service(tables: ServiceTables) -> dict[str, Any]:
     own = tables.service.model_dump(by_alias=True, exclude={"health", "drain"})
     if own["ray"] is None:
         del own["ray"]
-    return {**own, "health": tables.health.model_dump(), "drain": _drain(tables.drain)}
+    own_ceiling = "ceiling" in tables.drain.model_fields_set
+    return {**own, "health": tables.health.model_dump(), "drain": _drain(tables.drain), "own_ceiling": own_ceiling}
 
 
 def with_ceiling(config: Config, seconds: float) -> Config:

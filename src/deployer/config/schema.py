@@ -96,6 +96,7 @@ class Job(Table):
     command: Command | None = None
     env: Env = {}
     timeout: Duration | None = None
+    stop_within: Duration = 30.0
 
 
 class Service(Table):
@@ -104,6 +105,7 @@ class Service(Table):
     env: Env = {}
     cleanup_timeout: Duration = 5.0
     ray: Annotated[dict[str, Any] | None, BeforeValidator(actors.placement)] = None
+    cleanup: Annotated[str, BeforeValidator(scalars.choice("always", "on_success", "never"))] = "always"
     health: Raw | None = None
     drain: Raw | None = None
 

@@ -27,6 +27,7 @@ from deployer.host import (
     units,
     unix,
 )
+from deployer.host.batch import home
 from deployer.host.claim import Claim
 from deployer.host.connection import Connection, Link
 from deployer.host.control import WORDS
@@ -34,6 +35,7 @@ from deployer.host.deploy import Request, record, spec_of
 from deployer.host.inflow import Inflow
 from deployer.host.looking import Looking, os_error
 from deployer.host.paths import HostPaths, resolve
+from deployer.host.plan import RUN
 from deployer.host.planner import Planner
 from deployer.host.process import here, require_known_platform
 from deployer.host.receiving import Receiving, checked
@@ -171,6 +173,8 @@ class Agent:
         moments = params["opened"] = {"at": time.time()}
         with disk.disk_errors("prepare the deploy", str(self._paths.root)):
             self._paths.prepare_private()
+            if params["target"].get("beside"):
+                home.share(self._paths)
         self._claim = Claim(
             self._paths, {**params, **moments}, self._connection.gone, lambda event: self._send({"event": event})
         )
@@ -192,7 +196,7 @@ class Agent:
             units.check(target["adopt"]["unit"], settings["drain"]["ceiling"], choose.scope_of(target))
         if target.get("pool") and params["kind"] != "stop":
             traffic.check(target, settings)
-        if params["kind"] == "push":
+        if params["kind"] in ("push", RUN):
             self._require_env_file(settings)
         self._refuse_self(facts)
         State(self._paths.state).close()
@@ -281,7 +285,7 @@ class Agent:
         request = self._request(merged, self._facts, manifest)
         if request.steps and request.kind != "stop":
             self._require_env_file(request.settings)
-        if request.kind == "push" and request.steps and merged.get("secrets"):
+        if request.kind in ("push", RUN) and request.steps and merged.get("secrets"):
             spawn.write_secrets(self._paths.secrets_of(str(request.release)), merged["secrets"])
         if self._receiving is not None and self._receiving.store.unsynced:
             self._receiving.store.sync()
@@ -321,8 +325,9 @@ class Agent:
 
     def _follow(self, params: Params) -> Params:
         following.deploy(
-            self._paths, str(params["deploy"]), int(params.get("since") or 0), self._send, self._connection.gone
-        )
+            self._paths, str(params["deploy"]), int(params.get("since") or 0), self._send, self._connection.gone,
+            int(params.get("output") or 0),
+        )  # fmt: skip
         return {}
 
     def _control(self, params: Params) -> Params:

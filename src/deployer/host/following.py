@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import select
 import socket
 import time
@@ -13,6 +12,8 @@ from typing import Any, Callable, Dict, Optional
 
 from deployer.errors import Interrupted, PreflightError
 from deployer.host import journal, logs, unix
+from deployer.host.following_file import Appended
+from deployer.host.job_output import WithOutput
 from deployer.host.paths import HostPaths
 from deployer.host.state import State
 from deployer.host.supervisors import builtin
@@ -29,8 +30,21 @@ LONGEST = 8 * 1024 * 1024
 """Bytes of each log file that are looked through for the last lines."""
 
 
-def deploy(paths: HostPaths, name: str, since: int, send: Send, client: int) -> None:
-    """Send every event of deploy *name* after number *since*; ends with `host.finished`, or when *client* closes."""
+def deploy(paths: HostPaths, name: str, since: int, send: Send, client: int, output: int = 0) -> None:
+    """
+    Send every event of deploy *name* after number *since*; ends with `host.finished`, or when *client* closes.
+
+    Of a run also what its job prints, from byte *output* of its log on.
+    """
+    told = WithOutput(paths, send, output)
+    try:
+        told.catch_up(name, since)
+        _deploy(paths, name, since, told, client)
+    finally:
+        told.close()
+
+
+def _deploy(paths: HostPaths, name: str, since: int, send: WithOutput, client: int) -> None:
     alone = _Alone(paths, name)
     while True:
         connection = _runner(paths, name)
@@ -93,7 +107,9 @@ def _runner(paths: HostPaths, name: str) -> Optional[socket.socket]:
         return None
 
 
-def _relay(connection: socket.socket, since: int, send: Send, client: int) -> tuple[int, Optional[Dict[str, Any]]]:
+def _relay(
+    connection: socket.socket, since: int, send: WithOutput, client: int
+) -> tuple[int, Optional[Dict[str, Any]]]:
     """
     The number of the last event, and the event after which there is nothing to wait for, if it came.
 
@@ -104,9 +120,13 @@ def _relay(connection: socket.socket, since: int, send: Send, client: int) -> tu
         try:
             connection.sendall(frames.pack({"op": "follow", "since": since}))
             while True:
-                readable = select.select([connection.fileno(), client], [], [])[0]
+                printed = [send.fileno()] if send.fileno() >= 0 else []
+                readable = select.select([connection.fileno(), client, *printed], [], [], send.pause())[0]
                 if client in readable:
                     return since, last
+                send.more()
+                if connection.fileno() not in readable:
+                    continue
                 data = connection.recv(65536)
                 if not data:
                     return since, last
@@ -122,7 +142,7 @@ def _relay(connection: socket.socket, since: int, send: Send, client: int) -> tu
             return since, last
 
 
-def _from_record(paths: HostPaths, name: str, since: int, send: Send) -> tuple[int, bool]:
+def _from_record(paths: HostPaths, name: str, since: int, send: WithOutput) -> tuple[int, bool]:
     state = State(paths.state)
     try:
         row = state.row("SELECT ended_at FROM deploys WHERE id=?", name)
@@ -141,7 +161,7 @@ def _from_record(paths: HostPaths, name: str, since: int, send: Send) -> tuple[i
 
 def follow_log(path: Path, lines: int, follow: bool, send: Callable[[frames.Frame], None], client: int) -> None:
     """Send the end of *path* as bytes, and with *follow* what is appended, until *client* closes."""
-    watch = _Appended(path)
+    watch = Appended(path)
     try:
         text, position = _end_of(path, lines)
         for piece in frames.slices(io.BytesIO(text)):
@@ -174,34 +194,3 @@ def _send_new(path: Path, position: int, send: Callable[[frames.Frame], None]) -
     except FileNotFoundError:
         pass
     return position
-
-
-class _Appended:
-    """Waits for a file to grow: inotify where there is one, a look every quarter second elsewhere."""
-
-    IN_MODIFY, IN_CLOEXEC = 0x2, 0o2000000
-
-    def __init__(self, path: Path) -> None:
-        import ctypes
-
-        self._fd = -1
-        try:
-            libc = ctypes.CDLL(None, use_errno=True)
-            self._fd = libc.inotify_init1(self.IN_CLOEXEC)
-            if self._fd >= 0 and libc.inotify_add_watch(self._fd, os.fsencode(path), self.IN_MODIFY) < 0:
-                self.close()
-        except (OSError, AttributeError):
-            self.close()
-
-    def wait(self, client: int) -> bool:
-        """Whether *client* has closed; returns when the file may have grown."""
-        watched = [client] if self._fd < 0 else [client, self._fd]
-        readable = select.select(watched, [], [], LOOK_AGAIN if self._fd < 0 else 5.0)[0]
-        if self._fd in readable:
-            os.read(self._fd, 65536)
-        return client in readable
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1

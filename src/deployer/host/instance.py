@@ -75,6 +75,7 @@ class Instance:
             "adopted": self.adopted,
             "confirmed": self.confirmed,
             "command": " ".join(self.spec.argv),
+            "part": self.spec.part,
             "port": self.spec.port,
             "status": self.status_text,
             "log_offset": self.log_offset,

@@ -112,21 +112,21 @@ class Looking:
     def logs(self, params: Params) -> Params:
         """Send the last lines of the app's output, and with `follow` those that come, until the client goes."""
         lines, goes_on = int(params["lines"]), bool(params["follow"])
-        app, owner = self._owner()
+        app, owner, log = self._owner()
         if unit_journal.kept(owner):
             unit_journal.follow(owner, app, lines, goes_on, self._connection.send, self._connection.gone)
         else:
-            following.follow_log(self._paths.app_log, lines, goes_on, self._connection.send, self._connection.gone)
+            following.follow_log(self._paths.logs / log, lines, goes_on, self._connection.send, self._connection.gone)
         return {}
 
-    def _owner(self) -> Tuple[str, Params]:
-        """The app's name, and who owns the process that was started last."""
+    def _owner(self) -> Tuple[str, Params, str]:
+        """The app's name, who owns the process that was started last, and the name of its log."""
         with opened(self._paths.state) as state:
             row = (
                 state.row("SELECT spec FROM instances ORDER BY created_at DESC, rowid DESC LIMIT 1") if state else None
             )
         spec = json.loads(row["spec"]) if row else {}
-        return str(spec.get("app")), spec.get("owner") or {}
+        return str(spec.get("app")), spec.get("owner") or {}, spec.get("log") or self._paths.app_log.name
 
 
 def _pool_says(target: Params, settings: Params) -> Optional[Params]:

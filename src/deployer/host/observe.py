@@ -61,6 +61,7 @@ class Observer:
             "instance": running and self._describe(running, "running"),
             "draining": [self._describe(one, "draining") for one in draining],
             "starting": [self._describe(one, "starting") for one in self._starting(running)],
+            "parts": [self._describe(one, "running") for one in self._alive_parts()],
             "drains": self._drains(),
             "health": self._redacted(asked, _health_json(self._ask(settings, asked))),
             "keeper": {"pid": self._keeper_says["pid"]} if self._keeper_says else None,
@@ -128,7 +129,8 @@ class Observer:
         """The instance that serves now: alive, not asked to stop, and wished for rather than on trial."""
         assert self._state is not None or not self._instances
         desired = self._state.meta("desired") if self._state is not None else None
-        serving = [one for one in reversed(self._instances) if not self._is_draining(one) and self._members[one.id]]
+        apps = [one for one in self._instances if one.spec.part is None]
+        serving = [one for one in reversed(apps) if not self._is_draining(one) and self._members[one.id]]
         return next((one for one in serving if one.id == desired), serving[0] if serving else None)
 
     def close(self) -> None:
@@ -138,13 +140,18 @@ class Observer:
             self._state.close()
 
     def _draining(self) -> List[Instance]:
-        return [one for one in self._instances if self._is_draining(one) and self._members[one.id]]
+        apps = [one for one in self._instances if one.spec.part is None]
+        return [one for one in apps if self._is_draining(one) and self._members[one.id]]
 
     def _starting(self, running: Optional[Instance]) -> List[Instance]:
         return [
             one for one in self._instances
-            if one is not running and not self._is_draining(one) and self._members[one.id]
+            if one is not running and one.spec.part is None and not self._is_draining(one) and self._members[one.id]
         ]  # fmt: skip
+
+    def _alive_parts(self) -> List[Instance]:
+        """The services and the job of a run."""
+        return [one for one in self._instances if one.spec.part is not None and self._members[one.id]]
 
     def _drains(self) -> Optional[Dict[str, Any]]:
         found = drain_history.past(self._state) if self._state is not None else None
@@ -163,6 +170,7 @@ class Observer:
             "started_at": timestamp(one.started_at),
             "uptime_s": round(max(0.0, time.time() - one.started_at), 1),
             "state": state,
+            "part": one.spec.part,
             "confirmed": one.confirmed,
             "command": self._command(one),
             "unit": (one.spec.owner or {}).get("unit"),
@@ -275,7 +283,7 @@ class Observer:
         return {"count": row["crashes"], **(last or {})}
 
     def _known(self, facts: Facts) -> List[Dict[str, Any]]:
-        return [one for one in [facts["instance"], *facts["draining"], *facts["starting"]] if one]
+        return [one for one in [facts["instance"], *facts["draining"], *facts["starting"], *facts["parts"]] if one]
 
     def _gap_of(self, tree: Tree, own: Any = None) -> Optional[str]:
         """Why nobody would listen on one of the wanted sockets while the old process goes; None where somebody always will."""

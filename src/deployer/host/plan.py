@@ -14,6 +14,10 @@ GATES = ("stage", "install", "check", "rehearse")
 """Steps during which the old release serves undisturbed: whatever fails here fails the deploy with exit code 7."""
 
 
+RUN = "run"
+"""The kind of a deploy that is a batch job with its services."""
+
+
 @dataclass(frozen=True)
 class Want:
     """
@@ -50,8 +54,13 @@ def plan(facts: Facts, want: Want) -> List[Step]:
     if want.kind == "start":
         return [] if facts["instance"] else _swap(facts, want)
     if want.kind == "stop":
+        if facts.get("parts"):
+            names = ", ".join(str(one["part"]) for one in facts["parts"])
+            return [Step("leftovers", f"stop and clean up {names}, which a run has left")]
         running = _leave(want) if facts["instance"] else []
         return [*running, _stop(facts, want)] if facts["instance"] or facts["desired"] or facts["draining"] else []
+    if want.kind == RUN:
+        return [*_gates(facts, want), *_batch(want.settings)]
     raise ValueError(f"no plan for {want.kind!r}")
 
 
@@ -65,6 +74,14 @@ def unchanged(facts: Facts, want: Want) -> bool:
     if want.kind == "rollback":
         return bool(running["release"] == want.release)
     return want.release_hash is not None and want.hashes.get(running["release"]) == want.release_hash
+
+
+def _batch(settings: Dict[str, Any]) -> List[Step]:
+    names, job = ", ".join(settings["services"]), settings["job"]
+    limit = f" (at most {show(job['timeout'])})" if job["timeout"] is not None else ""
+    steps = [Step("services", f"start {names}, each once the one before is ready")] if names else []
+    steps.append(Step("job", f"{_shown(job['command'])}{limit}"))
+    return [*steps, Step("cleanup", f"stop and clean up {names}, in reverse order" if names else "nothing is left")]
 
 
 def _gates(facts: Facts, want: Want) -> List[Step]:
@@ -84,7 +101,7 @@ def _gates(facts: Facts, want: Want) -> List[Step]:
                     f"{_shown(settings['install']['command'])} (at most {show(settings['install']['timeout'])})",
                 )
             )
-    if settings["check"]["command"]:
+    if settings["check"]["command"] and not (want.kind == RUN and want.staged):
         steps.append(
             Step("check", f"{_shown(settings['check']['command'])} (at most {show(settings['check']['timeout'])})")
         )

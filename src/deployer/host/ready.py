@@ -118,6 +118,9 @@ class Prover:
         pids = {process["pid"] for process in record["processes"]}
         if not pids:
             return False
+        if self._settings.get("notifies") and not self._settings["url"]:
+            self._last = "it did not say that it is ready (READY=1)"
+            return bool(record.get("ready"))
         if not self._settings["url"] and self._private is None:
             return self._alive_long_enough(pids, elapsed)
         self._probes += 1

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Mapping
 
 from deployer.errors import DeployerError, FailedError, GateError
 from deployer.host import endings, gates, log_tails, overlap, pruning, revert, steps, swap, traffic
+from deployer.host.batch import leftovers
 from deployer.host.deploy import DRAIN, Deploy
 from deployer.host.endings import Outcome
 from deployer.host.handover import handed_over
@@ -19,8 +20,7 @@ from deployer.host.plan import GATES
 from deployer.host.proving import why_not
 from deployer.host.ready import NotReady
 from deployer.host.say import say_why
-from deployer.host.tree import Tree
-from deployer.model import EXIT_DONE, EXIT_FAILED, Identity
+from deployer.model import EXIT_DONE, EXIT_FAILED
 
 RESUMES = 20
 """How many runners may die of one deploy."""
@@ -45,6 +45,7 @@ STEPS: Dict[str, StepFunction] = {
     "retire": overlap.retire,
     "prune": pruning.prune,
     DRAIN: overlap.drain,
+    "leftovers": leftovers.end,
 }
 
 
@@ -119,13 +120,10 @@ class Runner:
 
     def _end_gates(self) -> None:
         # What an install, a check or a rehearsal had started works on in a release that is about to be removed.
-        processes = self._deploy.processes
         for step in GATES:
             begun = self._journal.data(step, "instance")
             if begun:
-                tree = Tree(processes, Identity(0, 0, processes.boot), begun["instance"])
-                gates.end(tree)
-                tree.close()
+                gates.end_left_behind(self._deploy.processes, begun["instance"])
 
     def _run(self) -> Outcome:
         reverting = self._journal.data("revert", "begin")

@@ -19,6 +19,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from deployer.durations import LONGEST
 from deployer.errors import DeployerError, FailedError, LockedError
 from deployer.host import log_tails, spawn, unix
+from deployer.host.batch.course import Course
 from deployer.host.clock import Clock
 from deployer.host.control import WORDS, Asked, Control
 from deployer.host.deploy import DRAIN, Deploy, Request
@@ -26,6 +27,7 @@ from deployer.host.detached import open_log
 from deployer.host.journal import Journal
 from deployer.host.lock import DeployLock
 from deployer.host.paths import HostPaths
+from deployer.host.plan import RUN
 from deployer.host.process import here
 from deployer.host.releases import Releases
 from deployer.host.runner import Runner, take_up
@@ -113,7 +115,7 @@ def _build(
     state = State(paths.state)
     state.reserve()
     journal = Journal(state, request.deploy, request.host, Redactor(_secrets(paths, request)))
-    if request.release and (request.kind != "push" or journal.has("stage", "done")):
+    if request.release and (request.kind not in ("push", RUN) or journal.has("stage", "done")):
         journal.common["release"] = request.release
     control = Control()
     owner = choose.setting(request.target, request.settings)
@@ -147,7 +149,10 @@ def _serve(deploy: Deploy, server: socket.socket, resumed: bool = False) -> None
     followers: List[threading.Thread] = []
     threading.Thread(target=_accept, args=(server, deploy, followers), daemon=True).start()
     try:
-        Runner(deploy, resumed).run()
+        if deploy.request.kind == RUN:
+            Course(deploy, resumed).run()
+        else:
+            Runner(deploy, resumed).run()
         deploy.supervisor.close()
     finally:
         deploy.control.close()

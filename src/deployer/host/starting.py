@@ -101,7 +101,8 @@ class Starting:
         with self._private_health(spec) as private:
             # On record before it is executed: a keeper that comes back must find it, and not start a second one.
             start = partial(self.record, spec)
-            self._processes.start(spec, env, self._paths.app_log, [*listeners, *private], start)
+            log = self._paths.logs / spec.log if spec.log else self._paths.app_log
+            self._processes.start(spec, env, log, [*listeners, *private], start)
 
     @contextmanager
     def _private_health(self, spec: Spec) -> Iterator[List[Tuple[str, int]]]:

@@ -100,6 +100,11 @@ def _reverted(event: Event) -> Tuple[str, str]:
     ) else f"{event['release']} did not start either"
 
 
+def _cleaned_up(event: Event) -> str:
+    how = "done" if event.get("cleanup_completed") else str(event.get("error") or "not completed")
+    return f"{event['service']}: {'it still runs' if event.get('running') else how}"
+
+
 _WORDS: Dict[str, Callable[[Event], Tuple[str, str]]] = {
     "warning": lambda event: ("warning", str(event["text"])),
     "resumed": lambda event: ("resumed", str(event["text"])),
@@ -117,4 +122,9 @@ _WORDS: Dict[str, Callable[[Event], Tuple[str, str]]] = {
     "pool.joined": lambda event: ("pool", f"traffic for {', '.join(event['addresses']) or 'nobody'}"),
     "pool.left": lambda event: ("pool", f"no traffic for {', '.join(event['addresses'])}"),
     "abort.asked": lambda event: ("abort", f"{event['who']} asked to go back to the old release"),
+    "service.started": lambda event: ("ready", f"{event['service']} after {show(event['ready_s'])}"),
+    "service.stopped": lambda event: ("clean-up", _cleaned_up(event)),
+    "service.kept": lambda event: ("kept", f"{event['service']} runs on: {event['why']}"),
+    "job.started": lambda event: ("job", f"pid {event['pid']}: {event['command']}"),
+    "job.finished": lambda event: ("job", f"exit code {event['exit_code']} after {show(event['took_s'])}"),
 }  # fmt: skip

@@ -14,6 +14,10 @@ import time
 from typing import Any, Callable, List, NamedTuple, Optional
 
 
+_READ = 300
+"""Characters of an error that a person reads in a line."""
+
+
 class Closed(NamedTuple):
     """
     How it went. `called`: one of the two was begun. `completed`: whatever it has of the two ended well, in time; so True,
@@ -28,12 +32,14 @@ class Closed(NamedTuple):
     error: Optional[str]
 
 
-class _Call(NamedTuple):
+class Call(NamedTuple):
+    """How one call went."""
+
     error: Optional[str]
     hung: bool
 
 
-_FINE = _Call(None, False)
+_FINE = Call(None, False)
 
 
 def close(instance: Any, timeout: float) -> Closed:
@@ -44,7 +50,7 @@ def close(instance: Any, timeout: float) -> Closed:
     functions are run to their end. So it takes twice *timeout* at the longest.
     """
     began = time.monotonic()
-    calls = [_one(name, call, timeout) for name, call in _closers(instance)]
+    calls = [call_within(name, call, timeout) for name, call in _closers(instance)]
     errors = "; ".join(call.error for call in calls if call.error)
     hung = any(call.hung for call in calls)
     return Closed(bool(calls), not errors, hung, time.monotonic() - began, errors or None)
@@ -68,8 +74,9 @@ def _raiser(error: Exception) -> Callable[[], None]:
     return fail
 
 
-def _one(name: str, call: Callable[[], Any], timeout: float) -> _Call:
-    outcome: List[_Call] = []
+def call_within(name: str, call: Callable[[], Any], timeout: float) -> Call:
+    """Call it in a thread of its own, and wait *timeout* seconds. Never raises; *name* is what its error calls it."""
+    outcome: List[Call] = []
     thread = threading.Thread(target=lambda: outcome.append(_tried(name, call)), name=f"closing-{name}", daemon=True)
     try:
         thread.start()
@@ -79,18 +86,18 @@ def _one(name: str, call: Callable[[], Any], timeout: float) -> _Call:
         return _tried(name, call)
     thread.join(timeout)
     if thread.is_alive():
-        return _Call(f"{name}() did not end within {timeout:g} s and was left behind", True)
+        return Call(f"{name}() did not end within {timeout:g} s and was left behind", True)
     return outcome[0] if outcome else _FINE
 
 
-def _tried(name: str, call: Callable[[], Any]) -> _Call:
+def _tried(name: str, call: Callable[[], Any]) -> Call:
     try:
         result = call()
         if inspect.isawaitable(result):
             asyncio.run(_awaited(result))
     except BaseException as error:  # also SystemExit: it is this call's end only
         logging.getLogger("deployer.jobs").warning("%s() of a service failed; the others go on", name, exc_info=True)
-        return _Call(f"{name}() raised {described(error)}", False)
+        return Call(f"{name}() raised {described(error)}", False)
     return _FINE
 
 
@@ -99,6 +106,7 @@ async def _awaited(result: Any) -> None:
 
 
 def described(error: BaseException) -> str:
-    """*error* in one line, its kind first."""
+    """*error* in one line, its kind first, not longer than a person reads."""
     text = " ".join(str(error).split())
+    text = text if len(text) <= _READ else f"{text[:_READ]}…"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -58,9 +58,11 @@ def connect(
     address: Optional[str] = None, *, namespace: Optional[str] = None, log_to_driver: bool = True
 ) -> Connection:
     """
-    A tie to the cluster at *address*: "auto", "host:port", "ray://host:port"; None: as `ray.init()` has it ($RAY_ADDRESS, a cluster
-    that runs here, or a new one in this process's children). A Ray that this process has initialised already is used as it is, whatever
-    the arguments say. Says nothing below a warning. LinkError when no cluster answers.
+    A tie to the cluster at *address*: "auto", "host:port", "ray://host:port"; None: as `ray.init()` has it ($RAY_ADDRESS, a
+    cluster that runs here, or a new one in children of this process).
+
+    A Ray that this process has initialised already is used as it is, whatever the arguments say. Says nothing below a warning.
+    LinkError when no cluster answers.
     """
     ray = require()
     if ray.is_initialized():

@@ -92,9 +92,9 @@ class Session:
                 return
             yield frame
 
-    def follow(self, deploy: str, since: int = 0) -> Iterator[dict[str, Any]]:
-        """Every event of *deploy* after number *since*, to its end."""
-        for frame in self.stream("follow", deploy=deploy, since=since):
+    def follow(self, deploy: str, since: int = 0, output: int = 0) -> Iterator[dict[str, Any]]:
+        """Every event of *deploy* after number *since*, to its end; of a run what its job prints from byte *output* on."""
+        for frame in self.stream("follow", deploy=deploy, since=since, output=output):
             if isinstance(frame, dict) and "event" in frame:
                 yield frame["event"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from deployer.config.available import require_available
+from deployer.config.available import require_available, require_service
 from deployer.config.model import Config
 from deployer.rollout.events import Emit, Stream
 from deployer.rollout.fleet import Fleet
@@ -31,6 +31,8 @@ def _act(config: Config, kind: str, options: PushOptions, emit: Emit, release: s
 
         return on_ray(config, kind, options, emit)
     require_available(config)
+    if kind != "stop":  # that ends what a run has left
+        require_service(config)
     if not options.detach:
         require_time(config, os.environ)
     hosts = chosen(config, options.hosts)

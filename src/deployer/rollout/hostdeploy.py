@@ -165,11 +165,15 @@ class HostDeploy(Part):
         manifest = content.opened.manifest.digest  # the upload has made it known
         return {**asked, "release": content.name_for(self.known), "manifest": manifest, "secrets": self.order.secrets}
 
+    @property
+    def _past_the_gates(self) -> tuple[str, ...]:
+        return ("job.started",) if self.order.kind == "run" else PAST_THE_GATES[self.order.config.strategy]
+
     def _pass_on(self, detach: bool) -> None:
         self.connect()
-        for event in self._here.follow(str(self.deploy), self.seen):
+        for event in self._here.follow(str(self.deploy), self.seen, self.printed):
             self.passed(event)
-            if detach and event["event"] in PAST_THE_GATES[self.order.config.strategy]:
+            if detach and event["event"] in self._past_the_gates:
                 return
         if self.finished is None:
             raise LinkError(f"the engine on {self.host} has stopped telling")

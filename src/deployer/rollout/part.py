@@ -20,6 +20,7 @@ class Part:
         self.stream = stream
         self.deploy = deploy or stream.deploy
         self.seen = 0
+        self.printed = 0  # the byte of its job's output up to which we have heard
         self.serving: str | None = None  # the release that runs while nothing has been changed
         self.committed = False  # from here on the host goes on without us
         self.finished: Event | None = None
@@ -36,6 +37,8 @@ class Part:
         if str(event["event"]).startswith(OURS) or "hosts" in event:
             return  # a host speaks for itself only
         self.seen = max(self.seen, int(event.get("seq") or 0))
+        if event["event"] == "job.output":
+            self.printed = max(self.printed, int(event.get("at") or 0))
         self.aborted = self.aborted or event["event"] == "abort.asked"
         if event["event"] == "switched":
             self.brought = event.get("release")

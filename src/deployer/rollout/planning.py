@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deployer.artifact import open_artifact
-from deployer.config.available import require_available
+from deployer.config.available import require_available, require_service
 from deployer.config.model import Config
 from deployer.errors import DeployerError
 from deployer.link.session import Session
@@ -37,6 +37,7 @@ def plan(config: Config, options: PushOptions) -> dict[str, Any]:
 
         return on_ray(config, options)
     require_available(config)
+    require_service(config)
     config = only(config, options.hosts)
     offer = _offer(config, options)
     data = answers(config, lambda session, asked: _plan(session, asked, config, options, offer), BLANK)

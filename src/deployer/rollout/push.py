@@ -8,7 +8,7 @@ from pathlib import Path
 from deployer.artifact import open_artifact
 from deployer.build import run_build
 from deployer.config import secrets
-from deployer.config.available import require_available
+from deployer.config.available import require_available, require_service
 from deployer.config.model import Config
 from deployer.errors import DeployerError, UsageError
 from deployer.manifest import is_release_id
@@ -36,6 +36,7 @@ def push(config: Config, options: PushOptions, emit: Emit) -> int:
 
         return to_ray(config, options, emit)
     require_available(config)
+    require_service(config)
     if not options.detach:
         require_time(config, os.environ)
     hosts = chosen(config, options.hosts)

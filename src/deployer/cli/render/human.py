@@ -38,8 +38,11 @@ class HumanView:
     Up to 12 hosts: every step of each. Up to 40: a line for each host, and what went wrong. Beyond: batches, and what went wrong.
     """
 
-    def __init__(self, out: Output, layout: Layout, view: View, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, out: Output, layout: Layout, view: View, warn: Callable[[str], None], job: Output | None = None
+    ) -> None:
         self._out = out
+        self._job = job or out
         self._layout = layout
         self._view = view
         self._steps = Steps()
@@ -60,6 +63,8 @@ class HumanView:
         self._course.note(event)
         if is_result(event):
             self._result(event)
+        elif event.get("event") == "job.output":
+            self._job.line(str(event.get("line") or ""))
         elif event.get("event") == "warning":
             self._progress.close()  # what moves would be torn by a line on stderr; the next progress redraws it
             self._warned.note(event, self._tally.size)

@@ -22,6 +22,7 @@ _DONE = {
     ("stop", "done"): "{who} stopped",
     ("stop", "unchanged"): "{who} already stopped, nothing to do",
     ("restart", "done"): "{who} restarted on {release}",
+    ("run", "done"): "{who} ran the job of {release}",
 }
 
 _ABORTED = {
@@ -39,6 +40,9 @@ def result_lines(event: Mapping[str, Any], course: Course, layout: Layout) -> li
 
 def _result(event: Mapping[str, Any], course: Course, layout: Layout) -> list[str]:
     status, hosts = str(event.get("status")), event["hosts"]
+    if status == "detached" and course.kind == "run":
+        words = f"{_names(hosts)} runs the job, and cleans up by itself"
+        return [layout.headed("done", words), layout.headed("next", f"deployer attach {course.target}".rstrip())]
     if status == "detached":
         rest = "the old process finishes its work"
         words = (
@@ -91,7 +95,7 @@ def _explain(course: Course, layout: Layout, where: str = "") -> list[str]:
 
 
 def _success(status: str, event: Mapping[str, Any], course: Course) -> str:
-    kind = course.kind if course.kind in ("start", "stop", "restart") else "push"
+    kind = course.kind if course.kind in ("start", "stop", "restart", "run") else "push"
     pattern = _DONE.get((kind, status), "{who} " + status)
     words = pattern.format(who=_who(event["hosts"], course), release=_release(event["hosts"]))
     spent = text.between(course.started, event.get("time"))
@@ -111,6 +115,8 @@ def _failure(status: str, kind: str, hosts: list[Any]) -> str:
         return "hosts differ: " + ", ".join(f"{host.get('host')} {host.get('status')} {_on(host)}" for host in hosts)
     if status == "reverted":
         return f"{_names(hosts)} back {_on(hosts[0] if hosts else {})}"
+    if kind == "run":
+        return f"the job failed on {_names(hosts)}"
     serving = [f"{host.get('host')} {_on(host)}" for host in hosts if host.get("release")]
     return text.joined(f"{kind} failed", ", ".join(serving))
 

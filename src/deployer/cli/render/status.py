@@ -59,7 +59,7 @@ def _rows(facts: Mapping[str, Any], now: str) -> list[Row]:
     draining = facts.get("draining") or []
     serves = None if facts.get("instance") or not draining else draining[0].get("release")
     rows = [("release", str(serves or facts.get("current") or "none, nothing was pushed here"))]
-    rows += _instance(facts.get("instance")) if facts.get("instance") or not draining else []
+    rows += _instance(facts.get("instance")) if facts.get("instance") or not (draining or facts.get("parts")) else []
     rows += [("crashes", _crashes(facts["crashes"]))] if facts.get("crashes") else []
     rows += [("restart", f"in {text.took(facts['restart_in_s'])}")] if facts.get("restart_in_s") else []
     rows += _health(facts.get("health") or {}) if facts.get("instance") or draining else []
@@ -68,6 +68,7 @@ def _rows(facts: Mapping[str, Any], now: str) -> list[Row]:
     rows += [("deploy", _under_way(facts["under_way"], now))] if facts.get("under_way") else []
     rows += [("waiting", _waiting(who)) for who in facts.get("waiting") or []]
     rows += [("starting", _generation(item)) for item in facts.get("starting") or []]
+    rows += [(str(item.get("part")), _generation(item)) for item in facts.get("parts") or []]
     rows += [("draining", _generation(item)) for item in draining]
     return rows + [row for problem in facts.get("problems") or [] for row in _problem("problem", problem)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from deployer.cli.render import drain, text
+from deployer.cli.render import drain, run, text
 from deployer.cli.render.json import encode
 from deployer.cli.render.lines import Line
 
@@ -52,6 +52,7 @@ class Steps:
             ),
             "revert.started": self._revert_started,
             "revert.finished": self._revert_finished,
+            **run.LINES,
         }
 
     def line(self, event: Event) -> Line | None:

@@ -1,0 +1,1 @@
+"""Batch jobs on this host: services started, one job run to its end, every service cleaned up, whoever dies meanwhile."""

@@ -1,0 +1,72 @@
+"""
+A service that other processes of its run may call: a Unix socket, in a directory that only its user may enter.
+
+Part of the program around a class (class_main.py): loaded by its file, standard library only. A call is `(method, args, kwargs)`,
+its answer `(True, result)` or `(False, error)`, both as multiprocessing.connection sends them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from multiprocessing.connection import Connection, Listener
+from typing import Any, Optional
+
+
+class Calls:
+    """Answers calls of *service* at the socket *path*, each caller in a thread of its own, until `close`."""
+
+    def __init__(self, service: Any, path: str) -> None:
+        self._service = service
+        self._path = path
+        self._remove()
+        self._listener = Listener(path, family="AF_UNIX", backlog=64)
+        os.chmod(path, 0o600)
+        threading.Thread(target=self._accept, name="calls", daemon=True).start()
+
+    def close(self) -> None:
+        """No more callers."""
+        self._listener.close()
+        self._remove()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                caller = self._listener.accept()
+            except (OSError, EOFError):
+                return  # closed
+            threading.Thread(target=self._serve, args=(caller,), name="call", daemon=True).start()
+
+    def _serve(self, caller: Connection) -> None:
+        with caller:
+            try:
+                while True:
+                    method, args, kwargs = caller.recv()
+                    self._answer(caller, str(method), args, kwargs)
+            except (EOFError, OSError):
+                pass  # the caller has gone
+
+    def _answer(self, caller: Connection, method: str, args: Any, kwargs: Any) -> None:
+        try:
+            if method.startswith("_"):
+                raise AttributeError(f"{method} is not for callers")
+            answer = (True, getattr(self._service, method)(*args, **kwargs))
+        except Exception as error:
+            answer = (False, error)
+        try:
+            caller.send(answer)
+        except (TypeError, AttributeError, ValueError) as error:  # what it gave cannot travel
+            caller.send((False, TypeError(f"{method} gave what cannot be sent to another process: {error}")))
+        except Exception as error:  # as pickle.PicklingError
+            caller.send((False, TypeError(f"{method}: {type(error).__name__}: {error}")))
+
+    def _remove(self) -> None:
+        try:
+            os.unlink(self._path)
+        except OSError:
+            pass
+
+
+def answering(service: Any, path: Optional[str]) -> Optional[Calls]:
+    """*service*, answering at *path*; None where nobody gave it one."""
+    return Calls(service, path) if path else None

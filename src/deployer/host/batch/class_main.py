@@ -1,0 +1,109 @@
+"""
+The process around a service that is a class: built here, closed when it is asked to stop, with a report of how that went.
+
+`class_main.py PKG.MOD:CLASS REPORT LIMIT`, run as a script by the Python of the release, in the release. LIMIT: seconds that
+`stop()` may take, and `cleanup()` after it. Says READY=1 (sd_notify) once the class is built.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from typing import Any, Dict, List, Tuple
+
+LEAVES_WITHIN = 1.0
+"""Seconds that threads which are no daemons, and exit handlers, have once the service is closed."""
+
+
+def main(name: str, report: str, limit: float) -> int:
+    """The exit code: 0 once the service is closed well."""
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: asked.set())
+    sys.path[0] = os.getcwd()  # instead of the engine's: the class is found in the release
+    if "DEPLOYER_JOB_PLAN" in os.environ or importlib.util.find_spec("deployer") is None:
+        _ours("host/batch/package.py").reach()
+    try:
+        module, _, path = name.partition(":")
+        built: Any = importlib.import_module(module)
+        for part in path.split("."):
+            built = getattr(built, part)
+        args, kwargs = _arguments()
+        service = built(*args, **kwargs)
+        calls = _ours("host/batch/calls.py").answering(service, os.environ.get("DEPLOYER_SERVICE_SOCKET"))
+    except BaseException:  # a constructor that leaves by SystemExit has not built anything either
+        traceback.print_exc()
+        return _told(report, {"initialized": False, "error": _last_line()}, 1)
+    _told(report, {"initialized": True}, 0)
+    _ready()
+    asked.wait()
+    closed = _ours("jobs/closing.py").close(service, limit)
+    if calls is not None:
+        calls.close()
+    code = 0 if closed.completed else 1
+    told = {"cleanup_called": closed.called, "cleanup_completed": closed.completed, "error": closed.error}
+    _told(report, {"initialized": True, **told}, code)
+    _leave_soon(code)
+    return code
+
+
+def _arguments() -> Tuple[List[Any], Dict[str, Any]]:
+    """What a RemoteEnvironment builds the class with (jobs/plan.py)."""
+    plan = json.loads(os.environ.pop("DEPLOYER_JOB_PLAN", None) or "{}")
+    own = plan.get("services", {}).get(os.environ.get("DEPLOYER_SERVICE"), {})
+    return own.get("args", []), own.get("kwargs", {})
+
+
+def _ours(name: str) -> Any:
+    # By its file: an app may have a package `deployer` of its own beside it, as `scripts/vendor` makes one.
+    package = os.path.abspath(f"{__file__}/../../..")
+    spec = importlib.util.spec_from_file_location(f"_deployer_{os.path.basename(name)[:-3]}", f"{package}/{name}")
+    assert spec is not None and spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def _ready() -> None:
+    address = os.environ.pop("NOTIFY_SOCKET", None)
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+            try:
+                told.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else address)
+            except OSError:
+                pass  # the keeper has just died: whoever comes next sees that it lives
+
+
+def _leave_soon(code: int) -> None:
+    def leave() -> None:
+        time.sleep(LEAVES_WITHIN)
+        os._exit(code)
+
+    threading.Thread(target=leave, daemon=True).start()
+
+
+def _last_line() -> str:
+    error = sys.exc_info()[1]
+    return f"{type(error).__name__}: {error}"
+
+
+def _told(report: str, told: Dict[str, Any], code: int) -> int:
+    try:
+        with open(f"{report}.new", "w") as file:
+            json.dump(told, file)
+        os.replace(f"{report}.new", report)
+    except OSError as error:
+        sys.stderr.write(f"deployer: how it went could not be written down: {error}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))

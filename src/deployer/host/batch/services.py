@@ -1,0 +1,123 @@
+"""The services of a run: started in order until each is ready, stopped in reverse order whatever happened."""
+
+from __future__ import annotations
+
+from typing import List, Optional
+
+from deployer.errors import DeployerError, FailedError
+from deployer.host import log_tails, logs, program
+from deployer.host.batch import begun, telling
+from deployer.host.batch.parts import ALWAYS, NEVER, Part, service, services, socket_of
+from deployer.host.batch.waiting import alive, await_gone, await_start, launched
+from deployer.host.deploy import Deploy
+from deployer.host.instance import new_instance_id
+from deployer.host.proving import prove
+from deployer.host.ready import NotReady
+from deployer.host.say import say_why
+
+SHOWN_LINES = 20
+
+
+def start_all(deploy: Deploy) -> None:
+    """Start the services one after another, each once the one before is ready. Raises FailedError; Aborted."""
+    for name in services(deploy):
+        if not deploy.journal.has(f"part {name}", "ready"):
+            _start(deploy, name)
+
+
+def require_all(deploy: Deploy) -> None:
+    """Raises GateError when the program of a service is not there: before anything is started."""
+    for name in services(deploy):
+        program.require(deploy.paths, service(deploy, name, "none").spec)
+
+
+def stop_all(deploy: Deploy, succeeded: bool) -> List[str]:
+    """Stop and clean up in reverse order, each within its limit; those that are not stopped, or still run. Never raises."""
+    left = []
+    for name in reversed(services(deploy)):
+        instance = begun.instance_of(deploy, name)
+        if instance is None or deploy.journal.has(f"part {name}", "ended"):
+            continue
+        part = service(deploy, name, instance)
+        why = _kept_because(deploy, part, succeeded)
+        try:
+            if why is None:
+                left += [] if _stop(deploy, part) else [name]
+            elif alive(deploy, instance) is not None:
+                left.append(name)
+                deploy.journal.event("service.kept", service=name, why=why)
+                deploy.journal.note(f"part {name}", "ended")
+        except DeployerError:  # one that cannot be stopped keeps no other from being cleaned up
+            say_why()
+            left.append(name)
+    return left
+
+
+def died(deploy: Deploy) -> Optional[str]:
+    """Which service has gone though nobody asked it to, and how; None where all run."""
+    running = {one["id"] for one in deploy.supervisor.status()["instances"]}
+    for name in services(deploy):
+        instance = begun.instance_of(deploy, name)
+        if instance is not None and instance not in running:
+            record = deploy.supervisor.record(instance) or {}
+            code = record.get("exit_code")
+            how = "" if code is None else f" by signal {-code}" if code < 0 else f" with code {code}"
+            return f"service {name} exited{how}"
+    return None
+
+
+def _start(deploy: Deploy, name: str) -> None:
+    known = begun.instance_of(deploy, name)
+    part = service(deploy, name, known or new_instance_id())
+    if known is None:
+        begun.announce(deploy, part.name, part.spec.id)
+    started = deploy.clock.now()
+    deploy.supervisor.launch(deploy.request.deploy, part.spec)
+    try:
+        await_start(deploy, part.spec.id, float(part.health["ready_within"]), f"service {name}")
+        settings = {**deploy.request.settings, "health": part.health}
+        proof = prove(deploy, part.spec.id, settings, launched(deploy, part.spec.id))
+    except NotReady as error:
+        raise _not_ready(deploy, part, error) from error
+    deploy.journal.note(f"part {name}", "ready")
+    took = round(deploy.clock.now() - started, 3)
+    deploy.journal.event("service.started", service=name, pid=proof.pid, ready_s=took)
+
+
+def _not_ready(deploy: Deploy, part: Part, error: NotReady) -> FailedError:
+    own = telling.read(part.report).get("error")
+    lines = logs.tail(deploy.paths.logs / str(part.spec.log), SHOWN_LINES, offset=_offset(deploy, part))
+    tail = [f"  {deploy.journal.redact(line)[: log_tails.LONGEST_LINE]}" for line in lines]
+    cause = "\n".join([str(own or error), *tail])
+    hint = f"correct [services.{part.name}], then run it again"
+    return FailedError(f"service {part.name} did not become ready", cause=cause, hint=hint)
+
+
+def _offset(deploy: Deploy, part: Part) -> int:
+    row = deploy.state.row("SELECT log_offset FROM instances WHERE id=?", part.spec.id)
+    return int((row or {}).get("log_offset") or 0)
+
+
+def _kept_because(deploy: Deploy, part: Part, succeeded: bool) -> Optional[str]:
+    """Why *part* is not stopped now; None where it is."""
+    if not deploy.request.target["autostop"]:
+        return "--no-autostop"
+    if part.kept == NEVER:
+        return 'cleanup = "never"'
+    if part.kept != ALWAYS and not succeeded:
+        return 'cleanup = "on_success", and the job failed'
+    return None
+
+
+def _stop(deploy: Deploy, part: Part) -> bool:
+    """Whether nothing of *part* is left."""
+    order, instance = part.order, part.spec.id
+    deploy.supervisor.dismiss(deploy.request.deploy, deploy.request.who, instance, order)
+    gone = await_gone(deploy, instance, order.ceiling)
+    deploy.journal.event("service.stopped", **telling.service_report(deploy, part, not gone))
+    if gone:
+        deploy.journal.note(f"part {part.name}", "ended")
+        if part.report is not None:
+            part.report.unlink(missing_ok=True)
+        socket_of(deploy.paths, instance).unlink(missing_ok=True)
+    return gone
