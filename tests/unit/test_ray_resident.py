@@ -97,7 +97,9 @@ def test_a_clean_up_that_hangs_is_left_behind_and_said(code):
     assert (closed.completed, closed.running) == (False, True) and "cleanup() did not end" in closed.error
 
 
-@pytest.mark.parametrize("path, why", [("Ill", "SystemExit: 3"), ("Nobody", "AttributeError"), ("GATE", "is not a class")])
+@pytest.mark.parametrize(
+    "path, why", [("Ill", "SystemExit: 3"), ("Nobody", "AttributeError"), ("GATE", "is not a class")]
+)
 def test_a_class_that_cannot_be_built_says_why(code, path, why):
     trouble = asyncio.run(Resident("x#1", f"{code}:{path}", 1).build(0.01))
     assert why in trouble
