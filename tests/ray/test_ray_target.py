@@ -201,10 +201,13 @@ def test_a_second_push_is_told_and_a_killed_client_ends_nothing(app, box):
     assert "another deploy is under way" in other.event("host.finished")["error"]["title"]
     push.kill()
     push.communicate()
-    assert ask(box, "observe")["under_way"]["step"] == "drain"
+    assert ask(box, "observe")["under_way"]["step"] == "drain" and version(box) == new
+    waiting = app.start("push", "--json", "--wait-lock", "60s")
+    assert event_of(waiting, "lock.waiting")["behind"]["kind"] == "push"
     long.touch()
     assert ask(box, "held_answer", key) == old
-    wait_until(lambda: ask(box, "observe")["under_way"] is None, what="the cluster has finished the push by itself")
+    events, err = rest(waiting)
+    assert (waiting.returncode, verdicts(events)["plain"]) == (0, "clean"), (events, err)
     assert version(box) == new and only_what_serves(box)
 
 

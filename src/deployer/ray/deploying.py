@@ -12,6 +12,8 @@ from deployer.ray.record import Record
 from deployer.ray.retiring import End, retire
 
 Json = Dict[str, Any]
+KEPT = 1000
+"""Ends that are remembered, for callers who had not heard of them."""
 UNTOUCHED = "the old instances were not touched, and take every call"
 
 
@@ -34,6 +36,8 @@ class Names:
 
     def told(self, name: str, end: End) -> None:
         self.ended[name] = end
+        for old in list(self.ended)[:-KEPT]:
+            del self.ended[old]
         self.leaving.pop(name, None)
 
     def release(self) -> Optional[str]:

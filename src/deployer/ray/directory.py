@@ -85,10 +85,15 @@ class Directory:
             return True  # not an end of ours: whether it was begun there, nobody can say
         return any(call["id"] == ident for call in end.lost)
 
-    async def push(self, order: Json, secrets: Dict[str, str], wait: float = 0.0) -> Json:
-        """Carry *order* out, whatever becomes of who asked; or `behind`: what is under way and was so for *wait* seconds."""
+    async def free(self, within: float) -> bool:
+        """Whether no deploy is under way any more, before *within* seconds have passed."""
         await self.know()
-        if self._under_way is not None and not await self._under_way.ended(wait):
+        return self._under_way is None or await self._under_way.ended(within)
+
+    async def push(self, order: Json, secrets: Dict[str, str]) -> Json:
+        """Carry *order* out, whatever becomes of who asked; or `behind`: what is under way. It never waits: who asked may be gone then."""
+        await self.know()
+        if self._under_way is not None and not self._under_way.finished:
             return {"behind": self._under_way.to_json()}
         record = Record(order["deploy"], order["kind"], order["who"], order["release"])
         record.ceilings = order["ceilings"]

@@ -49,11 +49,16 @@ class Desk:
         """The directory's answer. Raises LinkError when none comes within its time, and *waits* seconds more."""
         return self._again(lambda actor, left: self._ray.get(getattr(actor, word).remote(*args), timeout=left), waits)
 
-    def hand_over(self, order: Json, secrets: dict[str, str], wait: float) -> Json | None:
-        """The cluster has *order*, whatever becomes of us; or the deploy that is under way there after *wait* seconds."""
-        answer: Json = self.ask("push", order, secrets, wait, waits=wait)
+    def hand_over(self, order: Json, secrets: dict[str, str]) -> Json | None:
+        """The cluster has *order*, whatever becomes of us; or the deploy that is under way there."""
+        answer: Json = self.ask("push", order, secrets)
         behind: Json | None = answer["behind"]
         return behind if behind is None or behind["deploy"] != order["deploy"] else None
+
+    def wait(self, until: float) -> None:
+        """No deploy is under way, or it is *until* (monotonic) by now."""
+        while (left := until - time.monotonic()) > 0 and not self.ask("free", min(left, _POLL), waits=_POLL):
+            pass
 
     def follow(self, deploy: str) -> Iterator[Json]:
         """Its events to the last. Raises FailedError where the directory was lost and no instance is left that knows of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -143,10 +144,12 @@ class _Deploy:
         return True
 
     def _hand_over(self, desk: Desk, order: Json, options: PushOptions, values: dict[str, str]) -> None:
-        behind = desk.hand_over(order, values, 0.0)
-        if behind is not None and options.wait_lock:
-            self.part.event("lock.waiting", behind=behind)
-            behind = desk.hand_over(order, values, options.wait_lock)
+        until, told = time.monotonic() + options.wait_lock, False
+        while (behind := desk.hand_over(order, values)) is not None and time.monotonic() < until:
+            if not told:
+                self.part.event("lock.waiting", behind=behind)
+            told = True
+            desk.wait(until)
         if behind is not None:
             raise LockedError(
                 f"another deploy is under way on {self.part.host}", state="untouched by this call",
