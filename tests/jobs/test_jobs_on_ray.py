@@ -1,4 +1,4 @@
-"""However a job on Ray ends, its services are cleaned up, and no actor, task or process of it is left: looked for in the cluster's realm."""
+"""However a job on Ray ends, its services are cleaned up, and no actor, task or process of it is left: looked for."""
 
 from __future__ import annotations
 

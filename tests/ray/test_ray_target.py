@@ -202,10 +202,13 @@ def test_a_second_push_is_told_and_a_killed_client_ends_nothing(app, box):
     push.kill()
     push.communicate()
     assert ask(box, "observe")["under_way"]["step"] == "drain" and version(box) == new
+    attached = app.start("attach", "--json")
     waiting = app.start("push", "--json", "--wait-lock", "60s")
     assert event_of(waiting, "lock.waiting")["behind"]["kind"] == "push"
     long.touch()
     assert ask(box, "held_answer", key) == old
+    events, err = rest(attached)
+    assert (attached.returncode, events[-1]["event"], events[-1]["status"]) == (0, "push.finished", "done"), err
     events, err = rest(waiting)
     assert (waiting.returncode, verdicts(events)["plain"]) == (0, "clean"), (events, err)
     assert version(box) == new and only_what_serves(box)

@@ -37,7 +37,7 @@ def require_available(config: Config) -> None:
             "this command is not available on a Ray target",
             cause=f"target.{config.target_name} is the Ray cluster at {config.ray}; its actors have no host",
             state="nothing was touched",
-            hint="push, plan, status, stop, restart and doctor work there; `ray logs actor` has the output",
+            hint="push, plan, status, attach, stop, restart and doctor work there; `ray logs actor` has the output",
         )
     for asked, key, what, hint in _NOT_YET:
         if asked(config):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from multiprocessing.connection import Client
 from typing import Any, Callable
 
 from deployer.errors import UsageError
+from deployer.jobs import calls
 
 VARIABLE = "DEPLOYER_SERVICES"
 """In the environment of a job: where each of its services that is a class answers, as JSON."""
@@ -26,9 +26,7 @@ class HostedService:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             try:
-                with Client(self._path, family="AF_UNIX") as service:
-                    service.send((method, args, kwargs))
-                    ok, answer = service.recv()
+                ok, answer = calls.call(self._path, method, args, kwargs)
             except (OSError, EOFError) as error:
                 raise ConnectionError(f"service {self._name} does not answer: it has gone ({error!r})") from error
             if ok:

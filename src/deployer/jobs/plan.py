@@ -34,7 +34,9 @@ def name_of(fn: Any, what: str) -> str:
             hint="move it into a module of the project and import it from there",
         )
     if found(f"{module}:{name}") is not fn:
-        raise UsageError(f"{what}: {module}:{name} is something else there", hint="give the function itself its own name")
+        raise UsageError(
+            f"{what}: {module}:{name} is something else there", hint="give the function itself its own name"
+        )
     return f"{module}:{name}"
 
 
@@ -55,7 +57,9 @@ def plain(value: Any, what: str) -> Any:
         why = "JSON would make something else of it"
     except (TypeError, ValueError) as error:
         why = str(error)
-    raise UsageError(f"{what} cannot be sent to another host as JSON", cause=why, hint="numbers, texts, lists and dicts can")
+    raise UsageError(
+        f"{what} cannot be sent to another host as JSON", cause=why, hint="numbers, texts, lists and dicts can"
+    )
 
 
 def perform(plan: Plan) -> Tuple[Dict[str, Any], Optional[BaseException]]:
@@ -83,10 +87,15 @@ class Written:
 
     def __init__(self, source: Any, options: Dict[str, Any]) -> None:
         what = "the source of from_batch"
-        self._plan: Plan = {"source": name_of(source, what) if callable(source) else plain(list(source), what), **options}
+        self._plan: Plan = {
+            "source": name_of(source, what) if callable(source) else plain(list(source), what),
+            **options,
+        }
         self._steps: List[List[Any]] = []
 
-    def map(self, fn: Callable[[Any], Any], *, executor: Optional[str] = None, workers: Optional[int] = None) -> "Written":
+    def map(
+        self, fn: Callable[[Any], Any], *, executor: Optional[str] = None, workers: Optional[int] = None
+    ) -> "Written":
         """As `Pipeline.map`."""
         return self._add("map", fn, {"executor": executor, "workers": workers})
 

@@ -65,7 +65,9 @@ class RemoteEnvironment:
             "build": {"artifact": str(self._project.absolute()), "exclude": [*LEFT_OUT, *exclude]},
             "install": {"command": _command(install)} if install else {},
             "run": {"env": dict(env or {}), "secrets": list(self._secrets)},
-            "target.remote": {key: value for key, value in (("hosts", [host] if host else None), ("path", path)) if value},
+            "target.remote": {
+                key: value for key, value in (("hosts", [host] if host else None), ("path", path)) if value
+            },
             "target.remote.ssh": dict(ssh or {}) if host else {},
         }
         self._services: dict[str, dict[str, Any]] = {}
@@ -257,7 +259,10 @@ class _Heard:
         there = event.get("report") or {}
         self._report.ok = bool(there.get("ok")) and event.get("exit_code") == 0
         self._report.took_s = float(event.get("took_s") or 0.0)
-        self._report.items_in, self._report.items_out = int(there.get("items_in") or 0), int(there.get("items_out") or 0)
+        self._report.items_in, self._report.items_out = (
+            int(there.get("items_in") or 0),
+            int(there.get("items_out") or 0),
+        )
         self._report.left = list(there.get("left") or [])
         self._failed_there = there.get("error")
 

@@ -26,8 +26,8 @@ KIND = "run"
 @dataclass(frozen=True)
 class RunOptions:
     """
-    What is wanted of one run. Without *autostop* its services stay up until `deployer stop`. *secrets*: the values of `run.secrets`,
-    where they are not those of the environment.
+    What is wanted of one run. Without *autostop* its services stay up until `deployer stop`. *secrets*: the values of
+    `run.secrets`, where they are not those of the environment.
     """
 
     push: PushOptions = field(default_factory=PushOptions)
@@ -45,7 +45,9 @@ def run(config: Config, options: RunOptions, emit: Emit) -> int:
     config = job_of(config, options.autostop)
     require_available(config)
     host = _one_host(config, options.push)
-    values = secrets.values(config.settings()["run"]["secrets"], os.environ if options.secrets is None else options.secrets)
+    values = secrets.values(
+        config.settings()["run"]["secrets"], os.environ if options.secrets is None else options.secrets
+    )
     artifact_path(config, options.push)
     stream = Stream(deploy_id(KIND), emit)
     stream.event("run.started", app=config.app, target=config.target_name, release=None, kind=KIND, who=who())

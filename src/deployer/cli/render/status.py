@@ -22,7 +22,7 @@ def status_lines(data: Mapping[str, Any], target: str, paint: Paint, now: dateti
     lines = (
         _many(hosts, paint) if len(hosts) > FEW else [line for host in hosts for line in _block(host, moment, paint)]
     )
-    if any((host.get("facts") or {}).get("under_way") and "services" not in host["facts"] for host in hosts):
+    if any((host.get("facts") or {}).get("under_way") for host in hosts):
         lines += ["", f"{paint('hint:', 'strong')} deployer attach {target}"]
     return lines
 

@@ -38,7 +38,7 @@ def main(name: str, report: str, limit: float) -> int:
             built = getattr(built, part)
         args, kwargs = _arguments()
         service = built(*args, **kwargs)
-        calls = _ours("host/batch/calls.py").answering(service, os.environ.get("DEPLOYER_SERVICE_SOCKET"))
+        calls = _ours("jobs/calls.py").answering(service, os.environ.get("DEPLOYER_SERVICE_SOCKET"))
     except BaseException:  # a constructor that leaves by SystemExit has not built anything either
         traceback.print_exc()
         return _told(report, {"initialized": False, "error": _last_line()}, 1)
@@ -57,7 +57,7 @@ def main(name: str, report: str, limit: float) -> int:
 
 def _arguments() -> Tuple[List[Any], Dict[str, Any]]:
     """What a RemoteEnvironment builds the class with (jobs/plan.py)."""
-    plan = json.loads(os.environ.pop("DEPLOYER_JOB_PLAN", None) or "{}")
+    plan = json.loads(os.environ.pop("DEPLOYER_JOB_PLAN", "{}"))
     own = plan.get("services", {}).get(os.environ.get("DEPLOYER_SERVICE"), {})
     return own.get("args", []), own.get("kwargs", {})
 

@@ -35,7 +35,9 @@ def main() -> int:
 
 
 def _beside(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"_deployer_{name}", f"{os.path.dirname(os.path.abspath(__file__))}/{name}.py")
+    spec = importlib.util.spec_from_file_location(
+        f"_deployer_{name}", f"{os.path.dirname(os.path.abspath(__file__))}/{name}.py"
+    )
     assert spec is not None and spec.loader is not None
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)

@@ -47,6 +47,23 @@ def lifecycle(config: Config, kind: str, options: PushOptions, emit: Emit) -> in
     return _deploy(config, kind, emit, lambda order: order.act(kind, options))
 
 
+def attach(config: Config, emit: Emit) -> int:
+    """Follow the deploy under way to its end; its exit code, 0 when there is none."""
+    with connected(config) as ray:
+        desk = Desk(ray, config)
+        seen = desk.ask("observe") if desk.there() else {"services": [], "under_way": None}
+        going = seen["under_way"]
+        if going is None:
+            return 0
+        order = _Deploy(config, Stream(going["deploy"], emit))
+        order.part.serving, order.part.committed = _release(seen), True
+        try:
+            order.follow(desk, detach=False)
+        except KeyboardInterrupt:
+            raise order.interrupted(going["kind"]) from None
+    return order.stream.finish(going["kind"], [order.part.result])
+
+
 def _require_sense(config: Config, options: PushOptions) -> None:
     cluster.check()
     if options.hosts or options.supersede:
@@ -157,9 +174,13 @@ class _Deploy:
                 hint="see `deployer status`, or wait for it with --wait-lock 10m",
             )  # fmt: skip
         self.part.committed = True
-        for event in desk.follow(order["deploy"]):
+        self.follow(desk, options.detach)
+
+    def follow(self, desk: Desk, detach: bool) -> None:
+        """Pass the events on, to the last; with *detach* until the new release serves."""
+        for event in desk.follow(str(self.stream.deploy)):
             self.part.passed({**event, "seq": None})
-            if options.detach and event["event"] == "switched":
+            if detach and event["event"] == "switched":
                 return
 
     def interrupted(self, kind: str) -> Interrupted:
@@ -169,7 +190,7 @@ class _Deploy:
             )
         return Interrupted(
             f"detached from {self.stream.deploy}", state="it goes on on the cluster, in the directory of the app",
-            hint="see `deployer status`",
+            hint="follow it with `deployer attach`",
         )  # fmt: skip
 
 
