@@ -91,7 +91,7 @@ class Directory:
         return self._under_way is None or await self._under_way.ended(within)
 
     async def push(self, order: Json, secrets: Dict[str, str]) -> Json:
-        """Carry *order* out, whatever becomes of who asked; or `behind`: what is under way. It never waits for that: nobody may be left."""
+        """Carry *order* out, whatever becomes of who asked; or `behind`: what is under way, at once: who waits does so himself."""
         await self.know()
         if self._under_way is not None and not self._under_way.finished:
             return {"behind": self._under_way.to_json()}

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from deployer.config.model import Config
 from deployer.errors import DeployerError, LinkError
 from deployer.jobs import cluster
+from deployer.rollout.raytarget.packing import engine
 
 PROBE_WITHIN = 5.0
 CONNECT_WITHIN = 45.0
@@ -37,12 +40,22 @@ def connected(config: Config, runtime_env: dict[str, Any] | None = None) -> Iter
     logging.getLogger("ray").setLevel(logging.ERROR)
     probe(config)
     # Ray prints what happens to its nodes, whatever log_to_driver says, and stdout is ours: events and nothing else.
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        _within(CONNECT_WITHIN, config, lambda: _init(ray, config, runtime_env or {}))
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), _env(config, runtime_env) as env:
+        _within(CONNECT_WITHIN, config, lambda: _init(ray, config, env))
         try:
             yield ray
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _env(config: Config, given: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """*given*; over the client server our other half, on the cluster, must at least know our classes."""
+    if given is not None or not str(config.ray).startswith("ray://"):
+        yield given or {}
+        return
+    with tempfile.TemporaryDirectory(prefix="deployer-ray-") as directory:
+        yield {"py_modules": [str(engine(Path(directory))[0])]}
 
 
 def probe(config: Config) -> None:
