@@ -14,6 +14,8 @@ from app import SOURCE, heard, read, wait_until
 from evidence import SCHEMA
 from ray_rig import _namespace_members, app_on, ray_box
 
+pytestmark = pytest.mark.timeout(400)  # the first waits for its turn: one cluster at a time on a machine
+
 HERE = Path(__file__).parent
 SECRET = "s3cret-of-the-test"
 RELEASES = itertools.count(1)
