@@ -28,6 +28,10 @@ def lifecycle(config: Config, kind: str, options: PushOptions, emit: Emit) -> in
 
 
 def _act(config: Config, kind: str, options: PushOptions, emit: Emit, release: str | None = None) -> int:
+    if config.ray is not None:
+        from deployer.rollout.raytarget.push import lifecycle as on_ray  # a target of hosts never needs it
+
+        return on_ray(config, kind, options, emit)
     require_available(config)
     if kind != "stop":  # that ends what a run has left
         require_service(config)

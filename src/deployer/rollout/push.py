@@ -33,6 +33,10 @@ def push(config: Config, options: PushOptions, emit: Emit) -> int:
 
     Every event goes to *emit*, the last being `push.finished`. Raises UsageError before anything was started.
     """
+    if config.ray is not None:
+        from deployer.rollout.raytarget.push import push as to_ray  # a target of hosts never needs it
+
+        return to_ray(config, options, emit)
     require_available(config)
     require_service(config)
     if not options.detach:
