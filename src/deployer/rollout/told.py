@@ -24,7 +24,9 @@ def interrupted(parts: Iterable[Part], kind: str) -> Interrupted:
     if not any(part.committed for part in parts):
         return Interrupted(
             f"{kind} stopped",
-            state="nothing was started" if kind == "run" else "nothing was changed; the running release was not touched",
+            state="nothing was started"
+            if kind == "run"
+            else "nothing was changed; the running release was not touched",
             hint="run it again when you like" if kind == "run" else "push again when you like",
         )
     if len(parts) == 1:
