@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from test_job_endings import BOTH, FINE, PROGRAMS, lines, picked
 
-from app import wait_until
-from ray_rig import RayBox, ray_box
+from app import SOURCE, wait_until
+from ray_rig import RayBox, app_on, ray_box
 
 pytestmark = pytest.mark.timeout(600)  # the first one may wait for the boxes of other tests
 
@@ -149,3 +149,57 @@ def test_a_cluster_that_was_begun_for_one_service_is_ended_with_it(cluster: RayB
     assert lines(tmp_path / "closed") == ["actor stop", "actor cleanup", "here stop", "here cleanup"]
     wait_until(lambda: not cluster.processes("/tmp/ray/own"), what="the processes of its cluster have gone")
     assert nothing_is_left(cluster)
+
+
+def test_service_of_a_run_is_an_actor(cluster: RayBox, tmp_path: Path) -> None:
+    """`deployer run` with `ray = true`: the job calls it on its socket; nothing of it is left on the cluster."""
+    with app_on(cluster, tmp_path) as app:
+        (app.dist / "model.py").write_text(MODEL)
+        (app.root / "deploy.toml").write_text(
+            RUN.format(python=sys.executable, here=tmp_path, host=app.host, source=SOURCE)
+        )
+        result = app.run("run", "--json")
+        assert result.code == 0, f"{result.out}\n{result.err}\n{app.engine_log()}"
+        words = (tmp_path / "told").read_text().split()
+        assert words[0] == words[1] != words[2] and words[3:] == ["cleanup"]  # in one process, which is not the job's
+        stopped = result.event("service.stopped")
+        assert stopped["cleanup_completed"] and not stopped["running"] and not stopped["error"]
+        assert nothing_is_left(cluster)
+
+
+MODEL = """
+import os
+class ServiceOnRay:
+    def note(self, word):
+        with open(os.environ["HERE"] + "/told", "a") as file:
+            file.write(f"{word}\\n")
+    def where(self):
+        self.note(os.getpid())
+        return os.getpid()
+    def cleanup(self):
+        self.note("cleanup")
+def ask():
+    from deployer.jobs import service
+    import ray
+    model = service("model")
+    print("on", model.where(), model.where(), flush=True)
+    model.note(os.getpid())
+"""
+RUN = """
+app = "t-app"
+[build]
+artifact = "dist"
+[install]
+command = 'mkdir -p .venv/bin && printf "#!/bin/sh\\nexec {python} \\"\\$@\\"\\n" > .venv/bin/python && chmod +x .venv/bin/python'
+[run]
+env = {{ HERE = "{here}", RAY_ADDRESS = "127.0.0.1:6379", RAY_AUTH_MODE = "disabled", PYTHONPATH = "{source}:." }}
+[services.model]
+class = "model:ServiceOnRay"
+ray = true
+[services.model.health]
+ready_within = "90s"
+[job]
+command = [".venv/bin/python", "-c", "import model; model.ask()"]
+[target.local]
+path = "{host}"
+"""

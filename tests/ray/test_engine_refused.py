@@ -40,7 +40,7 @@ def test_without_ray_asking_for_it_is_one_clear_line(app: App, tmp_path: Path) -
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines()[0] == 'error: ray is not installed: pip install "deployer[ray]"'
+    assert done.stderr.splitlines()[0] == 'error: ray is not installed: pip install "ray>=2.44"'
 
 
 def test_ray_is_not_imported_unless_asked_for(app: App) -> None:

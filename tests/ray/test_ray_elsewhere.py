@@ -62,4 +62,4 @@ def test_without_ray_it_is_one_line(nowhere):
 
     for command in ("push", "status"):
         asked = nowhere.run(command, env={"PYTHONPATH": f"{blocker}:{SOURCE}"}, check=2)
-        assert asked.err.strip() == 'error: ray is not installed: pip install "deployer[ray]"', json.dumps(asked.err)
+        assert asked.err.strip() == 'error: ray is not installed: pip install "ray>=2.44"', json.dumps(asked.err)

@@ -63,10 +63,11 @@ class Calls:
             answer = (False, error)
         try:
             caller.send(answer)
-        except (TypeError, AttributeError, ValueError) as error:  # what it gave cannot travel
-            caller.send((False, TypeError(f"{method} gave what cannot be sent to another process: {error}")))
-        except Exception as error:  # as pickle.PicklingError
-            caller.send((False, TypeError(f"{method}: {type(error).__name__}: {error}")))
+        except OSError:
+            raise  # the caller has gone
+        except Exception as error:  # PicklingError and many others: what it gave, or raised, cannot travel
+            what = f"gave what cannot be sent to another process: {error}" if answer[0] else f"raised {answer[1]!r}"
+            caller.send((False, RuntimeError(f"{method} {what}")))
 
     def _remove(self) -> None:
         try:

@@ -13,7 +13,7 @@ from deployer.errors import LinkError, UsageError
 
 _KNOCK = 10.0
 """Seconds for a head to accept a connection."""
-_MISSING = 'ray is not installed: pip install "deployer[ray]"'
+_MISSING = 'ray is not installed: pip install "ray>=2.44"'
 
 
 def check() -> None:

@@ -29,7 +29,8 @@ def main(name: str, report: str, limit: float) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: asked.set())
     sys.path[0] = os.getcwd()  # instead of the engine's: the class is found in the release
-    if "DEPLOYER_JOB_PLAN" in os.environ or importlib.util.find_spec("deployer") is None:
+    ours = ("DEPLOYER_JOB_PLAN", "DEPLOYER_SERVICE_RAY")
+    if any(name in os.environ for name in ours) or importlib.util.find_spec("deployer") is None:
         _ours("host/batch/package.py").reach()
     try:
         module, _, path = name.partition(":")
@@ -37,7 +38,8 @@ def main(name: str, report: str, limit: float) -> int:
         for part in path.split("."):
             built = getattr(built, part)
         args, kwargs = _arguments()
-        service = built(*args, **kwargs)
+        on_ray = json.loads(os.environ.get("DEPLOYER_SERVICE_RAY") or "null")
+        service = _OnRay(built, args, kwargs, limit, on_ray) if on_ray else built(*args, **kwargs)
         calls = _ours("jobs/calls.py").answering(service, os.environ.get("DEPLOYER_SERVICE_SOCKET"))
     except BaseException:  # a constructor that leaves by SystemExit has not built anything either
         traceback.print_exc()
@@ -45,7 +47,7 @@ def main(name: str, report: str, limit: float) -> int:
     _told(report, {"initialized": True}, 0)
     _ready()
     asked.wait()
-    closed = _ours("jobs/closing.py").close(service, limit)
+    closed = service.closed() if on_ray else _ours("jobs/closing.py").close(service, limit)
     if calls is not None:
         calls.close()
     code = 0 if closed.completed else 1
@@ -53,6 +55,44 @@ def main(name: str, report: str, limit: float) -> int:
     _told(report, {"initialized": True, **told}, code)
     _leave_soon(code)
     return code
+
+
+class _OnRay:
+    """The service as an actor of the cluster at RAY_ADDRESS: it ends with this process, whatever becomes of that."""
+
+    def __init__(
+        self, cls: Any, args: List[Any], kwargs: Dict[str, Any], limit: float, options: Dict[str, Any]
+    ) -> None:
+        from deployer.jobs import LocalEnvironment
+
+        self._env = LocalEnvironment("service")
+        more = {"remote": True, "options": options, "cleanup_timeout": f"{limit:g}s"}
+        self._env.register_service("service", _with_env(cls, _own_env()), args, kwargs, **more)
+        self._env.submit(autostop=False)
+
+    def __getattr__(self, method: str) -> Any:
+        return getattr(self._env.service("service"), method)
+
+    def closed(self) -> Any:
+        """As closing.py tells it."""
+        report = self._env.stop().services["service"]
+        facts = (report.cleanup_called, report.cleanup_completed, report.running, report.seconds, report.error)
+        return _ours("jobs/closing.py").Closed(*facts)
+
+
+def _own_env() -> Dict[str, str]:
+    """What the service was given, and no node has by itself. It travels in a call: a runtime_env could be read by everybody."""
+    known = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "PWD", "TMPDIR", "NOTIFY_SOCKET")
+    of_others = ("LC_", "LANG", "PYTHON", "RAY_", "DEPLOYER_", "LISTEN_", "XDG_")
+    return {name: value for name, value in os.environ.items() if name not in known and not name.startswith(of_others)}
+
+
+def _with_env(cls: Any, env: Dict[str, str]) -> Any:
+    def built(*args: Any, **kwargs: Any) -> Any:
+        os.environ.update(env)
+        return cls(*args, **kwargs)
+
+    return built
 
 
 def _arguments() -> Tuple[List[Any], Dict[str, Any]]:

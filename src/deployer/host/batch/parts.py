@@ -16,6 +16,8 @@ from deployer.host.paths import HostPaths
 from deployer.model import JOB, DrainOrder, Spec
 
 ALWAYS, ON_SUCCESS, NEVER = "always", "on_success", "never"
+RAY_MARGIN = 30.0
+"""Seconds more that an actor's end may take: it is killed, and looked for until Ray knows it dead."""
 KILLED_AFTER = 2.0
 """Seconds that the program around a class has, beyond the limits of `stop` and `cleanup`, to say how these went."""
 
@@ -61,6 +63,9 @@ def service(deploy: Deploy, name: str, instance: str) -> Part:
         program = [_python(spec), "-B", str(_program(paths, "class_main.py")), table["class"], str(report)]
         spec = _running(spec, [*program, str(table["cleanup_timeout"])])
         limit = 2 * float(table["cleanup_timeout"]) + KILLED_AFTER
+        if table.get("ray"):
+            limit += RAY_MARGIN
+            spec = _with(spec, DEPLOYER_SERVICE_RAY=json.dumps(table["ray"]))
         order = DrainOrder("SIGTERM", "main", limit)
         spec = _with(spec, DEPLOYER_SERVICE_SOCKET=str(socket_of(paths, instance)))
         return Part(name, table, {**table["health"], "notifies": True}, order, _stopped_by(spec, order), report)
