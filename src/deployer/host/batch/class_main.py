@@ -63,10 +63,9 @@ class _OnRay:
     def __init__(
         self, cls: Any, args: List[Any], kwargs: Dict[str, Any], limit: float, options: Dict[str, Any]
     ) -> None:
-        from deployer.jobs import LocalEnvironment
-
-        self._env = LocalEnvironment("service")
-        more = {"remote": True, "options": options, "cleanup_timeout": f"{limit:g}s"}
+        # By name: what runs here is the release's Python, and no part of the engine.
+        self._env = importlib.import_module("deployer.jobs").LocalEnvironment("service")
+        more: Dict[str, Any] = {"remote": True, "options": options, "cleanup_timeout": f"{limit:g}s"}
         self._env.register_service("service", _with_env(cls, _own_env()), args, kwargs, **more)
         self._env.submit(autostop=False)
 
