@@ -5,14 +5,12 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-import socket
 from types import TracebackType
 from typing import Any, Optional, Type
 
 from deployer.errors import LinkError, UsageError
+from deployer.jobs.reach import require_listener
 
-_KNOCK = 10.0
-"""Seconds for a head to accept a connection."""
 _MISSING = 'ray is not installed: pip install "ray>=2.44"'
 
 
@@ -71,7 +69,8 @@ def connect(
     ray = require()
     if ray.is_initialized():
         return Connection(ray, ours=False)
-    _knock(address)
+    if address or os.environ.get("RAY_ADDRESS"):  # else Ray may begin a cluster of its own
+        require_listener(address)
     try:
         ray.init(address=address, namespace=namespace, log_to_driver=log_to_driver, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, TimeoutError, RuntimeError) as error:
@@ -81,21 +80,6 @@ def connect(
             hint="check the address (`ray status` on the head), and that its Ray is of the same version as ours",
         ) from error
     return Connection(ray, ours=True)
-
-
-def _knock(address: Optional[str]) -> None:
-    """LinkError when nobody listens at *address* (or $RAY_ADDRESS): `ray.init` itself would try for minutes, and say nothing."""
-    place = os.environ.get("RAY_ADDRESS") if address in (None, "auto") else address
-    host, _, port = (place or "").rpartition("://")[2].rpartition(":")
-    if host and port.isdigit():
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), _KNOCK).close()
-        except (OSError, OverflowError) as error:
-            raise LinkError(
-                f"no Ray cluster answers at {place}",
-                cause=str(error),
-                hint="check the address (`ray status` on the head)",
-            ) from error
 
 
 def by_value(ray: Any, *modules: Any) -> None:

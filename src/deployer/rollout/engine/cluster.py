@@ -13,7 +13,6 @@ from deployer.artifact import Artifact
 from deployer.config.model import Config
 from deployer.errors import LinkError
 from deployer.jobs.cluster import connect
-from deployer.jobs.reach import require_listener
 from deployer.rollout.carrier import Stranded, Talk
 from deployer.rollout.each import AT_ONCE
 from deployer.rollout.engine.pieces import Shelf
@@ -91,7 +90,6 @@ def carried(address: str | None, hosts: int) -> Iterator[OnCluster]:
 def _connected(address: str | None) -> Iterator[Any]:
     with _signals_as_they_were():
         try:
-            require_listener(address)
             connection = connect(address or DEFAULT, log_to_driver=False)
         except LinkError as error:
             raise unreachable(error) from error

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from deployer.config.model import Config
 from deployer.errors import DeployerError, LinkError
 from deployer.jobs import cluster
+from deployer.jobs.reach import meant, require_listener
 from deployer.rollout.raytarget.packing import engine
 
-PROBE_WITHIN = 5.0
 CONNECT_WITHIN = 45.0
 """Seconds for Ray's own handshake, the upload of the release included."""
 STATE = "nothing was changed by this call"
@@ -59,15 +57,11 @@ def _env(config: Config, given: dict[str, Any] | None) -> Iterator[dict[str, Any
 
 
 def probe(config: Config) -> None:
-    """Return when something listens where the cluster should be. Ray itself would go on trying for minutes. LinkError."""
-    where = os.environ.get("RAY_ADDRESS", "auto") if config.ray == "auto" else str(config.ray)
-    parts = urlsplit(where if "://" in where else f"tcp://{where}")
-    if where in ("", "auto", "local") or parts.hostname is None or parts.port is None:
-        return  # Ray looks for a cluster of this machine, in its own files
+    """Return when a cluster listens where the target's should be, or where only Ray can tell. LinkError."""
     try:
-        socket.create_connection((parts.hostname, parts.port), PROBE_WITHIN).close()
-    except OSError as error:
-        raise _unreachable(config, f"{where}: {error.strerror or error}") from error
+        require_listener(config.ray)
+    except LinkError as error:
+        raise _unreachable(config, f"{meant(config.ray)}: {error.cause}") from error
 
 
 def _init(ray: Any, config: Config, runtime_env: dict[str, Any]) -> None:
