@@ -136,6 +136,7 @@ def test_a_killed_client_takes_its_actors_and_tasks_along(cluster: RayBox, tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {"begun"}, "no clean-up, but no file either"
 
 
+@pytest.mark.full
 def test_a_cluster_that_was_begun_for_one_service_is_ended_with_it(cluster: RayBox, tmp_path: Path) -> None:
     cluster.realm.run(["mkdir", "/tmp/ray/own"], {})  # where it finds no cluster
     env = {name: value for name, value in cluster.env.items() if name != "RAY_ADDRESS"}

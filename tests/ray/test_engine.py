@@ -89,6 +89,7 @@ def test_hosts_that_were_changed_go_back_just_the_same(cluster: Cluster) -> None
     assert [host.current() for host in fleet.hosts] == before
 
 
+@pytest.mark.full
 def test_a_host_that_is_away_counts_just_the_same(cluster: Cluster) -> None:
     fleet = cluster.fleet
     fleet.hosts[3].stop()
@@ -226,6 +227,7 @@ def test_a_node_that_dies_in_the_middle_costs_no_host_a_second_push(cluster: Clu
     assert [task.wait(60) for task in tasks] == [0] * len(tasks)
 
 
+@pytest.mark.full
 def test_a_node_with_another_deployer_is_named_and_nothing_is_changed(cluster: Cluster, tmp_path: Path) -> None:
     fleet, box = cluster.fleet, cluster.box
     before = [host.current() for host in fleet.hosts]
