@@ -105,6 +105,7 @@ class Service(Table):
     env: Env = {}
     cleanup_timeout: Duration = 5.0
     cleanup: Annotated[str, BeforeValidator(scalars.choice("always", "on_success", "never"))] = "always"
+    files: list[Annotated[str, BeforeValidator(names.pattern)]] | None = None
     health: Raw | None = None
     drain: Raw | None = None
 
