@@ -62,7 +62,7 @@ path = {json.dumps(str(self.host))}
 
     def pids(self) -> dict[str, int]:
         """Who runs: the last of each name that went up, in all turns, as far as it lives."""
-        files = sorted(self.root.glob("turns-*"), key=lambda path: int(path.name[6:])) + [self.root / "turns"]
+        files = [*sorted(self.root.glob("turns-*"), key=lambda path: int(path.name[6:])), self.root / "turns"]
         words = [line.split() for path in files if path.exists() for line in path.read_text().splitlines()]
         last = {name: int(pid) for name, what, pid in words if what == "up"}
         return {name: pid for name, pid in last.items() if alive(pid)}

@@ -212,7 +212,12 @@ class Runner:
     def _unstage(self) -> None:
         request = self._deploy.request
         staged = any(step["step"] == "stage" for step in request.steps)
-        if request.kind == "push" and request.release and staged and request.release not in seen.in_use(self._deploy.paths):
+        if (
+            request.kind == "push"
+            and request.release
+            and staged
+            and request.release not in seen.in_use(self._deploy.paths)
+        ):
             if self._journal.has("stage", "begin"):
                 self._deploy.releases.remove(request.release)
                 self._deploy.state.execute("DELETE FROM releases WHERE id=?", request.release)

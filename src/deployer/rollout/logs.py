@@ -22,7 +22,9 @@ WAITING = 1000
 
 def logs(config: Config, lines: int, follow: bool, write: Write, tell: Tell, service: str | None = None) -> int:
     """
-    The last *lines* of each host's log, of the app or of its *service*, and with *follow* what comes after them, given to *write*; the exit code.
+    The last *lines* of each host's log (of the app, or of its *service*), given to *write*; the exit code.
+
+    With *follow* also what comes after them.
 
     Why a host has nothing to say goes to *tell*; the others go on. *write* and *tell* are called by this thread only.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,8 +12,8 @@ from deployer.manifest import Entry, Manifest
 
 NOTHING = ""
 """The digest of a service that has no file of the release."""
-READS_WHERE_IT_WORKS = frozenset(
-    "bun bundle bunx cargo deno foreman go gradle honcho just make mix mvn npm npx pipenv pnpm poetry rake uv uvx yarn".split()
+READS_WHERE_IT_WORKS = (
+    "bun bundle bunx cargo deno foreman go gradle honcho just make mix mvn npm npx pipenv pnpm poetry rake uv uvx yarn"
 )
 """Programs that take what they run from the directory in which they are called, and name no file of it."""
 _WORD = re.compile(r"[^\s'\"=:,;|&<>(){}$`]+")
@@ -69,7 +68,7 @@ def _paths(manifest: Manifest) -> frozenset[str]:
 
 def _names_any(table: Mapping[str, Any], paths: frozenset[str]) -> bool:
     words = [part for word in table["command"] for part in _WORD.findall(word)]
-    if any(posixpath.basename(word) in READS_WHERE_IT_WORKS for word in words):
+    if any(posixpath.basename(word) in READS_WHERE_IT_WORKS.split() for word in words):
         return True
     values = [part for value in table["env"].values() for part in _WORD.findall(value)]
     return _is_relative(table["command"][0]) or any(_is_there(word, paths) for word in [*words, *values])

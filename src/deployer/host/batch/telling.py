@@ -34,7 +34,7 @@ def verdict(deploy: Deploy, instance: str) -> Report:
 
 
 def service_report(deploy: Deploy, part: Part, running: bool, was_ready: Optional[bool] = None) -> Report:
-    """The line of the report for a service that was asked to stop, or has gone by itself; *was_ready* where the journal does not say."""
+    """The line of the report for a service that was asked to stop, or has gone by itself; *was_ready* if not in the journal."""
     own, ended = read(part.report), verdict(deploy, part.spec.id)
     by_force = ended.get("verdict") == "killed"
     ready = deploy.journal.has(f"part {part.name}", "ready") if was_ready is None else was_ready

@@ -71,8 +71,8 @@ def _change(settings: Facts, name: str, one: Optional[Facts], rotated: bool) -> 
     if one is None or one["state"] != RUNNING:
         why = "it does not run" if one is None or one["state"] != "crashed" else "it has crashed"
         return {"name": name, "action": START, "why": why}
-    why = _why(str(one.get("fingerprint") or "."), fingerprint(settings, name), rotated)
-    return {"name": name, "action": REPLACE if why else KEEP, "why": why or "unchanged"}
+    differs = _why(str(one.get("fingerprint") or "."), fingerprint(settings, name), rotated)
+    return {"name": name, "action": REPLACE if differs else KEEP, "why": differs or "unchanged"}
 
 
 def _why(old: str, new: str, rotated: bool) -> Optional[str]:

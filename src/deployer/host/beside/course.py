@@ -1,7 +1,7 @@
 """
 The services beside an app in the course of a deploy: up before the app is touched, back where the deploy fails, down at its end.
 
-Each is journalled before it is handed over, and its keeper has its own promise: whoever dies, it ends on the old one or the new one.
+Each is journalled before it is handed over, and its keeper has a promise of its own: whoever dies, the old one or the new one runs.
 """
 
 from __future__ import annotations
@@ -155,7 +155,9 @@ def _put_back(deploy: Deploy, name: str, begun: Dict[str, Any]) -> bool:
             return True
         except NotReady as error:
             own.supervisor.confirm(spec.id)  # nothing better is there: its keeper goes on trying
-            deploy.journal.event("warning", text=f"service {name} of {before.release} did not become ready either: {error}")
+            deploy.journal.event(
+                "warning", text=f"service {name} of {before.release} did not become ready either: {error}"
+            )
             return False
         except FailedError as error:
             say_why()

@@ -49,7 +49,7 @@ def in_use(paths: HostPaths) -> Set[str]:
 
 def _look(name: str, state: State, processes: Processes) -> Optional[Facts]:
     desired = _desired(state)
-    alive = [one for one in (from_row(row, processes) for row in alive_rows(state))]
+    alive = [from_row(row, processes) for row in alive_rows(state)]
     try:
         living = [one for one in alive if one.members()]
         if desired is None and not living:

@@ -79,7 +79,7 @@ def on_record(own: Deploy, instance: Optional[str]) -> Optional[Spec]:
 
 def hand_over(own: Deploy, name: str, new: Optional[Spec], order: DrainOrder, watched: Watched) -> None:
     """
-    What runs is asked to stop, and *new* (None: nothing) started once it has gone. The keeper has the promise: asking twice is once.
+    What runs is asked to stop, and *new* (None: nothing) started once it has gone. The keeper promises it; twice is once.
 
     Raises NotReady when *new* cannot be started, FailedError when what runs does not go.
     """
@@ -125,7 +125,7 @@ def _is_started(status: Dict[str, Any], new: Spec) -> bool:
         raise NotReady("its keeper has been told something else meanwhile")
     if desired["error"]:
         raise NotReady(f"it could not be started: {desired['error']}", exited=True)
-    return desired["state"] != "promised"
+    return bool(desired["state"] != "promised")
 
 
 def _late(name: str, status: Dict[str, Any], new: Optional[Spec]) -> Exception:
@@ -156,4 +156,3 @@ def _ended(own: Deploy, name: str, spec: Spec, ready: bool) -> Dict[str, Any]:
     if report is not None:
         report.unlink(missing_ok=True)
     return told
-
