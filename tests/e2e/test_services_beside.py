@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app import alive, read, wait_until
+from app import alive, heard, read, wait_until
 from beside import BesideApp, make_beside, services
 from victims import keepers, kill, power_cut, rows, runners, unfinished
 
@@ -147,6 +147,23 @@ def test_service_that_is_taken_out_is_stopped_once_the_app_serves(app: BesideApp
     assert app.turns() == ["cache down"] and "cache" not in app.pids() and app.pids()["app"] != before["app"]
     stopped = result.event("service.stopped")
     assert stopped["cleanup_completed"] and stopped["initialized"] and stopped["verdict"] in ("clean", "exited")
+
+
+def test_service_goes_once_the_old_generation_has_drained(app: BesideApp) -> None:
+    overlap = {"strategy": "overlap", "run": f'socket = "127.0.0.1:{app.port}"\nrehearse = false'}
+    app.beside(**overlap)
+    app.is_now("app", "slow")
+    app.push()
+    app.forget()
+    app.beside(queue=None, **overlap)
+    app.is_now("app", "fine")
+    pushing = app.start("push", "--json")
+    said = heard(pushing, "room.waiting")
+    assert "may need a service" in said and alive(app.pids()["queue"])
+    (app.root / "go").touch()
+    out, err = pushing.communicate(timeout=60)
+    assert pushing.returncode == 0 and '"drain.finished"' in out, f"{said}{out}\n{err}"
+    assert app.turns() == ["app up", "app down", "queue down"]
 
 
 def test_order_of_stop_and_start(app: BesideApp) -> None:
