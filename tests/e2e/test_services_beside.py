@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from app import alive, heard, read, wait_until
 from beside import BesideApp, make_beside, services
 from victims import keepers, kill, power_cut, rows, runners, unfinished
+
+SCHEMA = Draft202012Validator(json.loads(files("deployer.cli").joinpath("events.schema.json").read_text("utf-8")))
 
 
 @pytest.fixture
@@ -33,6 +38,8 @@ def test_life_of_services(app: BesideApp) -> None:
     second = app.push()
     assert app.pids() == {**before, "app": app.pids()["app"]} and app.pids()["app"] != before["app"]
     assert [event["service"] for event in second.events if event["event"] == "service.kept"] == ["cache", "queue"]
+    for event in [*first.events, *second.events]:
+        SCHEMA.validate(event)
 
 
 def changed_by(app: BesideApp, check: int = 0) -> set[str]:
@@ -86,6 +93,9 @@ def test_service_that_is_not_ready_costs_nothing(app: BesideApp) -> None:
     assert app.turns() == ["cache down", "cache up", "queue down", "queue up", "queue up", "cache down", "cache up"]
     assert app.pids()["app"] == before["app"] and app.current() == old and set(kinds(app).values()) == {old}
     assert services(app.status()) == {"cache": "running", "queue": "running"}
+    for event in result.events:
+        SCHEMA.validate(event)
+    assert [event["service"] for event in result.events if event.get("back")] == ["queue", "cache"]
     app.is_now("queue", "fine")
     app.is_now("cache", "breaks")
     told = app.push(check=7)

@@ -97,7 +97,10 @@ def test_runner_that_dies_leaves_one_release(app: BesideApp, write: str, broken:
     "write",
     [
         "UPDATE instances SET pid",
-        *(pytest.param(write, marks=FULL) for write in ("INSERT OR REPLACE INTO signals", "UPDATE drains SET verdict", "COMMIT")),
+        *(
+            pytest.param(write, marks=FULL)
+            for write in ("INSERT OR REPLACE INTO signals", "UPDATE drains SET verdict", "COMMIT")
+        ),
     ],
 )
 def test_keeper_of_a_service_that_dies_costs_nothing(app: BesideApp, write: str) -> None:

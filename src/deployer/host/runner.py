@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Mapping, Optional
 from deployer.errors import DeployerError, FailedError, GateError
 from deployer.host import endings, gates, log_tails, overlap, pruning, revert, steps, swap, traffic
 from deployer.host.batch import leftovers
-from deployer.host.beside import changes, seen
+from deployer.host.beside import changes, seen, way_back
 from deployer.host.beside import course as beside
 from deployer.host.deploy import DRAIN, Deploy
 from deployer.host.endings import Outcome
@@ -176,9 +176,9 @@ class Runner:
     def _reverted(self, reason: str) -> Outcome:
         deploy = self._deploy
         done = self._journal.data("revert", "done")
-        left = beside.brought_back(deploy)  # first: what comes back is used to them as they were
-        way_back = overlap.take_back if deploy.request.overlaps else revert.revert
-        came_back = bool(done["ok"]) if done else way_back(deploy, reason)
+        left = way_back.brought_back(deploy)  # first: what comes back is used to them as they were
+        go_back = overlap.take_back if deploy.request.overlaps else revert.revert
+        came_back = bool(done["ok"]) if done else go_back(deploy, reason)
         return _and_left(endings.gone_back(deploy, reason, came_back), left)
 
     def _failed(self, error: DeployerError) -> Outcome:
@@ -199,7 +199,7 @@ class Runner:
         if self._journal.has("quiet", "begin") and deploy.request.previous:
             # It takes no new work any more: only a fresh start of the old release serves again.
             return self._revert(NotReady(error.title))
-        left = beside.brought_back(deploy)
+        left = way_back.brought_back(deploy)
         traffic.back(deploy)
         try:
             if self._journal.has("switch", "begin"):

@@ -12,9 +12,9 @@ Event = Mapping[str, Any]
 
 
 def _service_started(event: Event, host: str) -> Line:
-    return Line(
-        host, "service", "ok", text.took(event.get("ready_s")), f"{event.get('service')}, pid {event.get('pid')}"
-    )
+    back = " as it was" if event.get("back") else ""
+    words = f"{event.get('service')}{back}, pid {event.get('pid')}"
+    return Line(host, "service", "ok", text.took(event.get("ready_s")), words)
 
 
 def _service_stopped(event: Event, host: str) -> Line:

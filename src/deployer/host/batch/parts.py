@@ -118,6 +118,11 @@ def report_in(spec: Spec) -> Optional[Path]:
     return Path(spec.argv[-2]) if around else None
 
 
+def reporting_to(spec: Spec, report: Path) -> Spec:
+    """*spec*, whose program tells how it went in *report*, if it has one around it."""
+    return _running(spec, [*spec.argv[:-2], str(report), spec.argv[-1]]) if report_in(spec) is not None else spec
+
+
 def report_of(paths: HostPaths, instance: str) -> Path:
     """Where the program around *instance* tells how it went."""
     return paths.run / f"report-{instance}.json"

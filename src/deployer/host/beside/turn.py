@@ -45,6 +45,23 @@ class Calm:
             pass  # what is waited for here is the way back
 
 
+class Reported:
+    """What *watched* says, where a class that was built counts as ready: its keeper may have died before it heard READY=1."""
+
+    def __init__(self, watched: Watched, part: Part) -> None:
+        self._watched = watched
+        self._part = part
+
+    def status(self) -> Dict[str, Any]:
+        status, built = self._watched.status(), bool(telling.read(self._part.report).get("initialized"))
+        ours = self._part.spec.id
+        told = [{**one, "ready": one.get("ready") or (built and one["id"] == ours)} for one in status["instances"]]
+        return {**status, "instances": told}
+
+    def wait(self, deadline: float) -> None:
+        self._watched.wait(deadline)
+
+
 def step(name: str) -> str:
     """Under which name the journal has what happened to the service *name*."""
     return f"service {name}"
@@ -99,9 +116,10 @@ def hand_over(own: Deploy, name: str, new: Optional[Spec], order: DrainOrder, wa
         watched.wait(min(deadline, own.clock.now() + LOOK_EVERY))
 
 
-def prove(own: Deploy, instance: str, health: Dict[str, Any], watched: Watched) -> Proof:
-    """The proof that *instance* is ready, by its own table. Raises NotReady."""
-    return Prover(watched, health, None, own.clock, own.processes).prove(instance)
+def prove(own: Deploy, part: Part, watched: Watched) -> Proof:
+    """The proof that *part* is ready, by its own table. Raises NotReady."""
+    seen = Reported(watched, part)
+    return Prover(seen, part.health, None, own.clock, own.processes).prove(part.spec.id)
 
 
 def order_of(spec: Spec) -> DrainOrder:
