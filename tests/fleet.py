@@ -81,11 +81,11 @@ class Fleet(App):
 
 
 @contextmanager
-def make_fleet(root: Path, count: int, **like: Any) -> Iterator[Fleet]:
-    """*count* hosts that are alike (Bed.host), and an app for them, configured plainly."""
+def make_fleet(root: Path, count: int, kind: type[Fleet] = Fleet, **like: Any) -> Iterator[Fleet]:
+    """*count* hosts that are alike (Bed.host), and an app for them, configured plainly: a Fleet of that *kind*."""
     with make_bed() as bed:
         hosts = bed.hosts(count, **like)
-        fleet = Fleet(root, hosts[0].service_port, dict(bed.env()), bed=bed, hosts=hosts)
+        fleet = kind(root, hosts[0].service_port, dict(bed.env()), bed=bed, hosts=hosts)
         fleet.dist.mkdir(parents=True)
         shutil.copy(SERVICES / "service.py", fleet.dist / "service.py")
         fleet.release("v1")

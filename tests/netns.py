@@ -30,12 +30,8 @@ class Network:
     @contextmanager
     def inside(self) -> Iterator[None]:
         """A socket that this thread makes meanwhile belongs to the namespace, and stays there."""
-        with open("/proc/thread-self/ns/net") as own, open(self.file) as other:
-            _enter(other.fileno())
-            try:
-                yield
-            finally:
-                _enter(own.fileno())
+        with inside(self.file):
+            yield
 
     def connect(self, port: int, timeout: float) -> socket.socket:
         """A connection to 127.0.0.1:*port* in there."""
@@ -44,6 +40,17 @@ class Network:
 
     def close(self) -> None:
         subprocess.run([find("ip") or "ip", "netns", "del", self.name], check=False)
+
+
+@contextmanager
+def inside(file: str) -> Iterator[None]:
+    """Sockets and processes that this thread makes meanwhile belong to the network namespace *file*, and stay there."""
+    with open("/proc/thread-self/ns/net") as own, open(file) as other:
+        _enter(other.fileno())
+        try:
+            yield
+        finally:
+            _enter(own.fileno())
 
 
 def _enter(descriptor: int) -> None:

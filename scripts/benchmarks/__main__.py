@@ -18,6 +18,13 @@ from benchmarks.registry import run as registry
 from benchmarks.swap import run as swap
 from benchmarks.swap.ways import IN_A_ROW, WAYS
 
+
+def _ray(scratch: Path, rounds: int) -> Sequence[Table | Grid]:
+    from benchmarks import ray_engine  # needs pytest's rig, as none of the others does
+
+    return ray_engine.run(scratch, rounds)
+
+
 BENCHMARKS = {
     "idle": idle.run,
     "exit": exits.run,
@@ -27,9 +34,10 @@ BENCHMARKS = {
     "fleet": fleet.run,
     "swap": swap.compare,
     "registry": registry.run,
+    "ray": _ray,
 }
-ROUNDS = {"idle": 15, "exit": 20, "cli": 15, "stage": 5, "upload": 5, "fleet": 3, "swap": 3, "registry": 3}
-ASKED_FOR = ("fleet", "swap", "registry")
+ROUNDS = {"idle": 15, "exit": 20, "cli": 15, "stage": 5, "upload": 5, "fleet": 3, "swap": 3, "registry": 3, "ray": 2}
+ASKED_FOR = ("fleet", "swap", "registry", "ray")
 """Each takes as long as all others together, or longer: run when it is named."""
 
 

@@ -18,6 +18,9 @@ EXIT_GATE = 7
 EXIT_DOWN = 8
 EXIT_INTERRUPTED = 130
 
+JOB = "job"
+"""The part of a run that is its job; the others are services, by their names."""
+
 
 @dataclass(frozen=True)
 class Identity:

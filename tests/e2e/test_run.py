@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from app import Result, alive, wait_until
 from batch import BatchApp, make_batch, printed, services
-from victims import agents, keepers, kill, runners, unfinished
+from victims import agents, keepers, kill, power_cut, runners, unfinished
 
 SCHEMA = Draft202012Validator(json.loads(files("deployer.cli").joinpath("events.schema.json").read_text("utf-8")))
 FINE = {"initialized": True, "cleanup_called": True, "cleanup_completed": True, "running": False, "error": None}
@@ -191,6 +191,30 @@ def test_engine_that_is_killed_does_not_cost_the_job(batch: BatchApp, who: str) 
     assert (
         batch.told() == {"cache": ["built", "stop", "cleanup"], "queue": ["built", "stop"]} and len(batch.began()) == 1
     )
+
+
+@pytest.mark.full
+def test_power_cut_is_told_and_cleaned_up(batch: BatchApp) -> None:
+    batch.batch("wait")
+    running = batch.started()
+    power_cut(batch, running.pid, *agents(batch), *runners(batch))
+    running.communicate()
+    batch.run("status", check=0)
+    wait_until(lambda: not unfinished(batch), what="the run has ended")
+    (past,) = batch.run("history", "--json", check=0).events[0]["hosts"][0]["deploys"]
+    assert past["status"] == "failed" and batch.gone() and len(batch.began()) == 1
+    assert batch.run("run", "--json", "--detach", check=0) and batch.go() is None
+
+
+def test_abort_while_services_start(batch: BatchApp) -> None:
+    path = batch.root / "deploy.toml"
+    path.write_text(path.read_text().replace('alive_for = "100ms"', 'alive_for = "60s"'))
+    running = batch.start("run", "--json")
+    wait_until(lambda: "queue" in batch.told(), what="the second service starts")
+    batch.run("abort", "--json", check=0)
+    out, err = running.communicate(timeout=40)
+    assert running.returncode == 1 and "aborted by" in err, f"{out}\n{err}"
+    assert list(services(batch.events_of(out))) == ["queue", "cache"] and batch.gone() and not batch.began()
 
 
 def test_without_autostop_the_services_stay_until_stop(batch: BatchApp) -> None:

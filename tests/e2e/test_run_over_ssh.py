@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from app import SERVICES, read, wait_until
+from app import SERVICES, pids, read, wait_until
 from batch import STAYS, printed, services
 from fleet import Fleet, make_fleet
 
@@ -64,7 +64,8 @@ def left(fleet: Fleet) -> list[str]:
     """What is still there of the job on the host: processes and files."""
     host = fleet.hosts[0]
     mark = os.fsencode(host.home / "batch")
-    found = [read(f"/proc/{name}/cmdline") for name in os.listdir("/proc") if name.isdigit() and b"DEPLOYER_INSTANCE=" in read(f"/proc/{name}/environ") and mark in read(f"/proc/{name}/environ")]  # fmt: skip
+    marked = [pid for pid in pids() if b"DEPLOYER_INSTANCE=" in read(f"/proc/{pid}/environ")]
+    found = [read(f"/proc/{pid}/cmdline") for pid in marked if mark in read(f"/proc/{pid}/environ")]
     run = host.home / "batch" / ".deployer" / "run"
     return [line.decode() for line in found] + [path.name for path in run.iterdir() if path.name not in STAYS]
 

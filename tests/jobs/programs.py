@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from deployer.jobs import JobError, LocalEnvironment
+from deployer.jobs.identity import children
 
 NAME, HERE, *MORE = sys.argv[1:] if len(sys.argv) > 2 else ("", ".")
 RAY = "ray" in MORE
@@ -210,9 +211,10 @@ def own_cluster() -> None:
     actor, here, got = env.service("actor"), env.service("here"), []
     env.from_batch(range(5)).map(lambda item: actor.double(here.double(item))).sink(got.append)
     tell(env)
+    left = [Path(f"/proc/{pid}/cmdline").read_text() for _, pid, _ in children()]
     import ray
 
-    print(json.dumps([got, ray.is_initialized()]))
+    print(json.dumps([got, ray.is_initialized(), left]))
 
 
 if __name__ == "__main__":

@@ -126,9 +126,7 @@ def test_a_service_that_cannot_be_built_has_those_before_it_cleaned_up(start: St
     assert lines(tmp_path / "closed") == BOTH[2:] and nothing_is_left(job)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, -2), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.full)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, -2), (signal.SIGTERM, 143)])
 def test_ctrl_c_and_sigterm_end_the_services_before_the_process(
     start: Start, tmp_path: Path, number: int, code: int
 ) -> None:

@@ -1,4 +1,4 @@
-"""However a job on Ray ends, its services are cleaned up, and no actor, task or process of it is left: looked for in the cluster's realm."""
+"""However a job on Ray ends, its services are cleaned up, and no actor, task or process of it is left: looked for."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from typing import Any
 import pytest
 from test_job_endings import BOTH, FINE, PROGRAMS, lines, picked
 
-from app import wait_until
-from ray_rig import RayBox, ray_box
+from app import SOURCE, wait_until
+from ray_rig import RayBox, app_on, ray_box
+
+pytestmark = pytest.mark.timeout(600)  # the first one may wait for the boxes of other tests
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayBox]:
+    """Its nodes do not have deployer: what runs there travels."""
     with ray_box() as box:
+        path = box.env.pop("PYTHONPATH")
         box.head(cpus=4)
+        box.env["PYTHONPATH"] = path
         yield box
 
 
@@ -30,7 +35,8 @@ def scenarios(cluster: RayBox, tmp_path_factory: pytest.TempPathFactory) -> dict
     here = tmp_path_factory.mktemp("all")
     result = cluster.run([sys.executable, str(PROGRAMS), "all_of_ray", str(here), "ray"])
     found: dict[str, list[Any]] = {}
-    for line in map(json.loads, result.out.splitlines()):
+    said = [line for line in result.out.splitlines() if line[:1] in ("{", "[", '"')]  # Ray talks on stdout too
+    for line in map(json.loads, said):
         if isinstance(line, str):
             found[line] = []
         else:
@@ -131,14 +137,69 @@ def test_a_killed_client_takes_its_actors_and_tasks_along(cluster: RayBox, tmp_p
 
 
 def test_a_cluster_that_was_begun_for_one_service_is_ended_with_it(cluster: RayBox, tmp_path: Path) -> None:
-    before = sorted(cluster.processes())
+    cluster.realm.run(["mkdir", "/tmp/ray/own"], {})  # where it finds no cluster
     env = {name: value for name, value in cluster.env.items() if name != "RAY_ADDRESS"}
     job = cluster.realm.run(
         [sys.executable, str(PROGRAMS), "own_cluster", str(tmp_path)],
-        {**env, "RAY_TMPDIR": str(tmp_path / "ray")}, timeout=90,
+        {**env, "RAY_TMPDIR": "/tmp/ray/own"}, timeout=90,
     )  # fmt: skip
-    report, (got, connected) = map(json.loads, job.out.splitlines())
-    assert got == [0, 4, 8, 12, 16] and not connected
+    report, (got, connected, children) = map(json.loads, job.out.splitlines())
+    assert got == [0, 4, 8, 12, 16] and not connected and children == [], "nothing is left when submit() returns"
     assert [picked(each) for each in report["services"].values()] == [FINE, FINE]
     assert lines(tmp_path / "closed") == ["actor stop", "actor cleanup", "here stop", "here cleanup"]
-    wait_until(lambda: sorted(cluster.processes()) == before, what="the processes of its cluster have gone")
+    wait_until(lambda: not cluster.processes("/tmp/ray/own"), what="the processes of its cluster have gone")
+    assert nothing_is_left(cluster)
+
+
+def test_service_of_a_run_is_an_actor(cluster: RayBox, tmp_path: Path) -> None:
+    """`deployer run` with `ray = true`: the job calls it on its socket; nothing of it is left on the cluster."""
+    with app_on(cluster, tmp_path) as app:
+        (app.dist / "model.py").write_text(MODEL)
+        (app.root / "deploy.toml").write_text(
+            RUN.format(python=sys.executable, here=tmp_path, host=app.host, source=SOURCE)
+        )
+        result = app.run("run", "--json")
+        assert result.code == 0, f"{result.out}\n{result.err}\n{app.engine_log()}"
+        words = (tmp_path / "told").read_text().split()
+        assert words[0] == words[1] != words[2] and words[3:] == ["cleanup"]  # in one process, which is not the job's
+        stopped = result.event("service.stopped")
+        assert stopped["cleanup_completed"] and not stopped["running"] and not stopped["error"]
+        assert nothing_is_left(cluster)
+
+
+MODEL = """
+import os
+class ServiceOnRay:
+    def note(self, word):
+        with open(os.environ["HERE"] + "/told", "a") as file:
+            file.write(f"{word}\\n")
+    def where(self):
+        self.note(os.getpid())
+        return os.getpid()
+    def cleanup(self):
+        self.note("cleanup")
+def ask():
+    from deployer.jobs import service
+    import ray
+    model = service("model")
+    print("on", model.where(), model.where(), flush=True)
+    model.note(os.getpid())
+"""
+RUN = """
+app = "t-app"
+[build]
+artifact = "dist"
+[install]
+command = 'mkdir -p .venv/bin && printf "#!/bin/sh\\nexec {python} \\"\\$@\\"\\n" > .venv/bin/python && chmod +x .venv/bin/python'
+[run]
+env = {{ HERE = "{here}", RAY_ADDRESS = "127.0.0.1:6379", RAY_AUTH_MODE = "disabled", PYTHONPATH = "{source}:." }}
+[services.model]
+class = "model:ServiceOnRay"
+ray = true
+[services.model.health]
+ready_within = "90s"
+[job]
+command = [".venv/bin/python", "-c", "import model; model.ask()"]
+[target.local]
+path = "{host}"
+"""

@@ -80,6 +80,13 @@ def test_results_come_in_the_order_of_the_items_through_threads_and_processes(ch
     assert (report.items_in, report.items_out) == (50, len(got))
 
 
+def test_ordered_results_wait_for_a_slow_one() -> None:
+    env, got = LocalEnvironment("ordered", workers=2), []
+    env.from_batch(range(10)).map(slow_when_early).sink(got.append)
+    env.submit()
+    assert got == list(range(10))
+
+
 def test_unordered_results_do_not_wait_for_a_slow_one() -> None:
     env, got = LocalEnvironment("unordered", workers=2), []
     env.from_batch(range(10), ordered=False).map(slow_when_early).sink(got.append)
@@ -125,6 +132,21 @@ def test_the_first_error_ends_the_job_and_begins_nothing_new(executor: str) -> N
     assert isinstance(caught.value.__cause__, ValueError)
     assert source.read <= 4 + 2 * 4 and caught.value.report.left == []
     wait_until(lambda: no_threads_of(before), what="the threads of the job have ended")
+
+
+def test_what_waits_for_a_worker_is_dropped_after_an_error() -> None:
+    source, called = Counter(10), []
+
+    def step(item: int) -> None:
+        called.append(item)
+        wait_until(lambda: source.read == 2, what="another item waits")
+        raise ValueError("first")
+
+    env = LocalEnvironment("dropped", workers=1)
+    env.from_batch(source).map(step)
+    with pytest.raises(JobError, match="item 1"):
+        env.submit()
+    assert called == [0]
 
 
 def test_an_error_of_a_late_item_does_not_wait_for_an_early_one() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from deployer.errors import UsageError
+from app import free_port
+from deployer.errors import LinkError, UsageError
 from deployer.jobs import JobError, LocalEnvironment
 
 
@@ -105,6 +106,16 @@ class _Asks:
         return self.service.get(key)
 
 
+def test_autostop_off_leaves_nothing_of_a_job_that_could_not_begin() -> None:
+    calls: list[str] = []
+    env = LocalEnvironment("half")
+    env.register_service("cache", Recorder, (calls,))
+    env.register_service("broken", Recorder)
+    with pytest.raises(JobError, match='service "broken" could not be built: TypeError'):
+        env.submit(autostop=False)
+    assert calls == ["stop", "cleanup"]
+
+
 def test_leaving_the_environment_ends_what_runs() -> None:
     calls: list[str] = []
     with LocalEnvironment("context") as env:
@@ -139,3 +150,11 @@ def test_one_submit_at_a_time() -> None:
     with pytest.raises(JobError, match="is being submitted or stopped already"):
         env.submit()
     assert env.submit().ok, "and the environment is free again"
+
+
+def test_an_address_where_nobody_listens_is_told_at_once() -> None:
+    env = LocalEnvironment("nobody", ray=f"127.0.0.1:{free_port()}")
+    env.from_batch([1]).map(str)
+    with pytest.raises(LinkError, match="no Ray cluster answers at") as caught:
+        env.submit()
+    assert "refused" in str(caught.value.cause)

@@ -137,3 +137,15 @@ def test_socket_of_a_process_that_listens_by_itself_is_taken_over(host: Host) ->
     end(host.row("old")["pid"])
     socket.create_connection(("127.0.0.1", port), 1).close()  # the new one and the keeper have it still
     assert any("took the listening socket" in line for line in host.said)
+
+
+@pytest.mark.parametrize("part, again", [("job", False), ("cache", True), (None, True)])
+def test_job_that_may_have_been_begun_is_never_begun_again(host: Host, part: str | None, again: bool) -> None:  # noqa: F811
+    core = host.keeper()
+    core.launch("d1", host.spec("new", STAY, part=part))
+    # Its keeper has died between the fork and the line that it runs; since then there was a reboot.
+    host.state.update("instances", "new", pid=2**22 - 1, start=1, boot="another")
+    core = host.keeper()
+    core.advance()
+    assert (host.row("new")["state"] == "running") == again
+    assert again or host.row("new")["state"] == "ended"

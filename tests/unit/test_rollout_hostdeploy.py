@@ -10,6 +10,7 @@ import pytest
 from deployer.errors import DeployerError, LinkError, LockedError
 from deployer.rollout import hostdeploy
 from deployer.rollout.batches import Policy
+from deployer.rollout.carrier import Here
 from deployer.rollout.each import on_each
 from deployer.rollout.events import Stream
 from deployer.rollout.fleet import Fleet
@@ -56,12 +57,23 @@ class Engine:
         return {**FACTS, "under_way": {"deploy": "d1"} if self.counts else None}
 
 
+class Always(Here):
+    """Every connection leads to one and the same engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def connect(self, config: Any, host: str) -> Any:
+        return self.engine
+
+
 def handed_over(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> tuple[HostDeploy, list[str]]:
-    monkeypatch.setattr(hostdeploy, "connect", lambda config, host: engine)
     monkeypatch.setattr(hostdeploy, "LOOK_EVERY", 0.01)
     events: list[str] = []
     deploy = HostDeploy(
-        "h1", Order(CONFIG, "restart", PushOptions()), Stream("d1", lambda event: events.append(event["event"]))
+        "h1",
+        Order(CONFIG, "restart", PushOptions(), carrier=Always(engine)),
+        Stream("d1", lambda event: events.append(event["event"])),
     )
     deploy.open()
     deploy.hand_over()

@@ -109,7 +109,7 @@ def _view(session: Session, config: Config, kind: str) -> EventView:
     from deployer.cli.render.human import HumanView, View
     from deployer.cli.render.lines import Layout
 
-    layout = Layout(config.hosts, session.paint)
+    layout = Layout(config.hosts or ((config.ray,) if config.ray else ()), session.paint)
     view = View(config.target_name, session.options.quiet, session.options.verbose)
     if kind == "run":  # stdout is the job's, as it would be without us
         return HumanView(session.voice.out, layout, view, session.voice.warning, job=session.out)

@@ -27,6 +27,12 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the steps, li
 Supersede = Annotated[
     bool, typer.Option("--supersede", help="With --wait-lock: older pushes that still wait give way to this one.")
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine", metavar="ENGINE", help="Call the hosts from threads of this process, or from a ray cluster."
+    ),
+]
 
 
 def push(
@@ -41,11 +47,12 @@ def push(
     detach: Detach = False,
     wait_lock: WaitLock = None,
     supersede: Supersede = False,
+    engine: Engine = None,
 ) -> int:
     """Replace the running service, lose no work (alias: deploy)."""
     session = Session(ctx.obj)
     wanted = _wanted(artifact, release, not no_build, host)
-    wanted.update(detach=detach, wait_lock=wait_lock or 0.0, supersede=supersede)
+    wanted.update(detach=detach, wait_lock=wait_lock or 0.0, supersede=supersede, engine=engine)
     if dry_run:
         return session.run(lambda: _plan(session, session.load(target, ceiling), wanted))
 

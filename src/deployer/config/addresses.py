@@ -153,3 +153,15 @@ def _require_parts(text: str, hint: str) -> None:
         raise Rejected("not an http or https URL", hint)
     if not parts.hostname or number == 0:
         raise Rejected("a URL without a host or with port 0", hint)
+
+
+def ray(value: object) -> str:
+    """The address of a Ray cluster: "auto", "host:port" or "ray://host:port"; one to connect to, none to be started."""
+    hint = 'write {key} = "auto", "10.0.0.1:6379" or "ray://10.0.0.1:10001"'
+    text = string(value, "the address of a Ray cluster", hint)
+    if text == "auto":
+        return text
+    host, number = _split(text.removeprefix("ray://"), hint)
+    if not host or number is None:
+        raise Rejected("not an address with a host and a port", hint)
+    return text

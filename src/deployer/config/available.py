@@ -32,6 +32,13 @@ _NOT_YET: tuple[tuple[Callable[[Config], bool], str, str, str], ...] = (
 
 def require_available(config: Config) -> None:
     """Return when this version can do all that *config* asks for; UsageError naming what it cannot otherwise."""
+    if config.ray is not None:
+        raise UsageError(
+            "this command is not available on a Ray target",
+            cause=f"target.{config.target_name} is the Ray cluster at {config.ray}; its actors have no host",
+            state="nothing was touched",
+            hint="push, plan, status, attach, stop, restart and doctor work there; `ray logs actor` has the output",
+        )
     for asked, key, what, hint in _NOT_YET:
         if asked(config):
             raise UsageError(

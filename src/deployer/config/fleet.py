@@ -29,6 +29,8 @@ class Rollout(Table):
     max_failed: CountOrZero = 0
     max_unreachable: CountOrZero = 0
     on_failure: Annotated[str, BeforeValidator(scalars.choice("revert", "hold"))] = "revert"
+    engine: Annotated[str, BeforeValidator(scalars.choice("threads", "ray"))] = "threads"
+    ray_address: Annotated[str, BeforeValidator(addresses.ray)] | None = None
 
 
 class Pool(Table):

@@ -14,7 +14,7 @@ from deployer.config.model import Build, Config, with_ceiling
 from deployer.config.schema import FLEET_TABLES, Target, Top
 from deployer.config.schema import Build as BuildTable
 from deployer.config.survey import survey
-from deployer.config.tables import build, override
+from deployer.config.tables import Tables, build, override
 from deployer.errors import UsageError
 
 __all__ = ["DEFAULT_FILE", "Config", "load", "with_ceiling"]
@@ -47,12 +47,16 @@ def _between_keys(raw: Mapping[str, Any]) -> Iterator[Problem]:
     for name, target in targets.items():
         tables = build(override(raw, target))
         own, where = Target.model_validate(target), partial(_where_written, name, target)
-        yield from relations.problems(top.strategy, tables, where, own.supervisor)
+        yield from relations.problems(top.strategy, tables, where, own.supervisor, own.ray is not None)
         yield from relations.target_problems(name, own)
         if own.supervisor == "command" or own.commands is not None:
             from deployer.config import commanded  # most configs have none
 
             yield from commanded.problems(name, own, top.strategy, tables, where)
+        if own.ray is not None:
+            from deployer.config import ray  # most configs have none
+
+            yield from ray.problems(name, own, tables, where)
     if top.default_target is not None and top.default_target not in targets:
         hint = _known_targets(top.default_target, targets)
         yield Problem(("default_target",), "no such target", hint, show(top.default_target))
@@ -105,9 +109,18 @@ def _config(file: Path, raw: Mapping[str, Any], name: str) -> Config:
         build=_build(tables.build),
         tables=tables,
         target_table=_target_table(target, directory),
-        warnings=tuple(relations.warnings(top.strategy, tables, bool(target.pool))),
+        warnings=tuple(_warnings(top.strategy, tables, target)),
+        ray=target.ray,
     )
     return config.of_the_job() if config.is_a_job else config
+
+
+def _warnings(strategy: str, tables: Tables, target: Target) -> Iterator[str]:
+    if target.ray is None:
+        return relations.warnings(strategy, tables, bool(target.pool))
+    from deployer.config import ray  # most configs have none
+
+    return ray.warnings(tables)
 
 
 def _path(target: Target, app: str, directory: Path) -> str:

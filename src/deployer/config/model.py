@@ -31,6 +31,7 @@ class Config:
 
     `file` and `directory` are absolute. `hosts` is empty for this machine. `target_table` holds what a target with
     hosts adds: `ssh`, `rollout`, `pool`, `verify`, `commands` (None where absent) and `become`, validated, defaults filled in.
+    `ray` is the address of the cluster that the target is, None for a target of hosts.
     """
 
     app: str
@@ -46,6 +47,7 @@ class Config:
     tables: Tables
     target_table: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    ray: str | None = None
     batch: Mapping[str, Any] | None = None  # where this is the config of a run: what its target carries besides
 
     def settings(self) -> dict[str, Any]:
@@ -136,6 +138,8 @@ def _service(tables: ServiceTables) -> dict[str, Any]:
     own = tables.service.model_dump(by_alias=True, exclude={"health", "drain"})
     if own["files"] is None:
         del own["files"]  # a release whose services name none has the same hash as ever
+    if own["ray"] is None:
+        del own["ray"]
     own_ceiling = "ceiling" in tables.drain.model_fields_set
     return {**own, "health": tables.health.model_dump(), "drain": _drain(tables.drain), "own_ceiling": own_ceiling}
 
@@ -145,7 +149,11 @@ def with_ceiling(config: Config, seconds: float) -> Config:
     if not 0 <= seconds < float("inf"):
         raise UsageError("--ceiling is not a duration", cause=f"{seconds} seconds", hint="write --ceiling 30s")
     drain = config.tables.drain.model_copy(update={"ceiling": float(seconds)})
-    tables = replace(config.tables, drain=drain)
+    own = {
+        name: replace(one, drain=one.drain.model_copy(update={"ceiling": float(seconds)}))
+        for name, one in config.tables.services.items()
+    }
+    tables = replace(config.tables, drain=drain, services=own)
     return replace(config, tables=tables, warnings=config.warnings + tuple(_low_ceiling(drain)))
 
 

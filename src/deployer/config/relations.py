@@ -11,14 +11,18 @@ from deployer.config.explain import Place, Problem, show, spell
 from deployer.config.ladder import Rung
 from deployer.config.schema import Adopt, Drain, Run, Target
 from deployer.config.tables import ServiceTables, Tables, set_rungs
+from deployer.model import JOB
 
 Where = Callable[[Place], Place]
 
 
-def problems(strategy: str, tables: Tables, where: Where, supervisor: str = "builtin") -> Iterator[Problem]:
+def problems(
+    strategy: str, tables: Tables, where: Where, supervisor: str = "builtin", ray: bool = False
+) -> Iterator[Problem]:
     """What is wrong between the keys of *tables*; *where* gives the place at which a key was written."""
-    yield from _something_runs(tables, where, supervisor)
-    yield from _overlap_has_room(strategy, tables)
+    if not ray:  # where services are all that runs, and replace each other in Ray's own way
+        yield from _something_runs(tables, where, supervisor)
+        yield from _overlap_has_room(strategy, tables)
     yield from _each_generation_is_asked(strategy, tables, where)
     yield from _port_is_known(tables, where)
     yield from _rehearsal_has_room(tables, where)
@@ -117,11 +121,17 @@ def _one_way_to_adopt(adopt: Adopt, where: Where) -> Iterator[Problem]:
 
 def _service(tables: ServiceTables, place: Place, where: Where) -> Iterator[Problem]:
     service, url = tables.service, tables.health.url
+    if place[-1] == JOB:
+        yield Problem(where(place), "this is the name of the job itself", "give the service another one")
     if service.command and service.class_:
         yield Problem(where(place), "command and class stand together", "keep one of them")
     if not service.command and not service.class_ and service.model_fields_set:
         hint = 'add command = ["redis-server"] or class = "module:Class"'
         yield Problem(where(place), "neither command nor class", hint)
+    if service.command and service.ray:
+        yield Problem(
+            where((*place, "ray")), "only a class can be a Ray actor", "remove ray, or replace command by class"
+        )
     if url and "{port}" in url:
         why, hint = "{port} is that of [run], and a service has none", "write the port as a number"
         yield Problem(where((*place, "health", "url")), why, hint, show(url))

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from deployer.config import addresses, commands, names, scalars
+from deployer.config import actors, addresses, commands, names, scalars
 
 Duration = Annotated[float, BeforeValidator(scalars.duration)]
 DurationOrZero = Annotated[float, BeforeValidator(scalars.duration_or_zero)]
@@ -104,6 +104,7 @@ class Service(Table):
     class_: Annotated[str, BeforeValidator(names.python_class)] | None = Field(default=None, alias="class")
     env: Env = {}
     cleanup_timeout: Duration = 5.0
+    ray: Annotated[dict[str, Any] | None, BeforeValidator(actors.placement)] = None
     cleanup: Annotated[str, BeforeValidator(scalars.choice("always", "on_success", "never"))] = "always"
     files: list[Annotated[str, BeforeValidator(names.pattern)]] | None = None
     health: Raw | None = None
@@ -141,6 +142,7 @@ class Target(Overridable):
     ] = "builtin"
     become: Annotated[str, BeforeValidator(scalars.choice("sudo"))] | None = None
     keep: Count = 5
+    ray: Annotated[str, BeforeValidator(actors.address)] | None = None
     ssh: Raw | None = None
     rollout: Raw | None = None
     pool: Raw | None = None

@@ -16,7 +16,7 @@ from deployer.host.spawn import environment
 from deployer.host.state import Row
 from deployer.host.telling import Telling
 from deployer.host.tree import Tree
-from deployer.model import Identity, Spec
+from deployer.model import JOB, Identity, Spec
 
 SETTLES_WITHIN = 1.0
 """Seconds that a forked process has to exec, or to notice that its keeper has died."""
@@ -90,6 +90,9 @@ class Starting:
         # and a daemon's main process has gone by now.
         if self._processes.alive(identity) or Tree(self._processes, identity, row["id"], self._clock).refresh():
             self._state.update("instances", row["id"], state="running")
+        elif spec_of(row).part == JOB:
+            # Perhaps it was executed and has ended: a job is never begun twice.
+            self._state.update("instances", row["id"], state="ended", ended_at=self._clock.wall())
         else:
             self._state.update("instances", row["id"], pid=None, start=None, boot=None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, List, Optional
 
-from deployer.jobs import closing, cluster, hosting, identity, work
+from deployer.jobs import closing, cluster, hosting, identity, reference, work
 from deployer.jobs.closing import Closed, described
 from deployer.jobs.reference import ActorMethods
 from deployer.jobs.spec import ServiceSpec
@@ -16,7 +16,7 @@ _CLOSING = {"concurrency_group": "closing"}
 
 def prepare(ray: Any) -> None:
     """What the library runs on the cluster travels with it."""
-    cluster.by_value(ray, closing, hosting, identity, work)
+    cluster.by_value(ray, closing, hosting, identity, reference, work)
 
 
 class ActorService:

@@ -13,7 +13,6 @@ import threading
 import time
 from typing import Any, Callable, List, NamedTuple, Optional
 
-
 _READ = 300
 """Characters of an error that a person reads in a line."""
 

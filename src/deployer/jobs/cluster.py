@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 from types import TracebackType
 from typing import Any, Optional, Type
 
 from deployer.errors import LinkError, UsageError
+from deployer.jobs.reach import require_listener
 
-_MISSING = 'ray is not installed: pip install "deployer[ray]"'
+_MISSING = 'ray is not installed: pip install "ray>=2.44"'
 
 
 def check() -> None:
@@ -67,6 +69,8 @@ def connect(
     ray = require()
     if ray.is_initialized():
         return Connection(ray, ours=False)
+    if address or os.environ.get("RAY_ADDRESS"):  # else Ray may begin a cluster of its own
+        require_listener(address)
     try:
         ray.init(address=address, namespace=namespace, log_to_driver=log_to_driver, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, TimeoutError, RuntimeError) as error:

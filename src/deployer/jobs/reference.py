@@ -25,7 +25,7 @@ class ServiceReference:
     def __reduce__(self) -> Tuple[Any, ...]:
         found = self._find()
         if isinstance(found, ActorMethods):
-            return ServiceReference, (self._name, _Found(found))
+            return ActorMethods, found.parts  # which needs nothing of deployer where it arrives
         raise UsageError(
             f'service "{self._name}" lives in the process that submits the job, and cannot travel to another one',
             hint="register it with remote=True, or let the step that calls it run in threads",
@@ -35,20 +35,16 @@ class ServiceReference:
         return f"<service {self._name}>"
 
 
-class _Found:
-    def __init__(self, found: Any) -> None:
-        self._found = found
-
-    def __call__(self) -> Any:
-        return self._found
-
-
 class ActorMethods:
     """The methods of the object in *actor* (hosting.py), each a call to its end. *get* is `ray.get`."""
 
     def __init__(self, actor: Any, get: Callable[[Any], Any]) -> None:
         self._actor = actor
         self._get = get
+
+    @property
+    def parts(self) -> Tuple[Any, ...]:
+        return self._actor, self._get
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         if method.startswith("_"):

@@ -56,4 +56,7 @@ class Threads:
             if todo is None or self._stopping.is_set():
                 return
             number, items = todo
-            self._done.put((number, work(self._steps, items)))
+            done = work(self._steps, items)
+            if done[1] is not None:  # here and now: the job's own thread hears of it after others have begun the next
+                self._stopping.set()
+            self._done.put((number, done))

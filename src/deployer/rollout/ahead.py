@@ -89,7 +89,8 @@ def dial_ahead(file: str, target: str) -> None:
 def _call(target: dict[str, Any], directory: Path) -> Call | None:
     ssh, become = dict(target.get("ssh") or {}), target.get("become")
     plain = all(value in _PLAIN.get(name, ()) for name, value in ssh.items())
-    if len(target["hosts"]) != 1 or not plain or become not in (None, "sudo"):
+    elsewhere = (target.get("rollout") or {}).get("engine") == "ray"
+    if len(target["hosts"]) != 1 or elsewhere or not plain or become not in (None, "sudo"):
         return None
     path = string(target["path"], "path", "")
     full = path if path.startswith("~") else os.path.normpath(directory / path)

@@ -29,6 +29,10 @@ def attach(config: Config, emit: Emit, hosts: Sequence[str] = ()) -> int:
     Hosts that wait for their turn in somebody's rollout are followed too. Raises the error of a host that cannot be asked where
     no other has anything to tell.
     """
+    if config.ray is not None:
+        from deployer.rollout.raytarget.push import attach as to_ray  # a target of hosts never needs it
+
+        return to_ray(config, emit)
     require_available(config)
     found = under_way(config, chosen(config, hosts))
     going = {host: one for host, one in found.items() if isinstance(one, dict)}

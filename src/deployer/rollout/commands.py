@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 
 from deployer.config.available import require_available, require_service
 from deployer.config.model import Config
+from deployer.rollout.engine.chosen import engine
 from deployer.rollout.events import Emit, Stream
 from deployer.rollout.fleet import Fleet
 from deployer.rollout.hosts import chosen, deploy_id, who
@@ -26,6 +28,10 @@ def lifecycle(config: Config, kind: str, options: PushOptions, emit: Emit) -> in
 
 
 def _act(config: Config, kind: str, options: PushOptions, emit: Emit, release: str | None = None) -> int:
+    if config.ray is not None:
+        from deployer.rollout.raytarget.push import lifecycle as on_ray  # a target of hosts never needs it
+
+        return on_ray(config, kind, options, emit)
     require_available(config)
     if kind != "stop":  # that ends what a run has left
         require_service(config)
@@ -34,10 +40,11 @@ def _act(config: Config, kind: str, options: PushOptions, emit: Emit, release: s
     hosts = chosen(config, options.hosts)
     witness = witness_of(config, kind)
     stream = Stream(deploy_id(kind), witness.noting(emit))
-    name = "push" if kind == "rollback" else kind
-    stream.event(f"{name}.started", app=config.app, target=config.target_name, release=release, kind=kind, who=who())
+    name, told = engine(config, options.engine), "push" if kind == "rollback" else kind
+    stream.event(f"{told}.started", app=config.app, target=config.target_name, release=release, kind=kind, who=who())
     rollout = Rollout(Fleet(Order(config, kind, options, release=release), stream, hosts, policy(config)))
-    with witness, rollout.interruptible():
-        if rollout.claim():
-            rollout.roll()
-    return rollout.finish(witness=witness)
+    with ExitStack() as carriers:
+        with witness, rollout.interruptible():
+            if rollout.carry(carriers, name) and rollout.claim():
+                rollout.roll()
+        return rollout.finish(witness=witness)

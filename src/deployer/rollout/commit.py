@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from deployer.interrupts import uninterrupted
-from deployer.link.session import Session
+from deployer.rollout.carrier import Talk
 from deployer.rollout.part import Part
 
 
-def commit(session: Session, part: Part, **asked: Any) -> None:
+def commit(session: Talk, part: Part, **asked: Any) -> None:
     """
     Hand the deploy over: from here on the host goes on without us.
 

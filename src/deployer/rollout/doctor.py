@@ -27,6 +27,10 @@ def doctor(config: Config) -> dict[str, Any]:
     `checks`: what was looked at and how it stands; `ladder`: the timeouts as a picture; `rungs`: as data, from the inside
     out; `exit_code`: that of the first bad check.
     """
+    if config.ray is not None:
+        from deployer.rollout.raytarget.show import doctor as on_ray  # a target of hosts never needs it
+
+        return on_ray(config)
     here = _here(config)
     looked = [_report(*found) for found in zip(hosts(config), _look_at(config), strict=True)]
     rungs = ladder(config, {report.host: report.limits for report in looked if report.limits is not None}, os.environ)

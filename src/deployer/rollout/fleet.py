@@ -9,7 +9,7 @@ from typing import Any
 
 from deployer.errors import DeployerError, Interrupted, LinkError, PreflightError
 from deployer.rollout.batches import Policy
-from deployer.rollout.each import AT_ONCE, on_each, unexpected
+from deployer.rollout.each import on_each, unexpected
 from deployer.rollout.events import Stream
 from deployer.rollout.hostdeploy import HostDeploy
 from deployer.rollout.order import Order
@@ -58,9 +58,9 @@ class Fleet:
         """The hosts that could not be reached, or were lost."""
         return [result.host for result in self.results if result.status in MISSING]
 
-    def each(self, deploys: Iterable[HostDeploy], step: Callable[[HostDeploy], Any], at_once: int = AT_ONCE) -> None:
+    def each(self, deploys: Iterable[HostDeploy], step: Callable[[HostDeploy], Any], at_once: int = 0) -> None:
         """
-        *step* for each of *deploys*, so many *at_once*; what a host raises ends its part.
+        *step* for each of *deploys*, so many *at_once* (0: as the carrier says); what a host raises ends its part.
 
         Ctrl-C closes what was not handed over and lets go of the rest.
         """
@@ -69,7 +69,7 @@ class Fleet:
         def act(host: str) -> None:
             self._guarded(chosen[host], step)
 
-        for failed in on_each(list(chosen), act, self.let_go, at_once):
+        for failed in on_each(list(chosen), act, self.let_go, at_once or self.order.carrier.at_once):
             if isinstance(failed, DeployerError):
                 raise failed
 

@@ -8,14 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from deployer.errors import LinkError, PreflightError
-from deployer.link.session import Session
+from deployer.rollout.carrier import Stranded, Talk
 from deployer.rollout.commit import commit
 from deployer.rollout.content import Content
 from deployer.rollout.events import Stream
-from deployer.rollout.hosts import connect, look, ssh
+from deployer.rollout.hosts import look, ssh
 from deployer.rollout.order import Order
 from deployer.rollout.part import Part
-from deployer.rollout.upload import upload
 
 PAST_THE_GATES = {"restart": ("drain.started", "start.finished"), "overlap": ("switched",)}
 """From here on nothing can fail that a person who detached could mend by looking on; with overlap the new release serves."""
@@ -37,7 +36,7 @@ class HostDeploy(Part):
         self.order = order
         self.facts: dict[str, Any] = {}
         self.committing = threading.Lock()
-        self._session: Session | None = None
+        self._session: Talk | None = None
         self._opened = self._staged = self._sent_commit = False
         self._lost_at: float | None = None
 
@@ -45,7 +44,7 @@ class HostDeploy(Part):
         """There is a link to the host's engine. Raises LinkError once a person has let go: nothing begins after that."""
         if self._session is None:
             self._require_wanted()
-            session = connect(self.order.config, self.host)
+            session = self.order.carrier.connect(self.order.config, self.host)
             if self.order.given_up.is_set():  # meanwhile, and nobody could close what was not there yet
                 session.__exit__()
             self._require_wanted()
@@ -57,6 +56,13 @@ class HostDeploy(Part):
 
     def open(self, wait_lock: float | None = None) -> None:
         """The deploy lock is ours, the host is as the config says: `facts`. Nothing has changed."""
+        try:
+            self._open(wait_lock)
+        except Stranded as error:  # nobody refused us, and whom we lost may hold our lock for a while
+            self._lost(error)
+            self._again(lambda: self._prepare(None))
+
+    def _open(self, wait_lock: float | None) -> None:
         self.connect()
         options = self.order.options
         self.facts = self._here.call_telling(
@@ -118,16 +124,16 @@ class HostDeploy(Part):
         return self._here.call(op, **params, **look(self.order.config, self.host))
 
     @property
-    def _here(self) -> Session:
+    def _here(self) -> Talk:
         if self._session is None:
             raise LinkError(f"there is no link to {self.host}", state="nothing was changed by this call")
         return self._session
 
     def _prepare(self, content: Content | None) -> None:
         if not self._opened:
-            self.open(max(self.order.options.wait_lock, self._silence + OWN_LOCK))
+            self._open(self._own_lock)
         if content is not None and not self._staged:
-            upload(self._here, content.opened, self)
+            self.order.carrier.upload(self._here, content.opened, self)
             self._staged = True
 
     def _hand_over(self, content: Content | None) -> None:
@@ -153,6 +159,11 @@ class HostDeploy(Part):
                 raise LinkError(f"{self.host} does not say whether it has the deploy", state="see `deployer status`")
             time.sleep(LOOK_EVERY)
         return True
+
+    @property
+    def _own_lock(self) -> float:
+        """Seconds to wait for a lock that a dead connection of ours may still hold."""
+        return max(self.order.options.wait_lock, self._silence + OWN_LOCK)
 
     @property
     def _silence(self) -> float:

@@ -18,6 +18,7 @@ from deployer.link.session import Session
 
 if TYPE_CHECKING:
     from deployer.link.dial import Ssh
+    from deployer.rollout.ahead import Call
 
 LOCAL = "local"
 SHOWN = 12
@@ -51,9 +52,14 @@ def only(config: Config, asked: Sequence[str] | None) -> Config:
 
 def connect(config: Config, host: str = LOCAL) -> Session:
     """A session with *host*, one of `hosts`. Raises LinkError or PreflightError."""
-    session = Session(host, _channel(config, host))
+    return greeted(host, _channel(config, host), config.target(host)["path"])
+
+
+def greeted(host: str, channel: Channel, path: str) -> Session:
+    """A session with *host* over *channel*, about the app at *path*. Raises LinkError or PreflightError."""
+    session = Session(host, channel)
     try:
-        session.hello(config.target(host)["path"])
+        session.hello(path)
     except BaseException:
         session.__exit__()
         raise
@@ -65,9 +71,16 @@ def _channel(config: Config, host: str) -> Channel:
         from deployer.link import local  # who asks other hosts starts no process here
 
         return local.channel()
-    from deployer.rollout.ahead import Call, dialled
+    from deployer.rollout.ahead import dialled
 
-    return dialled(Call(host, config.path, ssh(config), config.target_table["become"]))
+    return dialled(call(config, host))
+
+
+def call(config: Config, host: str) -> Call:
+    """How *host* of *config* is called."""
+    from deployer.rollout.ahead import Call
+
+    return Call(host, config.path, ssh(config), config.target_table["become"])
 
 
 def ssh(config: Config) -> Ssh:

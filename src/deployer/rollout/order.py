@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from deployer.config.model import Config
 from deployer.rollout.batches import Policy
+from deployer.rollout.carrier import Carrier, Here
 from deployer.rollout.hosts import look, ssh, who
 
 
 @dataclass(frozen=True)
 class PushOptions:
-    """What the command line says about one push. `wait_lock` in seconds; `supersede` sends away who waits already."""
+    """What the command line says about one push. `wait_lock` in seconds; `supersede` sends away who waits
+    already; `engine` instead of that of the config."""
 
     artifact: Path | None = None
     release: str | None = None
@@ -23,11 +25,13 @@ class PushOptions:
     wait_lock: float = 0.0
     supersede: bool = False
     hosts: tuple[str, ...] = ()
+    engine: str | None = None
 
 
 def policy(config: Config) -> Policy:
     """`[target.X.rollout]`, or its defaults."""
-    return Policy(**(config.target_table["rollout"] or {}))
+    table = config.target_table["rollout"] or {}
+    return Policy(**{field.name: table[field.name] for field in fields(Policy) if field.name in table})
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Order:
     secrets: dict[str, str] = field(default_factory=dict)
     release: str | None = None
     given_up: threading.Event = field(default_factory=threading.Event)
+    carrier: Carrier = field(default_factory=Here)
 
     def asked(self, host: str) -> dict[str, Any]:
         """The parameters that every request about this deploy carries."""

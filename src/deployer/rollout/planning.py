@@ -34,6 +34,10 @@ class Offer:
 
 def plan(config: Config, options: PushOptions) -> dict[str, Any]:
     """The steps that a push would run, host by host; changes nothing and builds nothing. Raises UsageError."""
+    if config.ray is not None:
+        from deployer.rollout.raytarget.show import plan as on_ray  # a target of hosts never needs it
+
+        return on_ray(config, options)
     require_available(config)
     require_service(config)
     config = only(config, options.hosts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 from deployer.artifact import open_artifact
@@ -13,6 +14,7 @@ from deployer.config.model import Config
 from deployer.errors import DeployerError, UsageError
 from deployer.manifest import is_release_id
 from deployer.rollout.content import Content
+from deployer.rollout.engine.chosen import engine
 from deployer.rollout.events import Emit, Stream
 from deployer.rollout.fleet import Fleet
 from deployer.rollout.hosts import chosen, deploy_id, who
@@ -31,6 +33,10 @@ def push(config: Config, options: PushOptions, emit: Emit) -> int:
 
     Every event goes to *emit*, the last being `push.finished`. Raises UsageError before anything was started.
     """
+    if config.ray is not None:
+        from deployer.rollout.raytarget.push import push as to_ray  # a target of hosts never needs it
+
+        return to_ray(config, options, emit)
     require_available(config)
     require_service(config)
     if not options.detach:
@@ -40,14 +46,16 @@ def push(config: Config, options: PushOptions, emit: Emit) -> int:
     _require_something_to_push(config, options)
     witness = witness_of(config, "push")
     stream = Stream(deploy_id("push"), witness.noting(emit))
+    name = engine(config, options.engine)
     stream.event(
         "push.started", app=config.app, target=config.target_name, release=options.release, kind="push", who=who()
     )
     rollout = Rollout(Fleet(Order(config, "push", options, values), stream, hosts, policy(config)))
-    with witness, rollout.interruptible():
-        if rollout.claim():
-            _push(rollout, stream)
-    return rollout.finish(witness=witness)
+    with ExitStack() as carriers:
+        with witness, rollout.interruptible():
+            if rollout.carry(carriers, name) and rollout.claim():
+                _push(rollout, stream)
+        return rollout.finish(witness=witness)
 
 
 def _push(rollout: Rollout, stream: Stream) -> None:

@@ -7,7 +7,7 @@ One host is the smallest fleet: the same steps, without the words.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from deployer.errors import DeployerError, UsageError
@@ -15,6 +15,7 @@ from deployer.rollout.bake import bake
 from deployer.rollout.batches import Policy, batches, idle_first
 from deployer.rollout.claim import claim
 from deployer.rollout.content import Content
+from deployer.rollout.engine.chosen import carrier
 from deployer.rollout.fleet import Fleet
 from deployer.rollout.hostdeploy import HostDeploy
 from deployer.rollout.order import Order
@@ -41,9 +42,24 @@ class Rollout:
 
     def reorder(self, kind: str, release: str) -> None:
         """What is handed over is a deploy of *kind* after all: a push of a release that is there already."""
-        self.fleet.order = replace(self.order, kind=kind, release=release)
+        self._ordered(replace(self.order, kind=kind, release=release))
+
+    def carry(self, carriers: ExitStack, engine: str) -> bool:
+        """
+        The links are carried by *engine* from here on, until *carriers* is closed: whether they can be. Nothing was changed else.
+        """
+        try:
+            found = carriers.enter_context(carrier(self.order.config, engine, len(self.fleet.deploys)))
+        except DeployerError as error:
+            self.fail(error)
+            return False
+        self._ordered(replace(self.order, carrier=found))
+        return True
+
+    def _ordered(self, order: Order) -> None:
+        self.fleet.order = order
         for deploy in self.fleet.deploys.values():
-            deploy.order = self.fleet.order
+            deploy.order = order
 
     def has(self, release: str) -> bool:
         """Whether the hosts have *release*. Raises UsageError where only some do."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from deployer.artifact import open_artifact
@@ -24,10 +25,14 @@ KIND = "run"
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line says about one run. Without `autostop` its services stay up until `deployer stop`."""
+    """
+    What is wanted of one run. Without *autostop* its services stay up until `deployer stop`. *secrets*: the values of
+    `run.secrets`, where they are not those of the environment.
+    """
 
     push: PushOptions = field(default_factory=PushOptions)
     autostop: bool = True
+    secrets: Mapping[str, str] | None = None
 
 
 def run(config: Config, options: RunOptions, emit: Emit) -> int:
@@ -40,7 +45,9 @@ def run(config: Config, options: RunOptions, emit: Emit) -> int:
     config = job_of(config, options.autostop)
     require_available(config)
     host = _one_host(config, options.push)
-    values = secrets.values(config.settings()["run"]["secrets"], os.environ)
+    values = secrets.values(
+        config.settings()["run"]["secrets"], os.environ if options.secrets is None else options.secrets
+    )
     artifact_path(config, options.push)
     stream = Stream(deploy_id(KIND), emit)
     stream.event("run.started", app=config.app, target=config.target_name, release=None, kind=KIND, who=who())

@@ -17,6 +17,10 @@ NO_TIMELINE: Data = {"deploy": None, "timeline": [], "waits": None, "logs": {"ol
 
 def status(config: Config) -> Data:
     """What runs on each host; brings back a service that should run and whose keeper has died."""
+    if config.ray is not None:
+        from deployer.rollout.raytarget.show import status as on_ray  # a target of hosts never needs it
+
+        return on_ray(config)
 
     def question(session: Session, asked: Data) -> Data:
         facts = session.call("observe", wake=True, boot=True, **asked)

@@ -9,6 +9,7 @@ from deployer.rollout.part import Part
 
 _GOES_ON = {
     "abort": "it is aborted on the host: the old process finishes its work, then the old release starts again",
+    "run": "the job goes on on the host, which cleans up when it has ended",
     "stop": "it goes on on the host: the old process finishes its work, then it is gone",
 }
 _PUSH = "it goes on on the host: the old process finishes its work, then the new release starts"
@@ -23,8 +24,10 @@ def interrupted(parts: Iterable[Part], kind: str) -> Interrupted:
     if not any(part.committed for part in parts):
         return Interrupted(
             f"{kind} stopped",
-            state="nothing was changed; the running release was not touched",
-            hint="push again when you like",
+            state="nothing was started"
+            if kind == "run"
+            else "nothing was changed; the running release was not touched",
+            hint="run it again when you like" if kind == "run" else "push again when you like",
         )
     if len(parts) == 1:
         hint = "follow it with `deployer attach`" + (

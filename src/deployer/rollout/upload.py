@@ -29,12 +29,15 @@ def upload(session: Session, opened: Artifact, part: Part) -> None:
     Raises PreflightError, before anything is sent, when it has no room; GateError when a file changes meanwhile.
     """
     answer = agree(session, opened.manifest)
-    missing = spread(answer["missing"], len(opened.manifest.blobs))
-    if not missing:
-        return
+    if answer["missing"]:
+        deliver(session, opened, answer, part.event)
 
+
+def deliver(session: Session, opened: Artifact, answer: dict[str, Any], tell: Callable[..., None]) -> None:
+    """Send what *answer*, from `agree`, says is missing."""
+    missing = spread(answer["missing"], len(opened.manifest.blobs))
     offers = {offer["index"]: _offer(session, offer) for offer in answer["offers"]}
-    sending = Sending(session, opened, part.event)
+    sending = Sending(session, opened, tell)
     again = sending.send([item(index, opened, offers.get(index)) for index in missing])
     if again:  # what was here was not what we both took it for: whole, then
         sending.send([Item(index, opened.manifest.blobs[index]) for index in again])

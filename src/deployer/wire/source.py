@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Dict, Iterator, Mapping
 
-PARTS = ("__init__.py", "errors.py", "durations.py", "manifest.py", "model.py", "wire", "host", "jobs/closing.py")
+PARTS = ("__init__.py", "errors.py", "durations.py", "manifest.py", "model.py", "wire", "host", "jobs")
 """Of the package: all that runs on a host, standard library only."""
 
 

@@ -25,7 +25,8 @@ def finished(event: Mapping[str, Any]) -> Line:
     verdict = event.get("verdict")
     status = {"clean": "ok", "killed": "KILLED"}.get(str(verdict), text.one_line(verdict or "ok", 6))
     details = {"killed": _killed, "exited": _exited}.get(str(verdict), _clean)(event)
-    return Line(_host(event), "drain", status, text.took(event.get("waited_s")), details)
+    words = text.joined(event.get("service"), details)
+    return Line(_host(event), "drain", status, text.took(event.get("waited_s")), words)
 
 
 def _busy(busy: object, health: object) -> str | None:

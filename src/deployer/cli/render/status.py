@@ -54,6 +54,8 @@ def _block(host: Mapping[str, Any], now: str, paint: Paint) -> list[str]:
 
 
 def _rows(facts: Mapping[str, Any], now: str) -> list[Row]:
+    if "services" in facts:
+        return _services(facts, now)
     draining = facts.get("draining") or []
     serves = None if facts.get("instance") or not draining else draining[0].get("release")
     rows = [("release", str(serves or facts.get("current") or "none, nothing was pushed here"))]
@@ -70,6 +72,22 @@ def _rows(facts: Mapping[str, Any], now: str) -> list[Row]:
     rows += [(str(item.get("name")), _service(item)) for item in facts.get("services") or []]
     rows += [("draining", _generation(item)) for item in draining]
     return rows + [row for problem in facts.get("problems") or [] for row in _problem("problem", problem)]
+
+
+def _services(facts: Mapping[str, Any], now: str) -> list[Row]:
+    """A cluster: its services are what runs there."""
+    rows = [("release", str(facts.get("current") or "none, nothing was pushed here"))]
+    rows += [row for one in facts["services"] for row in _service("service", one)]
+    rows += [("deploy", _under_way(facts["under_way"], now))] if facts.get("under_way") else []
+    return rows + [row for one in facts.get("leaving") or [] for row in _service("draining", one)]
+
+
+def _service(label: str, one: Mapping[str, Any]) -> list[Row]:
+    tasks = one.get("tasks") or []
+    work = f"{text.plural(len(tasks), 'call')}: {', '.join(map(text.task, tasks[:4]))}" if tasks else None
+    state = None if one.get("state") == "ready" else str(one.get("state"))
+    words = text.joined(f"{one.get('service')} of {one.get('release')}", f"pid {one.get('pid')}", state, work)
+    return [(label, words)] + ([("", f"cause: {one['trouble']}")] if one.get("trouble") else [])
 
 
 def _reboot(boot: Mapping[str, Any]) -> str:

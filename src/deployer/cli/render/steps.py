@@ -80,7 +80,8 @@ class Steps:
         pid = event.get("pid") or self._pids.get(host)
         does = f"answers as {event.get('release')}" if event.get("probes") else f"runs {event.get('release')}"
         detail = does if event.get("release") else "serves"
-        return Line(host, "start", "ok", text.took(event.get("took_s")), f"pid {pid} {detail}" if pid else detail)
+        words = f"pid {pid} {detail}" if pid else detail
+        return Line(host, "start", "ok", text.took(event.get("took_s")), text.joined(event.get("service"), words))
 
     def _revert_started(self, event: Event, host: str) -> Line:
         self._reverts[host] = event.get("time")

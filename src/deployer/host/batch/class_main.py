@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, Dict
+from typing import Any, Dict, List, Tuple
 
 LEAVES_WITHIN = 1.0
 """Seconds that threads which are no daemons, and exit handlers, have once the service is closed."""
@@ -29,19 +29,27 @@ def main(name: str, report: str, limit: float) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: asked.set())
     sys.path[0] = os.getcwd()  # instead of the engine's: the class is found in the release
+    ours = ("DEPLOYER_JOB_PLAN", "DEPLOYER_SERVICE_RAY")
+    if any(name in os.environ for name in ours) or importlib.util.find_spec("deployer") is None:
+        _ours("host/batch/package.py").reach()
     try:
         module, _, path = name.partition(":")
         built: Any = importlib.import_module(module)
         for part in path.split("."):
             built = getattr(built, part)
-        service = built()
+        args, kwargs = _arguments()
+        on_ray = json.loads(os.environ.get("DEPLOYER_SERVICE_RAY") or "null")
+        service = _OnRay(built, args, kwargs, limit, on_ray) if on_ray else built(*args, **kwargs)
+        calls = _ours("jobs/calls.py").answering(service, os.environ.get("DEPLOYER_SERVICE_SOCKET"))
     except BaseException:  # a constructor that leaves by SystemExit has not built anything either
         traceback.print_exc()
         return _told(report, {"initialized": False, "error": _last_line()}, 1)
     _told(report, {"initialized": True}, 0)
     _ready()
     asked.wait()
-    closed = _closing().close(service, limit)
+    closed = service.closed() if on_ray else _ours("jobs/closing.py").close(service, limit)
+    if calls is not None:
+        calls.close()
     code = 0 if closed.completed else 1
     told = {"cleanup_called": closed.called, "cleanup_completed": closed.completed, "error": closed.error}
     _told(report, {"initialized": True, **told}, code)
@@ -49,11 +57,54 @@ def main(name: str, report: str, limit: float) -> int:
     return code
 
 
-def _closing() -> Any:
+class _OnRay:
+    """The service as an actor of the cluster at RAY_ADDRESS: it ends with this process, whatever becomes of that."""
+
+    def __init__(
+        self, cls: Any, args: List[Any], kwargs: Dict[str, Any], limit: float, options: Dict[str, Any]
+    ) -> None:
+        # By name: what runs here is the release's Python, and no part of the engine.
+        self._env = importlib.import_module("deployer.jobs").LocalEnvironment("service")
+        more: Dict[str, Any] = {"remote": True, "options": options, "cleanup_timeout": f"{limit:g}s"}
+        self._env.register_service("service", _with_env(cls, _own_env()), args, kwargs, **more)
+        self._env.submit(autostop=False)
+
+    def __getattr__(self, method: str) -> Any:
+        return getattr(self._env.service("service"), method)
+
+    def closed(self) -> Any:
+        """As closing.py tells it."""
+        report = self._env.stop().services["service"]
+        facts = (report.cleanup_called, report.cleanup_completed, report.running, report.seconds, report.error)
+        return _ours("jobs/closing.py").Closed(*facts)
+
+
+def _own_env() -> Dict[str, str]:
+    """What the service was given, and no node has by itself. It travels in a call: a runtime_env could be read by everybody."""
+    known = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "PWD", "TMPDIR", "NOTIFY_SOCKET")
+    of_others = ("LC_", "LANG", "PYTHON", "RAY_", "DEPLOYER_", "LISTEN_", "XDG_")
+    return {name: value for name, value in os.environ.items() if name not in known and not name.startswith(of_others)}
+
+
+def _with_env(cls: Any, env: Dict[str, str]) -> Any:
+    def built(*args: Any, **kwargs: Any) -> Any:
+        os.environ.update(env)
+        return cls(*args, **kwargs)
+
+    return built
+
+
+def _arguments() -> Tuple[List[Any], Dict[str, Any]]:
+    """What a RemoteEnvironment builds the class with (jobs/plan.py)."""
+    plan = json.loads(os.environ.pop("DEPLOYER_JOB_PLAN", "{}"))
+    own = plan.get("services", {}).get(os.environ.get("DEPLOYER_SERVICE"), {})
+    return own.get("args", []), own.get("kwargs", {})
+
+
+def _ours(name: str) -> Any:
     # By its file: an app may have a package `deployer` of its own beside it, as `scripts/vendor` makes one.
     package = os.path.abspath(f"{__file__}/../../..")
-    file = f"{package}/jobs/closing.py"
-    spec = importlib.util.spec_from_file_location("_deployer_closing", file)
+    spec = importlib.util.spec_from_file_location(f"_deployer_{os.path.basename(name)[:-3]}", f"{package}/{name}")
     assert spec is not None and spec.loader is not None
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)

@@ -101,6 +101,7 @@ class Course:
         self._journal.done(CLEANUP)
         try:
             pruning.prune(self._deploy)
+            job.prune_logs(self._deploy)
         except (DeployerError, OSError) as error:
             say_why()
             self._journal.event("warning", text=f"old releases were not removed: {error}")

@@ -7,21 +7,23 @@ from typing import Any, Dict, Optional
 from deployer.durations import show
 from deployer.errors import FailedError
 from deployer.host import program
-from deployer.host.batch import services, telling
-from deployer.host.batch.parts import JOB, Part, job, own_report
+from deployer.host.batch import begun, services, telling
+from deployer.host.batch.parts import Part, job, own_report
 from deployer.host.batch.waiting import LOOK_EVERY, alive, await_gone, await_start
 from deployer.host.deploy import Deploy
 from deployer.host.heed import Attentive
 from deployer.host.instance import new_instance_id
+from deployer.model import JOB
 
+LOGS_KEPT = 20
 STARTS_WITHIN = 30.0
 """Seconds in which the keeper must have started the job."""
 
 
 def require(deploy: Deploy) -> None:
     """Raises GateError when the job's program is not there: before anything is started."""
-    spec = deploy.spec("none")  # what the wrapper will run
-    program.require(deploy.paths, spec)
+    if not deploy.request.target.get("plan"):  # that is a program of ours
+        program.require(deploy.paths, deploy.spec("none"))  # what the wrapper will run
 
 
 def run(deploy: Deploy) -> None:
@@ -44,13 +46,13 @@ def run(deploy: Deploy) -> None:
 
 def stop(deploy: Deploy) -> bool:
     """Whether nothing of the job is left: what still runs of it is asked to stop, and killed after `job.stop_within`."""
-    instance = telling.instance_of(deploy, JOB)
+    instance = begun.instance_of(deploy, JOB)
     if instance is None:
         return True
-    part, begun = job(deploy, instance), deploy.supervisor.record(instance)
+    part, record = job(deploy, instance), deploy.supervisor.record(instance)
     deploy.supervisor.dismiss(deploy.request.deploy, deploy.request.who, instance, part.order)
     gone = await_gone(deploy, instance, part.order.ceiling)
-    if begun is not None and begun.get("pid"):
+    if record is not None and record.get("pid"):
         _ended(deploy, part)
     for report in (part.report, own_report(part)):
         if report is not None:
@@ -58,11 +60,17 @@ def stop(deploy: Deploy) -> bool:
     return gone
 
 
+def prune_logs(deploy: Deploy) -> None:
+    """Remove the logs of jobs of long ago."""
+    for old in sorted(deploy.paths.logs.glob("job-*.log"))[:-LOGS_KEPT]:
+        old.unlink(missing_ok=True)
+
+
 def _started(deploy: Deploy) -> Part:
-    begun = telling.instance_of(deploy, JOB)
-    part = job(deploy, begun or new_instance_id())
-    if begun is None:
-        telling.announce(deploy, part)
+    known = begun.instance_of(deploy, JOB)
+    part = job(deploy, known or new_instance_id())
+    if known is None:
+        begun.announce(deploy, part.name, part.spec.id)
     deploy.supervisor.launch(deploy.request.deploy, part.spec)
     record = await_start(deploy, part.spec.id, STARTS_WITHIN, "the job")
     if not deploy.journal.told("job.started"):

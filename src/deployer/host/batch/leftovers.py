@@ -6,7 +6,7 @@ import json
 from typing import Any, Dict
 
 from deployer.host.batch import telling
-from deployer.host.batch.parts import report_of
+from deployer.host.batch.parts import report_of, socket_of
 from deployer.host.batch.waiting import await_gone
 from deployer.host.deploy import Deploy
 from deployer.model import DrainOrder, Spec
@@ -21,7 +21,8 @@ def end(deploy: Deploy) -> None:
         deploy.supervisor.dismiss(deploy.request.deploy, deploy.request.who, one["id"], order)
         gone = await_gone(deploy, one["id"], order.ceiling)
         how = telling.read(report_of(deploy.paths, one["id"]))
-        report_of(deploy.paths, one["id"]).unlink(missing_ok=True)
+        for left in (report_of(deploy.paths, one["id"]), socket_of(deploy.paths, one["id"])):
+            left.unlink(missing_ok=True)
         deploy.journal.event(
             "service.stopped", service=name, initialized=True, cleanup_called=True, running=not gone,
             cleanup_completed=gone and how.get("cleanup_completed", True), error=how.get("error"), left_by_an_earlier_run=True,

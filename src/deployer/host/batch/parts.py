@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -9,13 +10,15 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from deployer.host import engine
+from deployer.host.batch import begun
 from deployer.host.deploy import Deploy, spec_of
 from deployer.host.paths import HostPaths
-from deployer.model import DrainOrder, Spec
+from deployer.model import JOB, DrainOrder, Spec
 
-JOB = "job"
 ALWAYS, ON_SUCCESS, NEVER = "always", "on_success", "never"
 CLASS_PROGRAM = "class_main.py"
+RAY_MARGIN = 30.0
+"""Seconds more that an actor's end may take: it is killed, and looked for until Ray knows it dead."""
 KILLED_AFTER = 2.0
 """Seconds that the program around a class has, beyond the limits of `stop` and `cleanup`, to say how these went."""
 
@@ -61,7 +64,11 @@ def service(deploy: Deploy, name: str, instance: str) -> Part:
         program = [_python(spec), "-B", str(_program(paths, CLASS_PROGRAM)), table["class"], str(report)]
         spec = _running(spec, [*program, str(table["cleanup_timeout"])])
         limit = 2 * float(table["cleanup_timeout"]) + KILLED_AFTER
+        if table.get("ray"):
+            limit += RAY_MARGIN
+            spec = _with(spec, DEPLOYER_SERVICE_RAY=json.dumps(table["ray"]))
         order = DrainOrder("SIGTERM", "main", limit)
+        spec = _with(spec, DEPLOYER_SERVICE_SOCKET=str(socket_of(paths, instance)))
         return Part(name, table, {**table["health"], "notifies": True}, order, _stopped_by(spec, order), report)
     own = table["drain"]
     ceiling = float(own["ceiling"]) if table["own_ceiling"] else float(table["cleanup_timeout"])
@@ -77,8 +84,11 @@ def job(deploy: Deploy, instance: str) -> Part:
     spec = _spec(deploy, table, instance, f"job-{deploy.request.deploy}")
     own = report_of(paths, f"{instance}-own")
     spec = _with(spec, DEPLOYER_JOB=deploy.request.deploy, DEPLOYER_JOB_REPORT=str(own))
+    spec = _with(spec, DEPLOYER_SERVICES=json.dumps(_sockets(deploy)))
+    planned = [_python(spec), "-B", str(_program(paths, "plan_main.py"))]
+    command = planned if deploy.request.target.get("plan") else table["command"]
     program = [sys.executable, "-I", "-S", "-B", str(_program(paths, "job_main.py")), str(report)]
-    spec = _changed(_running(spec, [*program, *table["command"]]), part=JOB)
+    spec = _changed(_running(spec, [*program, *command]), part=JOB)
     order = DrainOrder("SIGTERM", "main", float(table["stop_within"]))
     return Part(JOB, table, settings["health"], order, _stopped_by(spec, order), report)
 
@@ -121,6 +131,17 @@ def report_in(spec: Spec) -> Optional[Path]:
 def reporting_to(spec: Spec, report: Path) -> Spec:
     """*spec*, whose program tells how it went in *report*, if it has one around it."""
     return _running(spec, [*spec.argv[:-2], str(report), spec.argv[-1]]) if report_in(spec) is not None else spec
+
+
+def socket_of(paths: HostPaths, instance: str) -> Path:
+    """Where a service that is a class answers the other processes of its run."""
+    return paths.run / f"svc-{instance}.sock"
+
+
+def _sockets(deploy: Deploy) -> Dict[str, str]:
+    tables = deploy.request.settings["services"]
+    known = {name: begun.instance_of(deploy, name) for name in tables if tables[name].get("class")}
+    return {name: str(socket_of(deploy.paths, instance)) for name, instance in known.items() if instance}
 
 
 def report_of(paths: HostPaths, instance: str) -> Path:

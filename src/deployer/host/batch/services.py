@@ -6,8 +6,8 @@ from typing import Any, Dict, List, Optional
 
 from deployer.errors import DeployerError, FailedError
 from deployer.host import log_tails, logs, program
-from deployer.host.batch import telling
-from deployer.host.batch.parts import ALWAYS, NEVER, Part, service, services
+from deployer.host.batch import begun, telling
+from deployer.host.batch.parts import ALWAYS, NEVER, Part, service, services, socket_of
 from deployer.host.batch.waiting import alive, await_gone, await_start, launched
 from deployer.host.beside import seen
 from deployer.host.deploy import Deploy
@@ -29,7 +29,7 @@ def start_all(deploy: Deploy) -> None:
     for name in services(deploy):
         if deploy.journal.has(f"part {name}", "ready") or deploy.journal.has(f"part {name}", "shared"):
             continue
-        beside = _beside_the_app(deploy, name) if telling.instance_of(deploy, name) is None else None
+        beside = _beside_the_app(deploy, name) if begun.instance_of(deploy, name) is None else None
         if beside is None:
             _start(deploy, name)
         else:
@@ -47,7 +47,7 @@ def stop_all(deploy: Deploy, succeeded: bool) -> List[str]:
     """Stop and clean up in reverse order, each within its limit; those that are not stopped, or still run. Never raises."""
     left = []
     for name in reversed(services(deploy)):
-        instance = telling.instance_of(deploy, name)
+        instance = begun.instance_of(deploy, name)
         if instance is None or deploy.journal.has(f"part {name}", "ended"):
             continue
         part = service(deploy, name, instance)
@@ -69,7 +69,7 @@ def died(deploy: Deploy) -> Optional[str]:
     """Which service has gone though nobody asked it to, and how; None where all run."""
     running = {one["id"] for one in deploy.supervisor.status()["instances"]}
     for name in services(deploy):
-        instance = telling.instance_of(deploy, name)
+        instance = begun.instance_of(deploy, name)
         if instance is not None and instance not in running:
             record = deploy.supervisor.record(instance) or {}
             code = record.get("exit_code")
@@ -87,11 +87,12 @@ def _beside_the_app(deploy: Deploy, name: str) -> Optional[Dict[str, Any]]:
 
 
 def _start(deploy: Deploy, name: str) -> None:
-    begun = telling.instance_of(deploy, name)
-    part = service(deploy, name, begun or new_instance_id())
-    if begun is None:
-        telling.announce(deploy, part)
+    known = begun.instance_of(deploy, name)
+    part = service(deploy, name, known or new_instance_id())
+    if known is None:
+        begun.announce(deploy, part.name, part.spec.id)
     started = deploy.clock.now()
+    logs.rotate(deploy.paths.logs / str(part.spec.log))
     deploy.supervisor.launch(deploy.request.deploy, part.spec)
     try:
         await_start(deploy, part.spec.id, float(part.health["ready_within"]), f"service {name}")
@@ -139,4 +140,5 @@ def _stop(deploy: Deploy, part: Part) -> bool:
         deploy.journal.note(f"part {part.name}", "ended")
         if part.report is not None:
             part.report.unlink(missing_ok=True)
+        socket_of(deploy.paths, instance).unlink(missing_ok=True)
     return gone

@@ -15,17 +15,6 @@ LARGEST = 256 * 1024
 Report = Dict[str, Any]
 
 
-def instance_of(deploy: Deploy, name: str) -> Optional[str]:
-    """The instance that was announced for the part *name*; None where it was never begun."""
-    found = deploy.journal.data(f"part {name}", "instance")
-    return str(found["instance"]) if found else None
-
-
-def announce(deploy: Deploy, part: Part) -> None:
-    """On record before it is started: whoever resumes the run finds it."""
-    deploy.journal.note(f"part {part.name}", "instance", instance=part.spec.id)
-
-
 def verdict(deploy: Deploy, instance: str) -> Report:
     """How the drain of *instance* ended; empty where it was never asked to stop."""
     row = deploy.state.row("SELECT verdict FROM drains WHERE instance=?", instance)

@@ -85,6 +85,7 @@ def wanted(own: Deploy, name: str, instance: str) -> Part:
     """The service *name* as the deploy wants it, to be started as *instance*."""
     part = parts.service(own, name, instance)
     spec = changed(part.spec, log=None, beside=False, fingerprint=fingerprint(own.request.settings, name))
+    spec.env.pop("DEPLOYER_SERVICE_SOCKET", None)  # for the processes of a run
     return changed(part, spec=spec)
 
 
