@@ -48,7 +48,8 @@ class Spec:
     `beside`: this instance need not wait until they have gone. `private_health`: it gets a socket of its own for /health;
     `gate`: it opens the others only when told there. `owner`: who starts and stops it where that is not the keeper itself (`kind`
     and what its kind needs, as host/supervisors/owner.py has it). `log`: the name of its own file below logs/, where it is not
-    the app's. `part`: which part of a run it is, a service by its name or the job; None for the app.
+    the app's. `part`: which part of a run it is, a service by its name or the job; None for the app. `fingerprint`: what tells a
+    service beside an app from what it was before (host/beside/changes.py).
     """
 
     id: str
@@ -71,6 +72,7 @@ class Spec:
     owner: Optional[Dict[str, Any]] = None
     log: Optional[str] = None
     part: Optional[str] = None
+    fingerprint: Optional[str] = None
 
     @staticmethod
     def from_json(data: Dict[str, Any]) -> "Spec":

@@ -289,10 +289,15 @@ def test_app_beside_a_job_is_not_touched(batch: BatchApp) -> None:
     (batch.host / "shared" / "data").mkdir(parents=True)
     batch.push()
     before = batch.get()["pid"]
-    batch.run("run", "--json", check=0)
+    result = batch.run("run", "--json", check=0)
     assert batch.get()["pid"] == before and batch.status()["instance"]["pid"] == before
+    # The app has a service of that name beside it, which runs: the job uses it, and leaves it alone.
+    assert result.event("service.shared")["service"] == "queue" and batch.told() == {"cache": ["built"]}
+    batch.run("stop", check=0)
     assert batch.told() == {"cache": ["built", "stop", "cleanup"]}
-    assert alive(before) and (batch.root / "ran").exists()
+    batch.run("run", "--json", check=0)  # now it has its own
+    assert batch.told() == {"cache": ["built", "stop", "cleanup"] * 2}
+    assert not alive(before) and (batch.root / "ran").exists()
 
 
 def test_without_a_job(batch: BatchApp) -> None:

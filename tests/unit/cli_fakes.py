@@ -47,7 +47,9 @@ class World:
             emit(event)
         return self.ends()
 
-    def logs(self, config: Any, lines: int, follow: bool, write: Callable[[str, bytes], None], missing: Any) -> int:
+    def logs(
+        self, config: Any, lines: int, follow: bool, write: Callable[[str, bytes], None], missing: Any, service: Any
+    ) -> int:
         self.calls.append(("logs", lines, follow))
         for start in range(0, len(self.log), 7):
             write("local", self.log[start : start + 7])

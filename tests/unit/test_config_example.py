@@ -13,7 +13,7 @@ from deployer.config.tables import OVERRIDABLE
 
 EXAMPLE = Path(__file__).parents[2] / "deploy.example.toml"
 # Without a default, or with one that an example could not show.
-NO_DEFAULT = {"systemd", "exclude", "env", "secrets", "linked", "ports", "hosts"}
+NO_DEFAULT = {"systemd", "exclude", "files", "env", "secrets", "linked", "ports", "hosts"}
 
 
 def uncommented() -> str:

@@ -220,7 +220,7 @@ def test_ceiling_that_is_no_duration_is_refused(config, seconds):
     [
         (SMALL + "socket = '127.0.0.1:3001'\n[target.p]\nsupervisor = 'launchd'", "run.socket"),
         (SMALL + "[health]\nprivate = true\n[target.p]\nsupervisor = 'launchd'", "health.private"),
-        (SMALL + "[services.a]\ncommand = 'x'", "services"),
+        (SMALL + "[services.a]\ncommand = 'x'\n[target.p]\nsupervisor = 'systemd'", "services"),
     ],
 )
 def test_what_is_not_available_yet_is_refused_by_name(config, text, word):

@@ -16,7 +16,7 @@ from deployer.rollout.events import Stream
 from deployer.rollout.part import Part
 
 OPENED: Any = SimpleNamespace(manifest=SimpleNamespace(digest="d" * 64))
-CONFIG: Any = SimpleNamespace(settings=lambda: {"app": "a", "strategy": "restart", "run": {}})
+CONFIG: Any = SimpleNamespace(settings=lambda: {"app": "a", "strategy": "restart", "run": {}, "services": {}})
 
 
 class Engine:

@@ -11,6 +11,9 @@ from deployer.cli.session import Session
 
 Follow = Annotated[bool, typer.Option("-f", "--follow", help="Go on as the app writes.")]
 LineCount = Annotated[int, typer.Option("-n", "--lines", min=0, metavar="N", help="So many of the last lines.")]
+OfService = Annotated[
+    str | None, typer.Option("--service", metavar="NAME", help="Of this service beside the app, not of the app.")
+]
 First = Annotated[
     str | None, typer.Argument(metavar="[TARGET]", show_default=False, help="A target, or else a deploy.")
 ]
@@ -92,9 +95,10 @@ def logs(
     target: TargetArgument = None,
     follow: Follow = False,
     lines: LineCount = 100,
+    service: OfService = None,
     host: Hosts = None,
 ) -> int:
-    """The app's output."""
+    """The app's output, or that of a service beside it."""
     session = Session(ctx.obj)
 
     def action() -> int:
@@ -104,7 +108,7 @@ def logs(
         config = session.load(target, hosts=host)
         writer = log_writer(session, follow, config.hosts)
         try:
-            return logs(config, lines, follow, writer.write, writer.missing)
+            return logs(config, lines, follow, writer.write, writer.missing, service)
         except BrokenPipeError:
             return 0
         except KeyboardInterrupt:

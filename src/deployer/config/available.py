@@ -22,10 +22,10 @@ _NOT_YET: tuple[tuple[Callable[[Config], bool], str, str, str], ...] = (
         'remove private from [health], or write supervisor = "builtin" in [target.{t}]',
     ),
     (
-        lambda c: bool(c.tables.run.command) and c.batch is None and bool(c.settings()["services"]) and c.job() is None,
+        lambda c: c.supervisor != "builtin" and c.batch is None and bool(c.settings()["services"]),
         "services",
-        "[services] beside [run]",
-        "remove [services] from this file, or add a [job] that needs them",
+        "[services] beside [run] under another supervisor than ours",
+        'write supervisor = "builtin" in [target.{t}], or remove [services]',
     ),
 )
 

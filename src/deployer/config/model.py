@@ -136,6 +136,8 @@ def _drain(drain: Drain) -> dict[str, Any]:
 
 def _service(tables: ServiceTables) -> dict[str, Any]:
     own = tables.service.model_dump(by_alias=True, exclude={"health", "drain"})
+    if own["files"] is None:
+        del own["files"]  # a release whose services name none has the same hash as ever
     if own["ray"] is None:
         del own["ray"]
     own_ceiling = "ceiling" in tables.drain.model_fields_set

@@ -106,6 +106,7 @@ class Service(Table):
     cleanup_timeout: Duration = 5.0
     ray: Annotated[dict[str, Any] | None, BeforeValidator(actors.placement)] = None
     cleanup: Annotated[str, BeforeValidator(scalars.choice("always", "on_success", "never"))] = "always"
+    files: list[Annotated[str, BeforeValidator(names.pattern)]] | None = None
     health: Raw | None = None
     drain: Raw | None = None
 

@@ -35,7 +35,7 @@ class Request:
     (`spec`, `settings`), `instance` the id that the new one will have, `steps` the plan. `spec` tells how to start what has
     no release of ours: an adopted service. `gap` says why nobody can listen while the old one goes, where that is so. `opened`
     tells what came before the commit: `at` when it was asked for, `locked_at` when the lock was had, `behind` whom it was
-    waited for (seconds since 1970).
+    waited for (seconds since 1970). `services`: what becomes of those beside the app (host/beside/changes.py).
     """
 
     deploy: str
@@ -55,6 +55,7 @@ class Request:
     spec: Optional[Dict[str, Any]] = None
     opened: Optional[Dict[str, Any]] = None
     gap: Optional[str] = None
+    services: List[Dict[str, Any]] = field(default_factory=list)
 
     @staticmethod
     def from_json(data: Dict[str, Any]) -> "Request":

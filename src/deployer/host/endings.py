@@ -28,7 +28,8 @@ def done(deploy: Deploy) -> Outcome:
         serves = f"{deploy.request.release} runs on {deploy.request.host}, and the pool sends it no traffic"
         error = FailedError(refused["why"], state=serves, hint=_to_join(refused))
         return Outcome("partial", EXIT_PARTIAL, error)
-    killed = any(verdict["verdict"] == "killed" for verdict in deploy.verdicts)
+    ended = [*deploy.verdicts, *deploy.journal.told("service.stopped")]
+    killed = any(one.get("verdict") == "killed" for one in ended)
     return Outcome("done", EXIT_KILLED if killed else EXIT_DONE)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from deployer.errors import DeployerError, PreflightError
 from deployer.host import following, observe, traffic, unit_journal
+from deployer.host.beside import homes
 from deployer.host.connection import Connection
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
@@ -112,6 +113,10 @@ class Looking:
     def logs(self, params: Params) -> Params:
         """Send the last lines of the app's output, and with `follow` those that come, until the client goes."""
         lines, goes_on = int(params["lines"]), bool(params["follow"])
+        if params.get("service"):
+            own = homes.home(self._paths, str(params["service"]))
+            following.follow_log(own.app_log, lines, goes_on, self._connection.send, self._connection.gone)
+            return {}
         app, owner, log = self._owner()
         if unit_journal.kept(owner):
             unit_journal.follow(owner, app, lines, goes_on, self._connection.send, self._connection.gone)

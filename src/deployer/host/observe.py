@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Optional
 
 from deployer.errors import DeployerError, PreflightError
 from deployer.host import acceptor, adopt, drain_history, health, lock, ports, sockets, spawn, waiting
+from deployer.host.beside import seen
 from deployer.host.deploy import DRAIN, in_drain, settings_of, unfinished
 from deployer.host.health import Answer
 from deployer.host.instance import Instance, alive_rows, from_row
@@ -62,6 +63,7 @@ class Observer:
             "draining": [self._describe(one, "draining") for one in draining],
             "starting": [self._describe(one, "starting") for one in self._starting(running)],
             "parts": [self._describe(one, "running") for one in self._alive_parts()],
+            "services": seen.look(self._paths, self._processes),
             "drains": self._drains(),
             "health": self._redacted(asked, _health_json(self._ask(settings, asked))),
             "keeper": {"pid": self._keeper_says["pid"]} if self._keeper_says else None,
@@ -89,6 +91,7 @@ class Observer:
         if facts["app"] not in (None, self._settings["app"]):
             found.append(other_app(facts, self._settings["app"]))
         members = {process["pid"] for one in self._known(facts) for process in one["processes"]}
+        members |= {pid for one in facts["services"] for pid in one["pids"]}
         if self._target.get("adopt") and not self._had_instance():
             try:
                 how = {**self._target["adopt"], "scope": choose.scope_of(self._target)}

@@ -126,7 +126,8 @@ def await_drained(deploy: Deploy) -> None:
         if not told:
             told = True
             pids = ", ".join(str(one["pid"]) for one in draining)
-            text = f"pid {pids} must finish first: this release runs alone"
+            why = "it may need a service that goes" if deploy.request.overlaps else "this release runs alone"
+            text = f"pid {pids} must finish first: {why}"
             deploy.journal.event("room.waiting", draining=len(draining), most=0, text=text)
         keeper.wait(deploy.clock.now() + LOOK_EVERY)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
 from deployer.durations import show
+from deployer.host.beside import changes
 from deployer.model import Step
 
 Facts = Dict[str, Any]
@@ -23,7 +24,8 @@ class Want:
     """
     What was asked for. `settings` are those of the release that shall run; `drain` those of the config, now; `pool` its kind.
 
-    `commands` are the user's `start` and `stop`, where these own the process.
+    `commands` are the user's `start` and `stop`, where these own the process. `services` are the changes of those beside the app;
+    `same_app`: but for them, what runs is what is wanted.
     """
 
     kind: str
@@ -39,6 +41,8 @@ class Want:
     hashes: Dict[str, str] = field(default_factory=dict)
     pool: Optional[str] = None
     commands: Optional[Dict[str, Any]] = None
+    services: List[Dict[str, Any]] = field(default_factory=list)
+    same_app: bool = False
 
     @property
     def overlaps(self) -> bool:
@@ -48,20 +52,50 @@ class Want:
 def plan(facts: Facts, want: Want) -> List[Step]:
     """The steps of this deploy in order; none when what is wanted already serves."""
     if want.kind in ("push", "rollback"):
-        return [] if unchanged(facts, want) else _gates(facts, want) + _pruned(_swap(facts, want))
+        return _brought(facts, want)
     if want.kind == "restart":
         return _swap(facts, want)
     if want.kind == "start":
-        return [] if facts["instance"] else _swap(facts, want)
+        up = changes.before(want.services) if changes.changed(want.services) else []
+        return up if facts["instance"] else up + _swap(facts, want)
     if want.kind == "stop":
         if facts.get("parts"):
             names = ", ".join(str(one["part"]) for one in facts["parts"])
             return [Step("leftovers", f"stop and clean up {names}, which a run has left")]
         running = _leave(want) if facts["instance"] else []
-        return [*running, _stop(facts, want)] if facts["instance"] or facts["desired"] or facts["draining"] else []
+        app = [*running, _stop(facts, want)] if facts["instance"] or facts["desired"] or facts["draining"] else []
+        return app + changes.after(want.services)
     if want.kind == RUN:
         return [*_gates(facts, want), *_batch(want.settings)]
     raise ValueError(f"no plan for {want.kind!r}")
+
+
+def _brought(facts: Facts, want: Want) -> List[Step]:
+    """A release that is pushed or rolled back to: with its services, before and after it."""
+    up, down = changes.before(want.services), changes.after(want.services)
+    if not unchanged(facts, want):
+        return _gates(facts, want) + up + _pruned(_swap(facts, want), _when_drained(facts, want, down))
+    if not changes.changed(want.services):
+        return []
+    if serves(facts, want):
+        return up + down
+    gates = [step for step in _gates(facts, want) if step.name != "rehearse"]
+    good = Step("confirm", f"{want.release} is the release to come back to; the app runs on")
+    return gates + up + _pruned([*_switch(want), good], down)
+
+
+def serves(facts: Facts, want: Want) -> bool:
+    """Whether the release that is current here has this content and these settings, those of its services too."""
+    if want.kind == "rollback":
+        return bool(facts["current"] == want.release)
+    return want.release_hash is not None and want.hashes.get(facts["current"]) == want.release_hash
+
+
+def _when_drained(facts: Facts, want: Want, down: List[Step]) -> List[Step]:
+    # An old generation that drains may need a service until its end.
+    if down and want.overlaps and not facts.get("gap"):
+        return [Step("room", "wait for what drains, which may need them"), *down]
+    return down
 
 
 def unchanged(facts: Facts, want: Want) -> bool:
@@ -71,6 +105,8 @@ def unchanged(facts: Facts, want: Want) -> bool:
         return False
     if not want.same_owner:
         return False
+    if want.same_app:
+        return True
     if want.kind == "rollback":
         return bool(running["release"] == want.release)
     return want.release_hash is not None and want.hashes.get(running["release"]) == want.release_hash
@@ -219,10 +255,10 @@ def _ready_text(health: Dict[str, Any]) -> str:
     return f"alive for {show(health['alive_for'])}"
 
 
-def _pruned(steps: List[Step]) -> List[Step]:
-    """*steps*, and the prune after the last one that needs the lock."""
-    prune = Step("prune", "remove old releases that nobody needs")
-    return [*steps[:-1], prune, steps[-1]] if steps[-1].name == "drain" else [*steps, prune]
+def _pruned(steps: List[Step], down: List[Step]) -> List[Step]:
+    """*steps*, and after the last one that needs the lock *down* and the prune."""
+    last = [*down, Step("prune", "remove old releases that nobody needs")]
+    return [*steps[:-1], *last, steps[-1]] if steps[-1].name == "drain" else [*steps, *last]
 
 
 def _shown(command: Any) -> str:

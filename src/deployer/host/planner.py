@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Optional
+from dataclasses import replace as changed
+from typing import Any, Dict, List, Optional
 
 from deployer.errors import UsageError
 from deployer.host import spawn
+from deployer.host.beside import changes
 from deployer.host.deploy import Request, settings_of
 from deployer.host.instance import new_instance_id
 from deployer.host.paths import HostPaths
-from deployer.host.plan import RUN, Want, plan
+from deployer.host.plan import RUN, Want, plan, serves, unchanged
+from deployer.host.releases import Releases
 from deployer.host.state import State
 from deployer.host.supervisors import choose
 from deployer.manifest import Manifest, release_digest
@@ -53,24 +56,94 @@ class Planner:
             pool=(params["target"].get("pool") or {}).get("kind"), same_owner=self._same_owner(settings),
             commands=params["target"].get("commands"),
         )  # fmt: skip
+        if kind != RUN:
+            want = self._beside(want)
+        settings, release = want.settings, want.release
         steps = plan(facts, want)
         return Request(
             deploy=params["deploy"], kind=kind, who=params["who"], target=params["target"], settings=settings,
-            drain=params["settings"]["drain"], release=release if steps or kind != "push" else facts["instance"]["release"],
+            drain=params["settings"]["drain"], release=release,
             release_hash=digest, instance=None if kind == "stop" else new_instance_id(), previous=self._previous(),
             previous_release=facts["current"], steps=[{"step": step.name, "what": step.what} for step in steps],
             bytes_sent=self._received, adopt=facts["adopt"], spec=self._foreign_spec(release),
-            opened=params.get("opened"), gap=facts.get("gap"),
+            opened=params.get("opened"), gap=facts.get("gap"), services=want.services,
         )  # fmt: skip
+
+    # Services beside the app -----------------------------------------------------------------------------------------
+
+    def _beside(self, want: Want) -> Want:
+        """*want* with what becomes of the services, and the release that is current where that is what is wanted."""
+        settings = self._with_content(want.settings) if want.kind == "push" else want.settings
+        want = changed(want, settings=settings, services=self._changes(want, settings))
+        want = changed(want, same_app=self._same_app(settings, self._digest_of(want)))
+        if want.kind != "push" or not unchanged(self._facts, want):
+            return want
+        if serves(self._facts, want):
+            return changed(want, release=self._facts["current"], staged=True)
+        return want if changes.changed(want.services) else changed(want, release=self._facts["instance"]["release"])
+
+    def _with_content(self, settings: Params) -> Params:
+        """*settings* in which each service says what its own files are: a rollback will ask."""
+        known = self._params.get("service_files") or {}
+        services = {
+            name: {**table, "content": known[name]} if name in known else table
+            for name, table in settings["services"].items()
+        }
+        return {**settings, "services": services}
+
+    def _changes(self, want: Want, settings: Params) -> List[Params]:
+        seen = self._facts.get("services") or []
+        if want.kind == "stop":
+            return changes.stopped(settings, seen)
+        if want.kind == "restart":
+            return []
+        return changes.changes(settings, seen, [one["name"] for one in seen if self._rotated(one, want)])
+
+    def _rotated(self, one: Params, want: Want) -> bool:
+        """Whether the secrets of the service *one* have other values in what is wanted."""
+        try:
+            now = self._params.get("secrets") or {}
+            if want.kind != "push":
+                now = spawn.read_secrets(self._paths.secrets_of(str(want.release)))
+            return spawn.read_secrets(self._paths.secrets_of(one["release"])) != now
+        except UsageError:
+            return True
+
+    def _digest_of(self, want: Want) -> Optional[str]:
+        """The digest of the content of *want*."""
+        if self._manifest is not None:
+            return self._manifest.digest
+        manifest = Releases(self._paths.root).manifest(want.release) if want.release else None
+        return manifest.digest if manifest is not None else None
+
+    def _same_app(self, settings: Params, digest: Optional[str]) -> bool:
+        """Whether what runs is of the content *digest* and of *settings*, but for the services."""
+        release = (self._facts["instance"] or {}).get("release")
+        kept = settings_of(self._state, release) if release and self._state is not None else None
+        if kept is None or digest is None or not (settings.get("services") or kept.get("services")):
+            return False
+        manifest = Releases(self._paths.root).manifest(str(release))
+        return manifest is not None and _of_the_app(manifest.digest, kept) == _of_the_app(digest, settings)
+
+    def _serving(self) -> Optional[str]:
+        """The release that serves: the current one also where a push has changed no more than its services."""
+        running, current = (self._facts["instance"] or {}).get("release"), self._facts["current"]
+        if running is None or current is None or current == running or self._state is None:
+            return str(running) if running else None
+        kept = settings_of(self._state, current)
+        manifest = Releases(self._paths.root).manifest(current)
+        good = any(row["id"] == current and row["state"] == "good" for row in self._facts["releases"])
+        same = good and kept is not None and manifest is not None and self._same_app(kept, manifest.digest)
+        return str(current) if same else str(running)
 
     def _release(self, kind: str) -> Optional[str]:
         if kind in ("push", RUN):
             return str(self._params["release"])
         if kind == "rollback":
             return self._rollback_release()
-        running = self._facts["instance"]
-        if running:
-            return str(running["release"])
+        serving = self._serving()
+        if serving:
+            return serving
         release = self._facts["last_good"] or self._facts["current"] or self._last_proven()
         if kind == "stop":
             return str(release) if release else None
@@ -93,7 +166,7 @@ class Planner:
                     hint="deployer releases",
                 )
             return str(asked)
-        serving = (self._facts["instance"] or {}).get("release") or self._facts["current"]
+        serving = self._serving() or self._facts["current"]
         good = [row["id"] for row in self._facts["releases"] if row["state"] == "good" and row["id"] != serving]
         older = [name for name in good if serving is None or self._created(known, name) < self._created(known, serving)]
         before = self._served_before(serving)
@@ -183,3 +256,7 @@ class Planner:
         if self._facts["adopt"]:
             return {"spec": {"id": new_instance_id(), "release": "adopted"}, "settings": None}
         return None
+
+
+def _of_the_app(manifest: str, settings: Params) -> str:
+    return release_digest(manifest, {name: value for name, value in settings.items() if name != "services"})

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Set
 
 from deployer.host import disk, drain_history, log_tails
+from deployer.host.beside import seen
+from deployer.host.beside.homes import homes
 from deployer.host.boot import launcher
 from deployer.host.deploy import Deploy
 from deployer.host.drain import CRASH
@@ -47,6 +49,7 @@ def prune(deploy: Deploy) -> None:
     if owner is not None and removed:
         owner.forget(deploy.request.settings["app"], [str(release) for release in releases.listing()])
     prune_records(deploy.state)
+    _prune_beside(deploy)
     _prune_private(deploy)
     _prune_ends(deploy)
     store = Store(deploy.paths.store)
@@ -103,6 +106,16 @@ def _prune_instances(state: State, kept: int) -> None:
     state.execute("DELETE FROM drains WHERE verdict IS NOT NULL AND instance NOT IN (SELECT id FROM instances)")
 
 
+def _prune_beside(deploy: Deploy) -> None:
+    """What the services beside the app have recorded: a crash loop of one makes as many instances as one of the app."""
+    for paths in homes(deploy.paths).values():
+        state = State(paths.state)
+        try:
+            prune_records(state)
+        finally:
+            state.close()
+
+
 def _prune_private(deploy: Deploy) -> None:
     """The environments of adopted services that have been replaced for good, and what old gates printed."""
     running = _running(deploy)
@@ -135,4 +148,4 @@ def _is_left_over(path: Path) -> bool:
 
 
 def _running(deploy: Deploy) -> Set[str]:
-    return {one["release"] for one in deploy.supervisor.status()["instances"]}
+    return {one["release"] for one in deploy.supervisor.status()["instances"]} | seen.in_use(deploy.paths)

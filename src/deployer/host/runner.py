@@ -7,11 +7,13 @@ supervisor keeps it, and `resume` finds the deploy in state.db and goes on.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Mapping
+from typing import Any, Callable, Dict, Mapping, Optional
 
 from deployer.errors import DeployerError, FailedError, GateError
 from deployer.host import endings, gates, log_tails, overlap, pruning, revert, steps, swap, traffic
 from deployer.host.batch import leftovers
+from deployer.host.beside import changes, seen, way_back
+from deployer.host.beside import course as beside
 from deployer.host.deploy import DRAIN, Deploy
 from deployer.host.endings import Outcome
 from deployer.host.handover import handed_over
@@ -46,6 +48,8 @@ STEPS: Dict[str, StepFunction] = {
     "prune": pruning.prune,
     DRAIN: overlap.drain,
     "leftovers": leftovers.end,
+    changes.UP: beside.bring_up,
+    changes.DOWN: beside.end,
 }
 
 
@@ -94,7 +98,8 @@ class Runner:
         if aborted_by(self._deploy) and not too_late(self._deploy):
             return self._aborted()
         # Once it was asked to be quiet the old process refuses new work for good: the only way out is forward.
-        forward = handed_over(self._deploy) or self._journal.has("quiet", "begin")
+        begun = (self._journal.has(step, "begin") for step in ("quiet", "confirm", changes.DOWN))
+        forward = handed_over(self._deploy) or any(begun)
         if self._resumed and self._deploy.request.steps and not forward:
             return self._undone()
         return self._run()
@@ -171,9 +176,10 @@ class Runner:
     def _reverted(self, reason: str) -> Outcome:
         deploy = self._deploy
         done = self._journal.data("revert", "done")
-        way_back = overlap.take_back if deploy.request.overlaps else revert.revert
-        came_back = bool(done["ok"]) if done else way_back(deploy, reason)
-        return endings.gone_back(deploy, reason, came_back)
+        left = way_back.brought_back(deploy)  # first: what comes back is used to them as they were
+        go_back = overlap.take_back if deploy.request.overlaps else revert.revert
+        came_back = bool(done["ok"]) if done else go_back(deploy, reason)
+        return _and_left(endings.gone_back(deploy, reason, came_back), left)
 
     def _failed(self, error: DeployerError) -> Outcome:
         deploy = self._deploy
@@ -193,6 +199,7 @@ class Runner:
         if self._journal.has("quiet", "begin") and deploy.request.previous:
             # It takes no new work any more: only a fresh start of the old release serves again.
             return self._revert(NotReady(error.title))
+        left = way_back.brought_back(deploy)
         traffic.back(deploy)
         try:
             if self._journal.has("switch", "begin"):
@@ -200,11 +207,17 @@ class Runner:
             self._unstage()
         except (DeployerError, OSError):
             say_why()  # the disk again: the next push clears it away, and why this one failed is to be told
-        return Outcome("failed", error.code, error)
+        return _and_left(Outcome("failed", error.code, error), left)
 
     def _unstage(self) -> None:
         request = self._deploy.request
-        if request.kind == "push" and request.release and request.steps:
+        staged = any(step["step"] == "stage" for step in request.steps)
+        if (
+            request.kind == "push"
+            and request.release
+            and staged
+            and request.release not in seen.in_use(self._deploy.paths)
+        ):
             if self._journal.has("stage", "begin"):
                 self._deploy.releases.remove(request.release)
                 self._deploy.state.execute("DELETE FROM releases WHERE id=?", request.release)
@@ -213,6 +226,8 @@ class Runner:
     def _result(self, outcome: Outcome) -> Dict[str, Any]:
         deploy = self._deploy
         log_tails.keep(deploy)
+        # What ran before runs on as the new release where that has changed no more than services.
+        brought = overlap.retired(deploy) or (deploy.request.kind != "stop" and self._journal.has("confirm", "done"))
         running = deploy.state.row(
             "SELECT release FROM instances WHERE id=(SELECT value FROM meta WHERE key='desired')"
         )
@@ -221,7 +236,7 @@ class Runner:
             "status": outcome.status,
             "exit_code": outcome.exit_code,
             # While its drain was waited for, another deploy may have brought another release.
-            "release": deploy.request.release if overlap.retired(deploy) else running["release"] if running else None,
+            "release": deploy.request.release if brought else running["release"] if running else None,
             "gap_ms": deploy.gap_ms,
             "verdict": deploy.verdicts[0]["verdict"] if deploy.verdicts else None,
             "waited_s": waited,
@@ -238,6 +253,13 @@ class Runner:
                 self._journal.progress("host.finished", **result)
                 self._told = True
             raise
+
+
+def _and_left(outcome: Outcome, left: Optional[str]) -> Outcome:
+    """*outcome*, with what a person must know of services that did not come back."""
+    if left and outcome.error is not None:
+        outcome.error.state = f"{outcome.error.state}; {left}" if outcome.error.state else left
+    return outcome
 
 
 def take_up(deploy: Deploy) -> bool:

@@ -124,6 +124,7 @@ _WORDS: Dict[str, Callable[[Event], Tuple[str, str]]] = {
     "abort.asked": lambda event: ("abort", f"{event['who']} asked to go back to the old release"),
     "service.started": lambda event: ("ready", f"{event['service']} after {show(event['ready_s'])}"),
     "service.stopped": lambda event: ("clean-up", _cleaned_up(event)),
+    "service.shared": lambda event: ("shared", f"{event['service']} of the app, pid {event['pid']}"),
     "service.kept": lambda event: ("kept", f"{event['service']} runs on: {event['why']}"),
     "job.started": lambda event: ("job", f"pid {event['pid']}: {event['command']}"),
     "job.finished": lambda event: ("job", f"exit code {event['exit_code']} after {show(event['took_s'])}"),

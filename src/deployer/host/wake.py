@@ -7,6 +7,7 @@ import time
 from typing import Any, Dict
 
 from deployer.host import lock
+from deployer.host.beside.homes import homes
 from deployer.host.deploy import in_drain, unfinished
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
@@ -20,10 +21,16 @@ LOOK_AGAIN = 0.1
 
 def wake(paths: HostPaths, processes: Processes) -> None:
     """
-    A keeper for what should run, and runners for the deploys that were interrupted; nothing where all are there.
+    A keeper for what should run, services first, and runners for the deploys that were interrupted; nothing where all are there.
 
     Whoever comes next calls it. Raises OSError and DeployerError where the disk or the machine lets nobody start anything.
     """
+    for own in homes(paths).values():
+        _wake(own, processes)  # first: the app may need them
+    _wake(paths, processes)
+
+
+def _wake(paths: HostPaths, processes: Processes) -> None:
     with opened(paths.state) as state:
         interrupted = unfinished(state)
         draining = [row["id"] for row in in_drain(state)]

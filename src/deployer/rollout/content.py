@@ -10,6 +10,7 @@ from typing import Any
 from deployer.artifact import Artifact
 from deployer.config.model import Config
 from deployer.manifest import release_digest, release_id
+from deployer.rollout.own_files import own_files
 
 Facts = Mapping[str, Any]
 
@@ -22,10 +23,12 @@ class Content:
     config: Config
     asked: str | None = None
     digest: str = field(init=False)
+    service_files: dict[str, str] = field(init=False)
     _made: datetime = field(init=False)
 
     def __post_init__(self) -> None:
         self.digest = release_digest(self.opened.manifest.digest, self.config.settings())
+        self.service_files = own_files(self.opened.manifest, self.config.settings()["services"])
         self._made = datetime.now(UTC)
 
     def name_for(self, known: Collection[str]) -> str:
@@ -38,10 +41,12 @@ class Content:
         return release_id(moment, self.digest[:6])
 
     def serves(self, facts: Facts) -> str | None:
-        """The release that runs on a host with *facts* if it is this very content and nothing more can be told of its secrets."""
-        running = facts.get("instance")
-        if not running or running["adopted"] or not running["confirmed"] or self.config.settings()["run"]["secrets"]:
+        """The release that runs on a host with *facts* if it is this very content, and the host need not be asked for more."""
+        running, settings = facts.get("instance"), self.config.settings()
+        if not running or running["adopted"] or not running["confirmed"]:
             return None
+        if settings["run"]["secrets"] or settings["services"] or facts.get("services"):
+            return None  # whose values are the same, and which of them run, the host knows
         hashes = {row["id"]: row["hash"] for row in facts["releases"]}
         return str(running["release"]) if hashes.get(running["release"]) == self.digest else None
 

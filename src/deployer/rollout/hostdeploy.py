@@ -174,7 +174,8 @@ class HostDeploy(Part):
         if content is None:
             return {**asked, "release": self.order.release}
         manifest = content.opened.manifest.digest  # the upload has made it known
-        return {**asked, "release": content.name_for(self.known), "manifest": manifest, "secrets": self.order.secrets}
+        own = {"service_files": content.service_files, "secrets": self.order.secrets}
+        return {**asked, **own, "release": content.name_for(self.known), "manifest": manifest}
 
     @property
     def _past_the_gates(self) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from deployer.config.available import require_available
 from deployer.config.model import Config
@@ -12,29 +13,33 @@ from deployer.errors import DeployerError, LinkError
 from deployer.rollout.each import on_each
 from deployer.rollout.hosts import connect, hosts
 
+Asked = Mapping[str, Any]
 Write = Callable[[str, bytes], None]
 Tell = Callable[[str, DeployerError], None]
 WAITING = 1000
 """Pieces that wait to be written before the hosts are made to wait."""
 
 
-def logs(config: Config, lines: int, follow: bool, write: Write, tell: Tell) -> int:
+def logs(config: Config, lines: int, follow: bool, write: Write, tell: Tell, service: str | None = None) -> int:
     """
-    The last *lines* of each host's log, and with *follow* what comes after them, given to *write*; the exit code.
+    The last *lines* of each host's log (of the app, or of its *service*), given to *write*; the exit code.
+
+    With *follow* also what comes after them.
 
     Why a host has nothing to say goes to *tell*; the others go on. *write* and *tell* are called by this thread only.
     """
     require_available(config)
     names = hosts(config)
+    asked = {"lines": lines, "follow": follow, "service": service}
     if len(names) == 1:
-        return _one(config, names[0], lines, follow, write, tell)
-    return _followed(config, lines, write, tell) if follow else _in_turn(config, lines, write, tell)
+        return _one(config, names[0], asked, write, tell)
+    return _followed(config, asked, write, tell) if follow else _in_turn(config, asked, write, tell)
 
 
-def _one(config: Config, host: str, lines: int, follow: bool, write: Write, tell: Tell) -> int:
+def _one(config: Config, host: str, asked: Asked, write: Write, tell: Tell) -> int:
     write(host, b"")  # it is known, even if its log is empty
     try:
-        for piece in _pieces(config, host, lines, follow):
+        for piece in _pieces(config, host, asked):
             write(host, piece)
     except DeployerError as error:
         tell(host, error)
@@ -42,17 +47,17 @@ def _one(config: Config, host: str, lines: int, follow: bool, write: Write, tell
     return 0
 
 
-def _pieces(config: Config, host: str, lines: int, follow: bool) -> Iterator[bytes]:
+def _pieces(config: Config, host: str, asked: Asked) -> Iterator[bytes]:
     with connect(config, host) as session:
-        for piece in session.stream("logs", lines=lines, follow=follow):
+        for piece in session.stream("logs", **asked):
             if isinstance(piece, bytes):
                 yield piece
 
 
-def _in_turn(config: Config, lines: int, write: Write, tell: Tell) -> int:
+def _in_turn(config: Config, asked: Asked, write: Write, tell: Tell) -> int:
     """Asked side by side, shown host by host: their lines carry no times by which they could be merged."""
     code = 0
-    found = on_each(hosts(config), lambda host: list(_pieces(config, host, lines, False)))
+    found = on_each(hosts(config), lambda host: list(_pieces(config, host, asked)))
     for host, pieces in zip(hosts(config), found, strict=True):
         if isinstance(pieces, DeployerError):
             code = code or pieces.code
@@ -62,14 +67,14 @@ def _in_turn(config: Config, lines: int, write: Write, tell: Tell) -> int:
     return code
 
 
-def _followed(config: Config, lines: int, write: Write, tell: Tell) -> int:
+def _followed(config: Config, asked: Asked, write: Write, tell: Tell) -> int:
     """A thread for each host, which waits most of the time; they end with the process, or with their link."""
     arrived: queue.Queue[tuple[str, bytes | DeployerError | None]] = queue.Queue(WAITING)
 
     def listen(host: str) -> None:
         end: DeployerError | None = None
         try:
-            for piece in _pieces(config, host, lines, True):
+            for piece in _pieces(config, host, asked):
                 arrived.put((host, piece))
         except DeployerError as error:
             end = error

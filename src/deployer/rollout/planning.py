@@ -16,6 +16,7 @@ from deployer.manifest import release_hash, release_id
 from deployer.rollout.asking import answers
 from deployer.rollout.hosts import only, who
 from deployer.rollout.ladder import CEILING, faults, ladder
+from deployer.rollout.own_files import own_files
 from deployer.rollout.push import PushOptions, artifact_path
 
 BLANK: dict[str, Any] = {"release": None, "steps": [], "warnings": [], "drains": None}
@@ -27,6 +28,7 @@ class Offer:
 
     release: str
     manifest: list[dict[str, Any]] = field(default_factory=list)
+    service_files: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -55,6 +57,7 @@ def _offer(config: Config, options: PushOptions) -> Offer:
         return offer
     with open_artifact(artifact, config.build.exclude) as opened:
         offer.manifest = opened.manifest.to_json()
+        offer.service_files = own_files(opened.manifest, config.settings()["services"])
         if options.release is None:
             offer.release = release_id(datetime.now(UTC), release_hash(opened.manifest.digest, config.settings()))
     return offer
@@ -70,6 +73,7 @@ def _plan(
         kind="rollback" if options.release in known else "push",
         release=offer.release,
         manifest=offer.manifest,
+        service_files=offer.service_files,
         secrets={name: os.environ.get(name, "") for name in asked["settings"]["run"]["secrets"]},
         deploy="plan",
         who=who(),

@@ -12,9 +12,9 @@ Event = Mapping[str, Any]
 
 
 def _service_started(event: Event, host: str) -> Line:
-    return Line(
-        host, "service", "ok", text.took(event.get("ready_s")), f"{event.get('service')}, pid {event.get('pid')}"
-    )
+    back = " as it was" if event.get("back") else ""
+    words = f"{event.get('service')}{back}, pid {event.get('pid')}"
+    return Line(host, "service", "ok", text.took(event.get("ready_s")), words)
 
 
 def _service_stopped(event: Event, host: str) -> Line:
@@ -32,6 +32,10 @@ def _service_kept(event: Event, host: str) -> Line:
     return Line(host, "kept", "...", "", f"{event.get('service')} runs on: {event.get('why')}")
 
 
+def _service_shared(event: Event, host: str) -> Line:
+    return Line(host, "service", "ok", "", f"{event.get('service')}, pid {event.get('pid')}: the app's, used as it is")
+
+
 def _job_started(event: Event, host: str) -> Line:
     return Line(host, "job", "...", "", f"pid {event.get('pid')}: {text.one_line(event.get('command') or '', 100)}")
 
@@ -46,6 +50,7 @@ LINES: Mapping[str, Callable[[Event, str], Line | None]] = {
     "service.started": _service_started,
     "service.stopped": _service_stopped,
     "service.kept": _service_kept,
+    "service.shared": _service_shared,
     "job.started": _job_started,
     "job.finished": _job_finished,
 }

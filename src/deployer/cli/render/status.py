@@ -54,7 +54,7 @@ def _block(host: Mapping[str, Any], now: str, paint: Paint) -> list[str]:
 
 
 def _rows(facts: Mapping[str, Any], now: str) -> list[Row]:
-    if "services" in facts:
+    if "leaving" in facts:
         return _services(facts, now)
     draining = facts.get("draining") or []
     serves = None if facts.get("instance") or not draining else draining[0].get("release")
@@ -69,6 +69,7 @@ def _rows(facts: Mapping[str, Any], now: str) -> list[Row]:
     rows += [("waiting", _waiting(who)) for who in facts.get("waiting") or []]
     rows += [("starting", _generation(item)) for item in facts.get("starting") or []]
     rows += [(str(item.get("part")), _generation(item)) for item in facts.get("parts") or []]
+    rows += [(str(item.get("name")), _beside(item)) for item in facts.get("services") or []]
     rows += [("draining", _generation(item)) for item in draining]
     return rows + [row for problem in facts.get("problems") or [] for row in _problem("problem", problem)]
 
@@ -145,6 +146,13 @@ def _under_way(deploy: Mapping[str, Any], now: str) -> str:
 def _generation(instance: Mapping[str, Any]) -> str:
     up = text.took(instance.get("uptime_s"))
     return text.joined(str(instance.get("release")), f"pid {instance.get('pid')}", f"up {up}" if up else None)
+
+
+def _beside(service: Mapping[str, Any]) -> str:
+    up, state = text.took(service.get("uptime_s")), str(service.get("state"))
+    pid = f"pid {service['pid']}" if service.get("pid") else None
+    how = None if state == "running" else state
+    return text.joined("service", how, str(service.get("release")), pid, f"up {up}" if up else None)
 
 
 def _problem(label: str, error: Mapping[str, Any]) -> list[Row]:

@@ -16,6 +16,7 @@ from deployer.host.paths import HostPaths
 from deployer.model import JOB, DrainOrder, Spec
 
 ALWAYS, ON_SUCCESS, NEVER = "always", "on_success", "never"
+CLASS_PROGRAM = "class_main.py"
 RAY_MARGIN = 30.0
 """Seconds more that an actor's end may take: it is killed, and looked for until Ray knows it dead."""
 KILLED_AFTER = 2.0
@@ -60,7 +61,7 @@ def service(deploy: Deploy, name: str, instance: str) -> Part:
     spec = _spec(deploy, table, instance, f"service-{name}")
     spec = _changed(_with(spec, DEPLOYER_SERVICE=name), part=name)
     if table.get("class"):
-        program = [_python(spec), "-B", str(_program(paths, "class_main.py")), table["class"], str(report)]
+        program = [_python(spec), "-B", str(_program(paths, CLASS_PROGRAM)), table["class"], str(report)]
         spec = _running(spec, [*program, str(table["cleanup_timeout"])])
         limit = 2 * float(table["cleanup_timeout"]) + KILLED_AFTER
         if table.get("ray"):
@@ -119,6 +120,17 @@ def _changed(spec: Spec, **changes: Any) -> Spec:
 def _stopped_by(spec: Spec, order: DrainOrder) -> Spec:
     """What outlives a crash of its main process, and what a later run finds, is stopped in the same way."""
     return _changed(spec, drain=order.to_json())
+
+
+def report_in(spec: Spec) -> Optional[Path]:
+    """Where the program around the class of *spec* tells how it went; None for a service that is a program of its own."""
+    around = any(word.endswith(f"/{CLASS_PROGRAM}") for word in spec.argv)
+    return Path(spec.argv[-2]) if around else None
+
+
+def reporting_to(spec: Spec, report: Path) -> Spec:
+    """*spec*, whose program tells how it went in *report*, if it has one around it."""
+    return _running(spec, [*spec.argv[:-2], str(report), spec.argv[-1]]) if report_in(spec) is not None else spec
 
 
 def socket_of(paths: HostPaths, instance: str) -> Path:

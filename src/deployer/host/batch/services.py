@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 from deployer.errors import DeployerError, FailedError
 from deployer.host import log_tails, logs, program
 from deployer.host.batch import begun, telling
 from deployer.host.batch.parts import ALWAYS, NEVER, Part, service, services, socket_of
 from deployer.host.batch.waiting import alive, await_gone, await_start, launched
+from deployer.host.beside import seen
 from deployer.host.deploy import Deploy
 from deployer.host.instance import new_instance_id
+from deployer.host.paths import HostPaths
 from deployer.host.proving import prove
 from deployer.host.ready import NotReady
 from deployer.host.say import say_why
@@ -19,10 +21,20 @@ SHOWN_LINES = 20
 
 
 def start_all(deploy: Deploy) -> None:
-    """Start the services one after another, each once the one before is ready. Raises FailedError; Aborted."""
+    """
+    Start the services one after another, each once the one before is ready. Raises FailedError; Aborted.
+
+    One that runs beside the app is shared with it: neither started nor, at the end, stopped.
+    """
     for name in services(deploy):
-        if not deploy.journal.has(f"part {name}", "ready"):
+        if deploy.journal.has(f"part {name}", "ready") or deploy.journal.has(f"part {name}", "shared"):
+            continue
+        beside = _beside_the_app(deploy, name) if begun.instance_of(deploy, name) is None else None
+        if beside is None:
             _start(deploy, name)
+        else:
+            deploy.journal.event("service.shared", service=name, pid=beside["pid"], release=beside["release"])
+            deploy.journal.note(f"part {name}", "shared")
 
 
 def require_all(deploy: Deploy) -> None:
@@ -64,6 +76,14 @@ def died(deploy: Deploy) -> Optional[str]:
             how = "" if code is None else f" by signal {-code}" if code < 0 else f" with code {code}"
             return f"service {name} exited{how}"
     return None
+
+
+def _beside_the_app(deploy: Deploy, name: str) -> Optional[Dict[str, Any]]:
+    """The service *name* of the app above the job, where there is one and it runs."""
+    if not deploy.request.target.get("beside"):
+        return None
+    above = seen.look(HostPaths(deploy.paths.root.parent), deploy.processes)
+    return next((one for one in above if one["name"] == name and one["state"] == "running"), None)
 
 
 def _start(deploy: Deploy, name: str) -> None:

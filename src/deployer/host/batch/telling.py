@@ -22,11 +22,11 @@ def verdict(deploy: Deploy, instance: str) -> Report:
     return found
 
 
-def service_report(deploy: Deploy, part: Part, running: bool) -> Report:
-    """The line of the report for a service that was asked to stop, or has gone by itself."""
+def service_report(deploy: Deploy, part: Part, running: bool, was_ready: Optional[bool] = None) -> Report:
+    """The line of the report for a service that was asked to stop, or has gone by itself; *was_ready* if not in the journal."""
     own, ended = read(part.report), verdict(deploy, part.spec.id)
     by_force = ended.get("verdict") == "killed"
-    ready = deploy.journal.has(f"part {part.name}", "ready")
+    ready = deploy.journal.has(f"part {part.name}", "ready") if was_ready is None else was_ready
     told = {
         "service": part.name,
         "initialized": bool(own.get("initialized", ready)),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 from deployer.errors import DeployerError
+from deployer.host.beside.homes import homes
 from deployer.host.boot.units import name_of
 from deployer.host.limits import units
 from deployer.host.paths import HostPaths
@@ -37,13 +38,18 @@ def main(argv: List[str]) -> int:
 
 def _stop(paths: HostPaths) -> None:
     """
-    Let the keeper go before systemd signals the app: it would start again what ends before its own signal has come.
+    Let the keepers go before systemd signals the app: they would start again what ends before its own signal has come.
 
     A keeper outside of our unit, which somebody has started by hand, is none of systemd's business.
     """
-    keeper = builtin.look(paths)
     with opened(paths.state) as state:
         app = state.meta("app") if state else None
+    for own in (paths, *homes(paths).values()):
+        _let_go(own, app)
+
+
+def _let_go(paths: HostPaths, app: Optional[str]) -> None:
+    keeper = builtin.look(paths)
     if keeper is None or app is None:
         return
     lives_in = units.of_process(keeper["pid"])
