@@ -17,6 +17,8 @@ from victims import keepers, kill, power_cut, rows, runners, unfinished
 
 SCHEMA = Draft202012Validator(json.loads(files("deployer.cli").joinpath("events.schema.json").read_text("utf-8")))
 
+FULL = pytest.mark.full
+
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[BesideApp]:
@@ -116,7 +118,7 @@ def test_service_without_a_program_is_found_before_anything_is_stopped(app: Besi
     assert "service other" in error["title"] and "none-such" in error["title"] and app.pids() == before
 
 
-@pytest.mark.parametrize("strategy", ["restart", "overlap"])
+@pytest.mark.parametrize("strategy", [pytest.param("restart", marks=FULL), "overlap"])
 def test_services_go_back_with_the_app(app: BesideApp, strategy: str) -> None:
     run = f'socket = "127.0.0.1:{app.port}"\nrehearse = false'
     app.beside(strategy=strategy, run=run if strategy == "overlap" else "")
@@ -137,6 +139,7 @@ def test_services_go_back_with_the_app(app: BesideApp, strategy: str) -> None:
         assert turns[-1] == "app up"  # the old one after the old service
 
 
+@pytest.mark.full
 def test_first_push_that_fails_leaves_no_service(app: BesideApp) -> None:
     app.is_now("app", "breaks")
     app.push(check=8)
@@ -253,6 +256,7 @@ def test_whoever_dies_while_a_service_is_replaced(app: BesideApp, who: str) -> N
     assert (app.pids()["app"] == before["app"]) is (app.current() == old)
 
 
+@pytest.mark.full
 def test_abort_while_a_service_drains(app: BesideApp) -> None:
     app.is_now("cache", "slow")
     app.push()
@@ -271,6 +275,7 @@ def test_abort_while_a_service_drains(app: BesideApp) -> None:
     assert app.pids() == {**before, "cache": app.pids()["cache"]} and kinds(app)["cache"] == old == app.current()
 
 
+@pytest.mark.full
 def test_prune_spares_what_services_run_in(app: BesideApp) -> None:
     path = app.root / "deploy.toml"
     path.write_text(path.read_text().replace("[target.local]", "[target.local]\nkeep = 1"))
@@ -284,6 +289,7 @@ def test_prune_spares_what_services_run_in(app: BesideApp) -> None:
     assert first in here and len(here) <= 4 and kinds(app) == {"cache": first, "queue": first}
 
 
+@pytest.mark.full
 def test_reboot_brings_the_services_back_first(app: BesideApp) -> None:
     app.push()
     app.forget()
@@ -303,6 +309,7 @@ def another_boot(home: Path) -> None:
     database.close()
 
 
+@pytest.mark.full
 def test_log_of_a_service(app: BesideApp) -> None:
     app.is_now("cache", "breaks")
     app.push(check=7)

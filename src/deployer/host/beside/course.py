@@ -41,7 +41,7 @@ def bring_up(deploy: Deploy) -> None:
     for one in todo:
         if one["action"] == KEEP:
             _keep(deploy, one)
-        elif not deploy.journal.has(step(one["name"]), "ready"):
+        else:
             _bring_up(deploy, one["name"])
 
 
@@ -75,10 +75,9 @@ def _keep(deploy: Deploy, one: Change) -> None:
 
 def _bring_up(deploy: Deploy, name: str) -> None:
     with opened(deploy, name) as own:
-        begun = deploy.journal.data(step(name), "begun")
-        if begun is None:
-            begun = {"instance": new_instance_id(), **_before(own)}
-            deploy.journal.note(step(name), "begun", **begun)
+        # A runner that dies from here on is followed by one that goes back: nobody begins a second time.
+        begun = {"instance": new_instance_id(), **_before(own)}
+        deploy.journal.note(step(name), "begun", **begun)
         part = turn.wanted(own, name, str(begun["instance"]))
         watched = Attentive(own, own.supervisor)
         try:
