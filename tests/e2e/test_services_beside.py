@@ -179,6 +179,7 @@ def test_service_goes_once_the_old_generation_has_drained(app: BesideApp) -> Non
     assert app.turns() == ["app up", "app down", "queue down"]
 
 
+@pytest.mark.full
 def test_order_of_stop_and_start(app: BesideApp) -> None:
     app.push()
     app.forget()
