@@ -119,6 +119,6 @@ def _stop(deploy: Deploy, part: Part) -> bool:
     if gone:
         deploy.journal.note(f"part {part.name}", "ended")
         if part.report is not None:
-            part.report.unlink(missing_ok=True)
+            telling.remove(part.report)
         socket_of(deploy.paths, instance).unlink(missing_ok=True)
     return gone
