@@ -1,7 +1,9 @@
-"""`deployer run` on a bad day: a job and services that do what nobody should."""
+"""`deployer run` on a bad day: a job and services that do what nobody should, and people who press Ctrl-C twice."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from app import wait_until
 from batch import BatchApp, make_batch, services
+from victims import unfinished
 
 CLASSES = """
 import os, signal, threading, time
@@ -96,3 +99,29 @@ def test_clean_up_of_what_was_never_built_is_not_said_to_be_called(batch: BatchA
     stopped = services(batch.events_of(out))["cache"]
     assert stopped["verdict"] == "killed" and not stopped["initialized"] and not stopped["cleanup_called"]
     assert batch.told() == {"cache": ["begun"]} and batch.gone()
+
+
+def test_second_ctrl_c_at_once_does_not_leave_the_job_running(batch: BatchApp) -> None:
+    batch.batch("wait")
+    running = batch.started()
+    os.kill(running.pid, signal.SIGINT)
+    wait_until(lambda: not_pending(running.pid), what="the first one has arrived")
+    os.kill(running.pid, signal.SIGINT)
+    _, err = running.communicate(timeout=40)
+    assert running.returncode == 130 and "the host stops the job" in err
+    wait_until(lambda: not unfinished(batch), what="the host has stopped it")
+    assert (batch.root / "asked").exists() and batch.gone()
+
+
+def test_ctrl_c_says_which_services_are_kept(batch: BatchApp) -> None:
+    batch.batch("wait")
+    running = batch.started("--no-autostop")
+    os.kill(running.pid, signal.SIGINT)
+    _, err = running.communicate(timeout=40)
+    assert running.returncode == 130 and "cleaned up" not in err and "still running: queue, cache" in err
+
+
+def not_pending(pid: int) -> bool:
+    """Two signals of one kind that are both pending are one."""
+    lines = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    return not (int(lines["ShdPnd"], 16) | int(lines["SigPnd"], 16)) >> (signal.SIGINT - 1) & 1
