@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app import wait_until
-from batch import BatchApp, make_batch, services
+from batch import BatchApp, make_batch, printed, services
 from victims import unfinished
 
 CLASSES = """
@@ -69,6 +69,15 @@ def test_odd_report_of_a_job_keeps_no_service_from_its_clean_up(batch: BatchApp,
     result = batch.run("run", "--json", timeout=30, check=0)
     assert result.event("job.finished")["exit_code"] == 0
     assert batch.told() == {"cache": ["built", "stop", "cleanup"]} and batch.gone()
+
+
+def test_secret_in_a_line_that_is_told_in_pieces(batch: BatchApp) -> None:
+    line = "import os, time\nprint('x' * 65530 + os.environ['TOKEN'], end='', flush=True)\ntime.sleep(0.3)\n"
+    only(batch, job=f"{line}print('y' * 65530, flush=True)\n")
+    path = batch.root / "deploy.toml"
+    path.write_text(path.read_text().replace("[run]", '[run]\nsecrets = ["TOKEN"]'))
+    result = batch.run("run", "--json", env={"TOKEN": "sesame-open-door"}, check=0)
+    assert "".join(printed(result.events)) == "x" * 65530 + "***" + "y" * 65530
 
 
 def test_minus_one_is_an_exit_code_and_no_signal(batch: BatchApp) -> None:
