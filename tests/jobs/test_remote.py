@@ -16,7 +16,8 @@ import pytest
 from app import SOURCE, alive, clean_environment, pids, read, wait_until
 from batch import STAYS
 from deployer.errors import UsageError
-from deployer.jobs import RemoteEnvironment
+from deployer.jobs import RemoteEnvironment, Report
+from deployer.jobs.remote import _Heard
 from sshd import make_bed
 
 FINE = {"initialized": True, "cleanup_called": True, "cleanup_completed": True, "running": False, "error": None}
@@ -172,3 +173,44 @@ def test_what_cannot_travel_is_refused_here() -> None:
     env.from_batch(["x" * 200_000])
     with pytest.raises(UsageError, match="too large"):
         env.submit()
+
+
+def test_text_of_any_kind_travels() -> None:
+    env = RemoteEnvironment("my_job", env={"WORD": 'grün 😀 \x7f " \\ \n'}, path="/nowhere")
+    assert env._config().settings()["run"]["env"] == {"WORD": 'grün 😀 \x7f " \\ \n'}
+
+
+@pytest.mark.parametrize(
+    "value, why", [(None, "None cannot be sent"), ("\udc80", "cannot be sent"), (3, "not a string")]
+)
+def test_odd_variable_is_named_as_the_caller_knows_it(value: Any, why: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        RemoteEnvironment("my_job", env={"WORD": value}, path="/nowhere")._config()
+    assert (
+        why in f"{refused.value} {refused.value.cause}"
+        and "deployer-job-" not in f"{refused.value} {refused.value.cause}"
+    )
+
+
+def test_odd_source_and_function_are_usage_errors() -> None:
+    env = RemoteEnvironment("my_job", path="/nowhere")
+    with pytest.raises(UsageError, match="nothing can be taken"):
+        env.from_batch(5)
+
+    def lost() -> None: ...
+
+    lost.__module__, lost.__qualname__ = "no_such_module", "lost"
+    with pytest.raises(UsageError, match="no_such_module:lost"):
+        env.from_batch([1]).map(lost)
+    with pytest.raises(UsageError, match="secret TOKEN is a text, not int"):
+        RemoteEnvironment("my_job", secrets={"TOKEN": 5})  # type: ignore[dict-item]
+
+
+def test_hook_that_raises_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def hook(event: dict[str, Any]) -> None:
+        raise OSError("no space for my notes")
+
+    heard = _Heard(Report("my_job"), hook)
+    for event in ("run.started", "run.finished"):
+        heard({"event": event})
+    assert caplog.text.count("on_event raised at run.started") == 1 and "run.finished" not in caplog.text

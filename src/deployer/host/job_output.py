@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from deployer.errors import DeployerError
 from deployer.host import spawn
@@ -37,6 +37,7 @@ class WithOutput:
         self._appended: Optional[Appended] = None
         self._rest = b""
         self._redact: Callable[[str], str] = str
+        self._secrets = Redactor({})
 
     def catch_up(self, name: str, since: int) -> None:
         """Whoever has seen the job begin, before event number *since*, hears on from where he was."""
@@ -88,7 +89,7 @@ class WithOutput:
         if event.get("event") == "job.started":
             self._started = event
             self._output = max(self._output, int(event["offset"]))
-            self._redact = _redactor(self._paths, event)
+            self._secrets, self._redact = _redactor(self._paths, event)
             self._appended = Appended(self._paths.logs / str(event["log"]))
             self.more()  # what it printed before we looked
         elif event.get("event") == "job.finished":
@@ -100,9 +101,10 @@ class WithOutput:
         *lines, self._rest = data.split(b"\n")
         for line in lines:
             self._line(line, 1)
-        while len(self._rest) > LONGEST_LINE:
-            self._line(self._rest[:LONGEST_LINE])
-            self._rest = self._rest[LONGEST_LINE:]
+        while len(self._rest) > LONGEST_LINE + self._secrets.longest:
+            piece = self._secrets.whole(self._rest, LONGEST_LINE)  # half a secret would not be recognised as one
+            self._line(self._rest[:piece])
+            self._rest = self._rest[piece:]
 
     def _line(self, line: bytes, end: int = 0) -> None:
         assert self._started is not None
@@ -113,8 +115,9 @@ class WithOutput:
         self._send({"event": {**kept, **told}})
 
 
-def _redactor(paths: HostPaths, event: Event) -> Callable[[str], str]:
+def _redactor(paths: HostPaths, event: Event) -> Tuple[Redactor, Callable[[str], str]]:
     try:
-        return Redactor(spawn.read_secrets(paths.secrets_of(str(event.get("release"))))).text
+        secrets = Redactor(spawn.read_secrets(paths.secrets_of(str(event.get("release")))))
+        return secrets, secrets.text
     except DeployerError:  # damaged: nobody can say what must not be told
-        return lambda text: "(not shown: the secrets of the release cannot be read)"
+        return Redactor({}), lambda text: "(not shown: the secrets of the release cannot be read)"

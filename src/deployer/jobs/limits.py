@@ -34,6 +34,13 @@ def name(value: Any, what: str) -> str:
     )
 
 
+def text(value: Any, what: str) -> str:
+    """*value*, which may be a secret: no error shows it."""
+    if isinstance(value, str):
+        return value
+    raise UsageError(f"{what} is a text, not {type(value).__name__}")
+
+
 def choice(value: Any, among: Sequence[str], what: str) -> str:
     if value in among:
         return str(value)

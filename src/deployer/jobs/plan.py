@@ -33,11 +33,18 @@ def name_of(fn: Any, what: str) -> str:
             cause="its module is called __main__, here only",
             hint="move it into a module of the project and import it from there",
         )
-    if found(f"{module}:{name}") is not fn:
+    if _found_here(f"{module}:{name}") is not fn:
         raise UsageError(
             f"{what}: {module}:{name} is something else there", hint="give the function itself its own name"
         )
     return f"{module}:{name}"
+
+
+def _found_here(name: str) -> Any:
+    try:
+        return found(name)
+    except (ImportError, AttributeError):
+        return None
 
 
 def found(name: str) -> Any:
@@ -55,6 +62,8 @@ def plain(value: Any, what: str) -> Any:
         if json.loads(json.dumps(value)) == value:
             return value
         why = "JSON would make something else of it"
+    except RecursionError:
+        why = "it is nested too deeply"
     except (TypeError, ValueError) as error:
         why = str(error)
     raise UsageError(
@@ -82,13 +91,22 @@ def _add(env: LocalEnvironment, wanted: Plan) -> None:
         add(found(name), **more)
 
 
+def _items(source: Any, what: str) -> List[Any]:
+    try:
+        return list(source)
+    except TypeError:
+        raise UsageError(
+            f"{what} is {source!r}, of which nothing can be taken", hint="a list, or a function of the project"
+        ) from None
+
+
 class Written:
     """A pipeline that is written down, to be performed elsewhere: as `Pipeline`, with functions that have import paths."""
 
     def __init__(self, source: Any, options: Dict[str, Any]) -> None:
         what = "the source of from_batch"
         self._plan: Plan = {
-            "source": name_of(source, what) if callable(source) else plain(list(source), what),
+            "source": name_of(source, what) if callable(source) else plain(_items(source, what), what),
             **options,
         }
         self._steps: List[List[Any]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -59,7 +60,7 @@ class RemoteEnvironment:
         if workers is not None:
             limits.count(workers, "workers")
         self._project = Path(project)
-        self._secrets = dict(secrets or {})
+        self._secrets = {name: limits.text(value, f"secret {name}") for name, value in (secrets or {}).items()}
         self._on_event = on_event
         self._tables: dict[str, dict[str, Any]] = {
             "build": {"artifact": str(self._project.absolute()), "exclude": [*LEFT_OUT, *exclude]},
@@ -170,8 +171,11 @@ class RemoteEnvironment:
             try:
                 config = load(file, "remote")
             except UsageError as error:  # it was never written by a person
-                error.title = error.title.replace(str(file), f"RemoteEnvironment {self.name}")
-                raise
+                told = [
+                    text and text.replace(str(file), f"RemoteEnvironment {self.name}")
+                    for text in (error.title, error.cause)
+                ]
+                raise UsageError(str(told[0]), cause=told[1], hint=error.hint) from None
         run = config.tables.run.model_copy(update={"secrets": [PLAN, *self._secrets]})
         tables, batch = replace(config.tables, run=run), {**(config.batch or {}), "plan": True}
         return replace(config, directory=self._project.absolute(), tables=tables, batch=batch)
@@ -216,6 +220,7 @@ class _Heard:
         self._hook = hook
         self._error: DeployerError | None = None
         self._failed_there: str | None = None
+        self._hook_failed = False
 
     def __call__(self, event: dict[str, Any]) -> None:
         name = event["event"]
@@ -230,8 +235,18 @@ class _Heard:
             self._job(event)
         elif name == "host.finished" and event.get("error"):
             self._error = DeployerError.from_json(event["error"])
-        if self._hook is not None:
+        self._tell(event)
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        if self._hook is None:
+            return
+        try:
             self._hook(event)
+        except Exception:
+            if not self._hook_failed:
+                text = "on_event raised at %s; the job goes on"
+                logging.getLogger("deployer.jobs").warning(text, event["event"], exc_info=True)
+            self._hook_failed = True
 
     def failure(self) -> DeployerError:
         """Why the job failed; JobError, with the report, where it began."""
@@ -277,7 +292,18 @@ def _lines(keys: Mapping[str, Any]) -> list[str]:
 
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(one)}" for key, one in value.items()) + " }"
+        return "{ " + ", ".join(f"{_toml(str(key))} = {_toml(one)}" for key, one in value.items()) + " }"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value)  # TOML's basic strings, numbers and booleans are JSON's
+    try:
+        text = json.dumps(
+            value, ensure_ascii=False
+        )  # TOML's basic strings, numbers and booleans are JSON's, but for DEL
+        text.encode()
+    except (TypeError, ValueError) as error:
+        text, why = "null", str(error)
+    else:
+        why = "deploy.toml has no such thing"
+    if text == "null":
+        raise UsageError(f"{value!r} cannot be sent to another host", cause=why, hint="texts, numbers and lists can")
+    return text.replace("\x7f", "\\u007f")

@@ -11,6 +11,7 @@ from deployer.config import secrets
 from deployer.config.available import require_available
 from deployer.config.model import Config
 from deployer.errors import DeployerError, Interrupted, UsageError
+from deployer.interrupts import Turns, in_turns
 from deployer.rollout.content import Content
 from deployer.rollout.events import Emit, Stream
 from deployer.rollout.fleet import Fleet
@@ -52,13 +53,13 @@ def run(config: Config, options: RunOptions, emit: Emit) -> int:
     stream = Stream(deploy_id(KIND), emit)
     stream.event("run.started", app=config.app, target=config.target_name, release=None, kind=KIND, who=who())
     rollout = Rollout(Fleet(Order(config, KIND, options.push, values), stream, [host], policy(config)))
-    try:
-        with rollout.interruptible():
-            if rollout.claim():
-                _run(rollout, stream)
-    except Interrupted as interrupted:
-        _stop(rollout, stream, interrupted)
-        raise _stopped(str(stream.deploy)) from None
+    with in_turns() as turns:
+        try:
+            with rollout.interruptible():
+                if rollout.claim():
+                    _run(rollout, stream)
+        except Interrupted as interrupted:
+            raise _stopped(str(stream.deploy), _stop(rollout, stream, interrupted, turns)) from None
     return rollout.finish()
 
 
@@ -98,30 +99,37 @@ def _run(rollout: Rollout, stream: Stream) -> None:
         rollout.fail(error)
 
 
-def _stop(rollout: Rollout, stream: Stream, interrupted: Interrupted) -> None:
-    """Have the job stopped, and follow the clean-up. Raises *interrupted* where the host cannot be asked."""
+def _stop(rollout: Rollout, stream: Stream, interrupted: Interrupted, turns: Turns) -> str:
+    """
+    Have the job stopped, and follow the clean-up: how things stand then. A second Ctrl-C does not keep the host from being asked.
+
+    Raises *interrupted* where it could not be.
+    """
     (begun,) = rollout.fleet.deploys.values()
     again = HostDeploy(begun.host, Order(rollout.order.config, KIND, PushOptions()), stream, begun.deploy)
     again.seen, again.printed, again.committed, again.serving = begun.seen, begun.printed, True, begun.serving
     asked = {"what": "abort", "who": who(), "deploy": begun.deploy}
+    told = False
     try:
         with connect(rollout.order.config, begun.host) as session:
             session.call("control", **asked, **look(rollout.order.config, begun.host))
+        told = True
+        turns.next()
         again.follow()
     except DeployerError:
         raise interrupted from None
     except KeyboardInterrupt:
-        raise _let_go(str(begun.deploy)) from None
+        raise (_let_go(str(begun.deploy)) if told else interrupted) from None
     finally:
         again.leave()
         again.close()
     stream.finish(KIND, [again.result])
+    error = (again.finished or {}).get("error") or {}
+    return str(error.get("state") or "the job had ended, and its services were cleaned up")
 
 
-def _stopped(deploy: str) -> Interrupted:
-    return Interrupted(
-        f"{deploy} was stopped", state="the job was stopped and its services were cleaned up", hint="run it again"
-    )
+def _stopped(deploy: str, state: str) -> Interrupted:
+    return Interrupted(f"{deploy} was stopped", state=state, hint="run it again")
 
 
 def _let_go(deploy: str) -> Interrupted:

@@ -31,6 +31,28 @@ class Redactor:
             text = text.replace(value, "***")
         return text
 
+    def whole(self, data: bytes, at: int) -> int:
+        """Where *data* can be cut, at *at* or a little before, and no value in two; behind one with which it begins."""
+        values = [value.encode() for value in self._values]
+        found = next((value for value in values if 0 <= _around(data, value, at) < at), None)
+        while found is not None:
+            begin = _around(data, found, at)
+            if begin == 0:
+                return len(found)
+            at = begin
+            found = next((value for value in values if 0 <= _around(data, value, at) < at), None)
+        return at
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest value."""
+        return max((len(value.encode()) for value in self._values), default=0)
+
+
+def _around(data: bytes, value: bytes, at: int) -> int:
+    """Where *value* begins in *data* so that *at* is within it; -1 where it is not."""
+    return data.find(value, max(0, at - len(value) + 1), at + len(value) - 1)
+
 
 def _telling(values: Iterable[str]) -> Set[str]:
     found: Set[str] = set()

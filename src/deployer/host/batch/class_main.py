@@ -26,8 +26,7 @@ LEAVES_WITHIN = 1.0
 def main(name: str, report: str, limit: float) -> int:
     """The exit code: 0 once the service is closed well."""
     asked = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: asked.set())
+    _heed(asked)
     sys.path[0] = os.getcwd()  # instead of the engine's: the class is found in the release
     ours = ("DEPLOYER_JOB_PLAN", "DEPLOYER_SERVICE_RAY")
     if any(name in os.environ for name in ours) or importlib.util.find_spec("deployer") is None:
@@ -43,7 +42,9 @@ def main(name: str, report: str, limit: float) -> int:
         calls = _ours("jobs/calls.py").answering(service, os.environ.get("DEPLOYER_SERVICE_SOCKET"))
     except BaseException:  # a constructor that leaves by SystemExit has not built anything either
         traceback.print_exc()
+        _leave_soon(1)  # whatever threads it has begun
         return _told(report, {"initialized": False, "error": _last_line()}, 1)
+    _heed(asked)  # once more: a class, or what it builds upon, may have set handlers of its own
     _told(report, {"initialized": True}, 0)
     _ready()
     asked.wait()
@@ -55,6 +56,11 @@ def main(name: str, report: str, limit: float) -> int:
     _told(report, {"initialized": True, **told}, code)
     _leave_soon(code)
     return code
+
+
+def _heed(asked: threading.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: asked.set())
 
 
 class _OnRay:

@@ -96,7 +96,7 @@ class Course:
         """End all that was started; the names of what still runs."""
         if not self._journal.has(CLEANUP, "begin"):
             self._journal.begin(CLEANUP, error=failed.to_json() if failed else None)
-        left = [] if job.stop(self._deploy) else ["the job"]
+        left = [] if self._job_stopped() else ["the job"]
         left += services.stop_all(self._deploy, failed is None)
         self._journal.done(CLEANUP)
         try:
@@ -107,13 +107,25 @@ class Course:
             self._journal.event("warning", text=f"old releases were not removed: {error}")
         return left
 
+    def _job_stopped(self) -> bool:
+        try:
+            return job.stop(self._deploy)
+        except Exception:  # whatever it is keeps no service from its clean-up
+            say_why()
+            return False
+
     def _ended(self, failed: Optional[DeployerError], left: List[str]) -> Outcome:
-        state = f"still running: {', '.join(left)}" if left else "every service was cleaned up; nothing of it runs"
+        state = f"still running: {', '.join(left)}" if left else f"{self._cleaned_up()}; nothing of it runs"
         if failed is None:
             return Outcome("done", EXIT_DONE)
         failed.state = failed.state or state
         code = failed.code if isinstance(failed, GateError) else FailedError.code
         return Outcome("failed", code, failed)
+
+    def _cleaned_up(self) -> str:
+        stopped = {event["service"]: event for event in self._journal.told("service.stopped")}
+        not_well = [name for name, event in stopped.items() if not event["cleanup_completed"]]
+        return f"not cleaned up: {', '.join(not_well)}" if not_well else "every service was cleaned up"
 
     def _undone(self, error: DeployerError) -> Outcome:
         """Nothing was started: what the gates have left behind goes."""

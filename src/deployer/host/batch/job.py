@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any, Dict, Optional
 
 from deployer.durations import show
@@ -40,8 +41,7 @@ def run(deploy: Deploy) -> None:
         cause = "the engine and the machine went down with it" if _rebooted(deploy, part) else "its process was killed"
         raise FailedError("the job has gone, and nobody could see how it ended", cause=cause, hint="run it again")
     if code != 0:
-        how = f"was ended by signal {code - 128}" if code > 128 else f"exited with code {code}"
-        raise FailedError(f"the job {how}")
+        raise FailedError(f"the job {_how(code)}")
 
 
 def stop(deploy: Deploy) -> bool:
@@ -56,7 +56,7 @@ def stop(deploy: Deploy) -> bool:
         _ended(deploy, part)
     for report in (part.report, own_report(part)):
         if report is not None:
-            report.unlink(missing_ok=True)
+            telling.remove(report)
     return gone
 
 
@@ -110,6 +110,11 @@ def _ended(deploy: Deploy, part: Part) -> Optional[int]:
     report = telling.read(own_report(part)) or None
     deploy.journal.event("job.finished", exit_code=code, took_s=took, report=report)
     return code
+
+
+def _how(code: int) -> str:
+    # 255 is what `sys.exit(-1)` gives, and no death by signal 127: there is none.
+    return f"was ended by signal {code - 128}" if 128 < code < 128 + signal.NSIG else f"exited with code {code}"
 
 
 def _code(part: Part, record: Dict[str, Any]) -> Optional[int]:

@@ -22,7 +22,7 @@ def end(deploy: Deploy) -> None:
         gone = await_gone(deploy, one["id"], order.ceiling)
         how = telling.read(report_of(deploy.paths, one["id"]))
         for left in (report_of(deploy.paths, one["id"]), socket_of(deploy.paths, one["id"])):
-            left.unlink(missing_ok=True)
+            telling.remove(left)
         deploy.journal.event(
             "service.stopped", service=name, initialized=True, cleanup_called=True, running=not gone,
             cleanup_completed=gone and how.get("cleanup_completed", True), error=how.get("error"), left_by_an_earlier_run=True,

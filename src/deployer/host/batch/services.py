@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional
 
-from deployer.errors import DeployerError, FailedError
+from deployer.errors import FailedError
 from deployer.host import log_tails, logs, program
 from deployer.host.batch import begun, telling
 from deployer.host.batch.parts import ALWAYS, NEVER, Part, service, services, socket_of
@@ -59,7 +59,7 @@ def stop_all(deploy: Deploy, succeeded: bool) -> List[str]:
                 left.append(name)
                 deploy.journal.event("service.kept", service=name, why=why)
                 deploy.journal.note(f"part {name}", "ended")
-        except DeployerError:  # one that cannot be stopped keeps no other from being cleaned up
+        except Exception:  # one that cannot be stopped, for whatever reason, keeps no other from being cleaned up
             say_why()
             left.append(name)
     return left
@@ -139,6 +139,6 @@ def _stop(deploy: Deploy, part: Part) -> bool:
     if gone:
         deploy.journal.note(f"part {part.name}", "ended")
         if part.report is not None:
-            part.report.unlink(missing_ok=True)
+            telling.remove(part.report)
         socket_of(deploy.paths, instance).unlink(missing_ok=True)
     return gone

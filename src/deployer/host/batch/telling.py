@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import stat
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -11,6 +14,9 @@ from deployer.host.deploy import Deploy
 
 LARGEST = 256 * 1024
 """Bytes of a report that are taken into an event; a larger one is left out, and said to be."""
+
+DEEPEST = 50
+"""Levels of a report, for the same reason: whoever handles it goes down them one by one."""
 
 Report = Dict[str, Any]
 
@@ -27,10 +33,11 @@ def service_report(deploy: Deploy, part: Part, running: bool, was_ready: Optiona
     own, ended = read(part.report), verdict(deploy, part.spec.id)
     by_force = ended.get("verdict") == "killed"
     ready = deploy.journal.has(f"part {part.name}", "ready") if was_ready is None else was_ready
+    called = bool(ended) and (part.report is None or bool(own.get("initialized")))
     told = {
         "service": part.name,
         "initialized": bool(own.get("initialized", ready)),
-        "cleanup_called": bool(own.get("cleanup_called", bool(ended))) if part.report else bool(ended),
+        "cleanup_called": bool(own.get("cleanup_called", called)),
         "cleanup_completed": (bool(own.get("cleanup_completed")) if part.report else bool(ended) and not by_force)
         and not running,
         "running": running,
@@ -46,10 +53,33 @@ def service_report(deploy: Deploy, part: Part, running: bool, was_ready: Optiona
 def read(path: Optional[Path]) -> Report:
     """What is in the report at *path*; empty where there is none, or none that can be read."""
     try:
-        if path is None:
-            return {}
-        text = path.read_text("utf-8")
-        found = json.loads(text) if len(text) <= LARGEST else {"error": f"the report has {len(text)} bytes: left out"}
-    except (OSError, ValueError):
+        text = _text(path) if path is not None else b""
+        if len(text) > LARGEST:
+            return {"error": f"the report has more than {LARGEST} bytes: left out"}
+        found = json.loads(text)
+    except (OSError, ValueError, RecursionError):  # a job writes there what it likes
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return found if _within(found, DEEPEST) else {"error": f"the report has more than {DEEPEST} levels: left out"}
+
+
+def remove(path: Path) -> None:
+    """No report is at *path* any more, whatever the job has made there. Never raises."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        pass
+    except OSError:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _text(path: Path) -> bytes:
+    # O_NONBLOCK: nobody may ever write into what turns out to be a FIFO.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        return file.read(LARGEST + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
+
+
+def _within(value: Any, levels: int) -> bool:
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_within(one, levels - 1) for one in below)
