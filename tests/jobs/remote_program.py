@@ -18,7 +18,8 @@ def main() -> None:
     asked = json.loads(sys.argv[1])
     env = RemoteEnvironment(
         "my_job", asked.get("host"), path=asked["path"], project=PROJECT, env={"HERE": asked["here"]},
-        secrets={"TOKEN": "sesame-open"}, ssh=asked.get("ssh"), task_grace="500ms", on_event=lambda event: print(json.dumps(event), file=sys.stderr),
+        secrets={"TOKEN": "sesame-open"}, ssh=asked.get("ssh"), task_grace="500ms",
+        on_event=lambda event: print(json.dumps(event), file=sys.stderr),
     )  # fmt: skip
     env.register_service("queue", steps.Cache, kwargs={"name": "queue"})
     env.register_service("cache", getattr(steps, asked.get("cache", "Cache")), [2], cleanup_timeout="500ms")

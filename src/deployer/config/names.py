@@ -155,12 +155,12 @@ def pattern(value: object) -> str:
 
 
 def python_class(value: object) -> str:
-    """A class, as `package.module:Class`."""
+    """A class, as `package.module:Class`; with a dot for the colon too."""
     hint = 'write class = "my_app.services:Cache"'
     text = string(value, "class", hint)
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[.:][A-Za-z_]\w*", text):
         raise Rejected("not a class of the form module:Class", hint)
-    return text
+    return text if ":" in text else ":".join(text.rsplit(".", 1))
 
 
 def distinct_hosts(value: list[str]) -> list[str]:
