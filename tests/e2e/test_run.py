@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -156,7 +157,8 @@ def test_client_that_is_killed_costs_nothing(batch: BatchApp) -> None:
     assert attached.stdout is not None
     first = attached.stdout.readline()  # it follows by now
     batch.go()
-    out, _ = attached.communicate(timeout=40)
+    out = attached.stdout.read()  # not communicate(): that loses what is buffered here
+    assert attached.wait(40) == 0
     events = batch.events_of(first + out)
     assert printed(events)[1:] == [
         "line 0",
@@ -164,7 +166,7 @@ def test_client_that_is_killed_costs_nothing(batch: BatchApp) -> None:
         "line 2",
         "job: done",
     ]
-    assert events[-1]["status"] == "done" and attached.returncode == 0
+    assert events[-1]["status"] == "done"
     assert list(services(events)) == ["queue", "cache"] and batch.gone()
 
 
@@ -298,6 +300,41 @@ def test_app_beside_a_job_is_not_touched(batch: BatchApp) -> None:
     batch.run("run", "--json", check=0)  # now it has its own
     assert batch.told() == {"cache": ["built", "stop", "cleanup"] * 2}
     assert not alive(before) and (batch.root / "ran").exists()
+
+
+def test_run_beside_an_app_is_found(batch: BatchApp) -> None:
+    job = f"\n[job]\ncommand = ['{sys.executable}', '-S', 'batch_job.py']\nenv = {{ JOB = 'wait' }}\n"
+    batch.configure(run=f'env = {{ HERE = "{batch.root}" }}', more=job)
+    batch.push()
+    batch.run("run", "--json", "--detach", check=0)
+    wait_until(batch.began, what="the job works")
+    shown = batch.run("status", "--job", "--json", check=0).events[0]["hosts"][0]["facts"]
+    assert [one["part"] for one in shown["parts"]] == ["job"] and batch.status()["parts"] == []
+    followed = batch.start("attach", "--json")
+    assert followed.stdout is not None and "job.started" in followed.stdout.readline() + followed.stdout.readline()
+    assert batch.run("abort", "--json", check=0).event("abort.finished")["status"] == "aborted"
+    assert followed.stdout.read() and followed.wait(40) == 1 and (batch.root / "asked").exists()
+    (past,) = batch.run("history", "--job", "--json", check=0).events[0]["hosts"][0]["deploys"]
+    assert past["kind"] == "run" and past["status"] == "failed" and batch.status()["instance"]
+
+
+def test_service_beside_the_app_that_is_stopped_ends_the_job_that_uses_it(batch: BatchApp) -> None:
+    job = f"\n[job]\ncommand = ['{sys.executable}', '-S', 'batch_job.py']\nenv = {{ JOB = 'wait' }}\n"
+    queue = '[services.queue]\nclass = "batch_services:Cache"\n'
+    batch.configure(run=f'env = {{ HERE = "{batch.root}" }}', more=job + queue)
+    batch.push()
+    running = batch.started()
+    batch.run("stop", check=0)
+    out, err = running.communicate(timeout=40)
+    assert running.returncode == 1 and "service queue, which runs beside the app, has gone" in err, f"{out}\n{err}"
+
+
+def test_log_of_a_service(batch: BatchApp) -> None:
+    batch.batch(queue="breaks")
+    batch.run("run", "--json", check=1)
+    assert batch.run("logs", "--service", "queue", check=0).out == "queue: cannot open its file\n"
+    unknown = batch.run("logs", "--service", "nobody")
+    assert unknown.code == 2 and "no log of a service nobody" in unknown.err
 
 
 def test_without_a_job(batch: BatchApp) -> None:

@@ -161,6 +161,30 @@ def test_over_ssh(job: Job) -> None:
         assert [words[1] for words in job.told("stored")] == ["0", "4", "8", "12", "16"]
 
 
+@pytest.mark.full
+def test_the_table_of_endings_over_ssh(job: Job) -> None:
+    with make_bed() as bed:
+        host = bed.host()
+        job.host, job.root = host.home / "batch", host.home
+        job.env = {**job.env, **bed.env()}
+        there: dict[str, Any] = {"host": host.written, "path": "~/batch"}
+        (raised,) = job.run(**there, map="fails")
+        assert "ValueError: page" in raised["raised"] and facts(raised, "cache") == facts(raised, "queue") == FINE
+        (stuck,) = job.run(**there, cache="Raises")
+        assert stuck["ok"] and facts(stuck, "queue") == FINE and not facts(stuck, "cache")["cleanup_completed"]
+        (hung,) = job.run(**there, cache="Hangs")
+        assert hung["ok"] and facts(hung, "queue") == FINE and "did not end" in facts(hung, "cache")["error"]
+        (killed,) = job.run(**there, map="dies")
+        assert "signal 9" in killed["raised"] and facts(killed, "cache") == facts(killed, "queue") == FINE
+        program = job.start(**there, map="waits")
+        wait_until(lambda: job.told("waits") or program.poll() is not None, what="the job works")
+        os.kill(program.pid, signal.SIGINT)
+        (stopped,) = job.ended(program)
+        assert stopped["raised"] == "KeyboardInterrupt" and facts(stopped, "cache") == FINE
+        first, second = job.run(**there, autostop=False)
+        assert first["services"]["cache"]["running"] and facts(second, "cache") == facts(second, "queue") == FINE
+
+
 def test_what_cannot_travel_is_refused_here() -> None:
     env = RemoteEnvironment("my_job", "deploy@web1")
     with pytest.raises(UsageError, match="has no name there"):

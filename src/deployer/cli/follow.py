@@ -111,6 +111,8 @@ def _view(session: Session, config: Config, kind: str) -> EventView:
 
     layout = Layout(config.hosts or ((config.ray,) if config.ray else ()), session.paint)
     view = View(config.target_name, session.options.quiet, session.options.verbose)
+    if kind == "run" and config.batch is None:  # beside an app: what is asked of it afterwards is asked of the job
+        view = View(f"{config.target_name} --job", session.options.quiet, session.options.verbose)
     if kind == "run":  # stdout is the job's, as it would be without us
         return HumanView(session.voice.out, layout, view, session.voice.warning, job=session.out)
     return HumanView(session.out, layout, view, session.voice.warning)

@@ -25,6 +25,7 @@ class Globals:
     quiet: bool = False
     verbose: bool = False
     no_color: bool = False
+    job: bool = False
 
 
 def _remember(ctx: Any, param: Any, value: Any) -> None:
@@ -60,6 +61,7 @@ def _global_options() -> list[TyperOption]:
         _flag("--json", help="One JSON object a line on stdout, nothing else."),
         _flag("-q", "--quiet", help="Only the result, and errors."),
         _flag("-v", "--verbose", help="Every event in detail, and the build's output."),
+        _flag("--job", help="Of the [job] beside the app: status, attach, abort, logs, history, explain."),
         _flag("--no-color", help="No colours (so does NO_COLOR)."),
         TyperOption(
             param_decls=["--version"],

@@ -102,6 +102,10 @@ class Session:
 
         config = load(Path(self.options.config) if self.options.config else None, target)
         config = config if ceiling is None else with_ceiling(config, ceiling)
+        if self.options.job:
+            from deployer.rollout.run import job_of
+
+            config = job_of(config)
         for warning in config.warnings:
             self.voice.warning(str(warning))
         return config

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from deployer.errors import DeployerError, PreflightError
+from deployer.errors import DeployerError, PreflightError, UsageError
 from deployer.host import following, observe, traffic, unit_journal
 from deployer.host.beside import homes
 from deployer.host.connection import Connection
@@ -114,8 +115,8 @@ class Looking:
         """Send the last lines of the app's output, and with `follow` those that come, until the client goes."""
         lines, goes_on = int(params["lines"]), bool(params["follow"])
         if params.get("service"):
-            own = homes.home(self._paths, str(params["service"]))
-            following.follow_log(own.app_log, lines, goes_on, self._connection.send, self._connection.gone)
+            log_of = self._log_of(str(params["service"]))
+            following.follow_log(log_of, lines, goes_on, self._connection.send, self._connection.gone)
             return {}
         app, owner, log = self._owner()
         if unit_journal.kept(owner):
@@ -123,6 +124,14 @@ class Looking:
         else:
             following.follow_log(self._paths.logs / log, lines, goes_on, self._connection.send, self._connection.gone)
         return {}
+
+    def _log_of(self, service: str) -> Path:
+        """Of a service beside the app, or of one of a run."""
+        found = [homes.home(self._paths, service).app_log, self._paths.logs / f"service-{service}.log"]
+        for path in found:
+            if path.is_file():
+                return path
+        raise UsageError(f"there is no log of a service {service} here", cause=f"looked for {found[0]} and {found[1]}")
 
     def _owner(self) -> Tuple[str, Params, str]:
         """The app's name, who owns the process that was started last, and the name of its log."""

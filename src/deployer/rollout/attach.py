@@ -34,6 +34,7 @@ def attach(config: Config, emit: Emit, hosts: Sequence[str] = ()) -> int:
 
         return to_ray(config, emit)
     require_available(config)
+    config = meant(config, hosts)
     found = under_way(config, chosen(config, hosts))
     going = {host: one for host, one in found.items() if isinstance(one, dict)}
     if not going:
@@ -51,6 +52,16 @@ def attach(config: Config, emit: Emit, hosts: Sequence[str] = ()) -> int:
     with rollout.interruptible():
         fleet.each(fleet.standing, _follow if fleet.alone else _follow_unless_let_go, at_once=len(going))
     return rollout.finish(first["kind"])
+
+
+def meant(config: Config, hosts: Sequence[str] = ()) -> Config:
+    """*config*; that of the job beside the app where a run is under way and no deploy is."""
+    if config.job() is None or config.batch is not None or config.ray:
+        return config
+    for one in (config, config.of_the_job()):
+        if any(isinstance(found, dict) for found in under_way(one, chosen(one, hosts)).values()):
+            return one
+    return config
 
 
 def under_way(config: Config, hosts: Sequence[str]) -> dict[str, UnderWay | DeployerError | None]:

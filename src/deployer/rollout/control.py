@@ -8,7 +8,7 @@ from typing import Any
 from deployer.config.available import require_available
 from deployer.config.model import Config
 from deployer.errors import DeployerError, FailedError
-from deployer.rollout.attach import raise_first
+from deployer.rollout.attach import meant, raise_first
 from deployer.rollout.each import on_each
 from deployer.rollout.events import Emit, Event, Stream
 from deployer.rollout.fleet import Fleet
@@ -28,6 +28,7 @@ def abort(config: Config, detach: bool, emit: Emit, hosts: Sequence[str] = ()) -
     Every event of the deploy goes to *emit*, then `abort.finished`. Raises FailedError when it was too late.
     """
     require_available(config)
+    config = meant(config, hosts)
     stream = Stream(None, lambda event: emit(_without_error(event)))
     fleet = Fleet(Order(config, "abort", PushOptions()), stream, chosen(config, hosts), policy(config))
     answers: dict[str, dict[str, Any]] = {}

@@ -19,6 +19,7 @@ _SHOWN = 12
 def interrupted(parts: Iterable[Part], kind: str) -> Interrupted:
     """The error that ends a command which was stopped by Ctrl-C, or by SIGTERM from CI."""
     parts = list(parts)
+    kind = "run" if any("-run-" in str(part.deploy) for part in parts) else kind
     going = [part for part in parts if part.committed and part.finished is None]
     deploy = next((part.deploy for part in parts if part.deploy), None)
     if not any(part.committed for part in parts):

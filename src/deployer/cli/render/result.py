@@ -34,6 +34,8 @@ _ABORTED = {
 
 def result_lines(event: Mapping[str, Any], course: Course, layout: Layout) -> list[str]:
     """The result, what the witness saw, and the next command where one is likely."""
+    if course.started is None and event.get("kind") == "run":  # followed from its middle on
+        course.kind = "run"
     first, *more = _result(event, course, layout)
     return [text.joined(first, witness.in_short(event)), *witness.lines(event, layout), *more]
 
@@ -116,7 +118,7 @@ def _failure(status: str, kind: str, hosts: list[Any]) -> str:
     if status == "reverted":
         return f"{_names(hosts)} back {_on(hosts[0] if hosts else {})}"
     if kind == "run":
-        return f"the job failed on {_names(hosts)}"
+        return f"the run failed on {_names(hosts)}"
     serving = [f"{host.get('host')} {_on(host)}" for host in hosts if host.get("release")]
     return text.joined(f"{kind} failed", ", ".join(serving))
 

@@ -19,8 +19,8 @@ def _service_started(event: Event, host: str) -> Line:
 
 def _service_stopped(event: Event, host: str) -> Line:
     killed = event.get("verdict") == "killed"
-    well = event.get("cleanup_completed") or not event.get("cleanup_called")
-    status = "lost" if event.get("running") else "KILLED" if killed else "ok" if well else "FAILED"
+    how = "ok" if event.get("cleanup_completed") else "FAILED" if event.get("cleanup_called") else "none"
+    status = "lost" if event.get("running") else "KILLED" if killed else how
     left = "left by an earlier run" if event.get("left_by_an_earlier_run") else None
     error = text.one_line(event["error"], 160) if event.get("error") else None
     still = "still runs" if event.get("running") else None

@@ -124,7 +124,7 @@ class Course:
 
     def _cleaned_up(self) -> str:
         stopped = {event["service"]: event for event in self._journal.told("service.stopped")}
-        not_well = [name for name, event in stopped.items() if not event["cleanup_completed"]]
+        not_well = [name for name, event in stopped.items() if event["initialized"] and not event["cleanup_completed"]]
         return f"not cleaned up: {', '.join(not_well)}" if not_well else "every service was cleaned up"
 
     def _undone(self, error: DeployerError) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional
 
-from deployer.errors import FailedError
+from deployer.errors import FailedError, GateError
 from deployer.host import log_tails, logs, program
 from deployer.host.batch import begun, telling
 from deployer.host.batch.parts import ALWAYS, NEVER, Part, service, services, socket_of
@@ -40,7 +40,11 @@ def start_all(deploy: Deploy) -> None:
 def require_all(deploy: Deploy) -> None:
     """Raises GateError when the program of a service is not there: before anything is started."""
     for name in services(deploy):
-        program.require(deploy.paths, service(deploy, name, "none").spec)
+        try:
+            program.require(deploy.paths, service(deploy, name, "none").spec)
+        except GateError as error:
+            title = f"service {name} cannot be started: {error.title.rpartition(': ')[2]}"
+            raise GateError(title, cause=error.cause, hint=f"correct services.{name}.command") from error
 
 
 def stop_all(deploy: Deploy, succeeded: bool) -> List[str]:
@@ -69,6 +73,8 @@ def died(deploy: Deploy) -> Optional[str]:
     """Which service has gone though nobody asked it to, and how; None where all run."""
     running = {one["id"] for one in deploy.supervisor.status()["instances"]}
     for name in services(deploy):
+        if deploy.journal.has(f"part {name}", "shared") and _beside_the_app(deploy, name) is None:
+            return f"service {name}, which runs beside the app, has gone or was asked to stop"
         instance = begun.instance_of(deploy, name)
         if instance is not None and instance not in running:
             record = deploy.supervisor.record(instance) or {}
