@@ -101,9 +101,9 @@ class RayBox:
         """All of *node* dies at once, as in a power cut."""
         pids = [node.pid, *_descendants(node.pid)]
         for pid in pids:
-            os.kill(pid, signal.SIGSTOP)  # so that nothing new is begun meanwhile
+            _signal(pid, signal.SIGSTOP)  # so that nothing new is begun meanwhile
         for pid in {*pids, *_descendants(node.pid)}:
-            os.kill(pid, signal.SIGKILL)
+            _signal(pid, signal.SIGKILL)
         node.wait()
         wait_until(lambda: not any(map(alive, pids)), what="the node is dead")
 
@@ -171,6 +171,13 @@ def app_on(box: RayBox, root: Path) -> Iterator[App]:
 
     with make_app(root, Inside) as app:
         yield app
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass  # a worker, which has ended with its parent
 
 
 def _descendants(pid: int) -> list[int]:

@@ -65,6 +65,7 @@ def test_the_course_of_a_push_is_the_same_as_without_it(cluster: Cluster) -> Non
     assert not fleet.shards()
 
 
+@pytest.mark.full
 def test_a_broken_canary_stops_it_just_the_same(cluster: Cluster) -> None:
     fleet = cluster.fleet
     before, asked = [host.current() for host in fleet.hosts], fleet.signals()
@@ -191,6 +192,7 @@ def test_no_secret_stays_on_the_cluster(cluster: Cluster) -> None:
     assert [str(file) for file in logs if b"hush-9f3c1e" in file.read_bytes()] == [] and len(logs) > 5
 
 
+@pytest.mark.full
 def test_a_cluster_that_does_not_answer_is_told_and_changes_nothing(cluster: Cluster) -> None:
     fleet = cluster.fleet
     before = [host.current() for host in fleet.hosts]

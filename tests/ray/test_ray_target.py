@@ -230,6 +230,7 @@ def test_a_directory_that_dies_while_the_old_one_drains_finds_again_what_it_knew
     assert version(box) == new and only_what_serves(box)
 
 
+@pytest.mark.full
 def test_a_push_whose_directory_dies_before_the_names_have_moved_is_undone(app, box):
     old, gate = version(box), app.root / "gate"
     new = renewed(app, f"until {gate}")

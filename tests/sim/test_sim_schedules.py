@@ -7,6 +7,8 @@ from sim_schedule import BESIDE, SYSTEMATIC, SYSTEMATIC_BESIDE, play, systematic
 from sim_stories import OVERLAPS, STORIES
 
 CHUNKS = 12
+EACH_TIME = 6
+"""Chunks of the twelve that every run of the tests plays; the others come with --full (docs/testing.md)."""
 DRAWN = 4300
 """Schedules with one to four faults, drawn."""
 DRAWN_BESIDE = 600
@@ -16,19 +18,23 @@ EVERY = 3
 EVERY_BESIDE = 31
 """The same, of the stories of overlap: a number that goes round all kinds of fault."""
 
+every_chunk = pytest.mark.parametrize(
+    "chunk", [*range(EACH_TIME), *(pytest.param(chunk, marks=pytest.mark.full) for chunk in range(EACH_TIME, CHUNKS))]
+)
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
+
+@every_chunk
 def test_promises_hold_whatever_is_drawn(chunk: int) -> None:
     assert broken(range(chunk, DRAWN, CHUNKS)) == []
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
+@every_chunk
 def test_promises_hold_whatever_strikes_before_any_effect(chunk: int) -> None:
     assert len(systematic(STORIES)) // EVERY + DRAWN >= 10_000
     assert broken(range(SYSTEMATIC + chunk * EVERY, SYSTEMATIC + len(systematic(STORIES)), CHUNKS * EVERY)) == []
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
+@every_chunk
 def test_promises_of_an_overlap_hold_whatever_happens(chunk: int) -> None:
     assert broken(range(BESIDE + chunk, BESIDE + DRAWN_BESIDE, CHUNKS)) == []
     walk = len(systematic(OVERLAPS))
