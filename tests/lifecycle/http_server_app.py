@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from deployer.lifecycle import Lifecycle
 
-life = Lifecycle(linger="1500ms")
+life = Lifecycle(linger="4s")  # longer than a busy machine stands still between two lines of a test
 
 
 class Handler(BaseHTTPRequestHandler):
