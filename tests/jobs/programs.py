@@ -192,12 +192,26 @@ def waits_and_closes_slowly() -> None:
     tell(env)
 
 
+def fails_often() -> None:
+    """Each time with tasks that end just when the job does."""
+    failed = 0
+    for _ in range(100):
+        env = environment()
+        env.from_batch(range(40)).map(boom, workers=6)
+        try:
+            env.submit()
+        except JobError:
+            assert env.report is not None
+            failed += env.report.clean
+    print(failed)
+
+
 def all_of_ray() -> None:
     """One driver, connected once by somebody else: the time that it takes to connect is most of a scenario."""
     import ray
 
     ray.init(log_to_driver=False)
-    for scenario in (healthy, raises, closes_badly, worker_killed, service_killed, not_built, left_running):
+    for scenario in (healthy, raises, closes_badly, worker_killed, service_killed, not_built, left_running, fails_often):
         print(json.dumps(scenario.__name__))
         scenario()
     print(json.dumps(["initialized", ray.is_initialized()]))

@@ -53,19 +53,19 @@ class Tasks:
         return number, result
 
     def stop(self, within: float) -> None:
-        """What runs hears a KeyboardInterrupt first."""
-        self._cancel(force=False)
-        self._ended(within)
-        self._cancel(force=True)
+        """
+        Only what outlasts *within* is cancelled. Ray (2.60) aborts the whole process, and with it every clean-up, when a task is
+        cancelled in the moment in which its result arrives ("Tried to complete task that was not pending"): after an error, when
+        many are about to end, that was one job of fifty.
+        """
+        for ref in self._ended(within):
+            if not self._ray.wait([ref], timeout=0)[0]:
+                self._ray.cancel(ref, force=True)
         self._ended(_FORCED_WITHIN)
 
     def left(self) -> List[str]:
         pending = self._ended(0)
         return [f"{len(pending)} Ray tasks of {self._name} still run"] if pending else []
-
-    def _cancel(self, force: bool) -> None:
-        for ref in self._ended(0):
-            self._ray.cancel(ref, force=force)
 
     def _ended(self, within: float) -> List[Any]:
         """Wait; those that have not ended."""
