@@ -33,28 +33,23 @@ _NOT_YET: tuple[tuple[Callable[[Config], bool], str, str, str], ...] = (
 def require_available(config: Config) -> None:
     """Return when this version can do all that *config* asks for; UsageError naming what it cannot otherwise."""
     if config.ray is not None:
-        raise UsageError(
+        raise _refusal(
             "this command is not available on a Ray target",
-            cause=f"target.{config.target_name} is the Ray cluster at {config.ray}; its actors have no host",
-            state="nothing was touched",
-            hint="push, plan, status, attach, stop, restart and doctor work there; `ray logs actor` has the output",
+            f"target.{config.target_name} is the Ray cluster at {config.ray}; its actors have no host",
+            "push, plan, status, attach, stop, restart and doctor work there; `ray logs actor` has the output",
         )
     for asked, key, what, hint in _NOT_YET:
         if asked(config):
-            raise UsageError(
-                f"{what}: not available in this version",
-                cause=f"{config.file}: {key.format(t=config.target_name)}",
-                state="nothing was touched",
-                hint=hint.format(t=config.target_name),
-            )
+            cause = f"{config.file}: {key.format(t=config.target_name)}"
+            raise _refusal(f"{what}: not available in this version", cause, hint.format(t=config.target_name))
 
 
 def require_service(config: Config) -> None:
     """Return when *config* has a service that runs on and on. Raises UsageError where all it has is a job."""
     if config.batch is not None:
-        raise UsageError(
-            "there is no service here, only a job",
-            cause=f"{config.file} has [job] and no [run]",
-            state="nothing was touched",
-            hint="run the job: deployer run",
-        )
+        cause = f"{config.file} has [job] and no [run]"
+        raise _refusal("there is no service here, only a job", cause, "run the job: deployer run")
+
+
+def _refusal(title: str, cause: str, hint: str) -> UsageError:
+    return UsageError(title, cause=cause, state="nothing was touched", hint=hint)

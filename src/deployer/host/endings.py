@@ -38,6 +38,12 @@ def in_words(error: DeployerError) -> str:
     return f"{error.title}: {error.cause}" if error.cause else error.title
 
 
+def bug(error: Exception) -> FailedError:
+    """Something that deployer did not foresee, for a person."""
+    title = f"deployer failed: {type(error).__name__}: {error}"
+    return FailedError(title, hint="this is a bug in deployer; see engine.log")
+
+
 def aborted(deploy: Deploy) -> str:
     """Who wanted what to end."""
     return f"{deploy.request.kind} aborted by {aborted_by(deploy)}"

@@ -9,11 +9,12 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, List, Mapping, Optional, Protocol, Sequence
+from typing import Callable, Iterable, List, Mapping, Optional, Protocol, Sequence
 
 from deployer.durations import show
 from deployer.errors import GateError
 from deployer.host import logs
+from deployer.host.journal import Journal
 from deployer.host.process import Processes
 from deployer.host.tree import Tree
 from deployer.model import Identity
@@ -96,6 +97,14 @@ def end_left_behind(processes: Processes, mark: str) -> None:
     tree = Tree(processes, Identity(0, 0, processes.boot), mark)
     end(tree)
     tree.close()
+
+
+def end_all_left_behind(journal: Journal, processes: Processes, steps: Iterable[str]) -> None:
+    """What an install, a check or a rehearsal had started works on in a release that is about to be removed: end it."""
+    for step in steps:
+        begun = journal.data(step, "instance")
+        if begun:
+            end_left_behind(processes, begun["instance"])
 
 
 def _popen(command: Command) -> "subprocess.Popen[bytes]":

@@ -35,6 +35,22 @@ class Attentive:
         heed(self._deploy, self._last_call)
 
 
+class Calm:
+    """As `Attentive`, for what is done whatever people ask: an abort is on record and answered, and ends no wait."""
+
+    def __init__(self, deploy: Deploy) -> None:
+        self._watched = Attentive(deploy, deploy.supervisor)
+
+    def status(self) -> Dict[str, Any]:
+        return self._watched.status()
+
+    def wait(self, deadline: float) -> None:
+        try:
+            self._watched.wait(deadline)
+        except Aborted:
+            pass  # the way back, or the clean-up, is what it asks for
+
+
 class Attention:
     """`gates.Interruption` of a deploy: a gate ends when somebody aborts."""
 

@@ -106,6 +106,12 @@ def from_row(row: Row, processes: Processes, clock: Optional[Clock] = None) -> I
     return instance
 
 
+def desired(state: State) -> Optional[Row]:
+    """The row of the instance that should run; None when nothing should."""
+    wanted = state.meta("desired")
+    return state.row("SELECT * FROM instances WHERE id=?", wanted) if wanted else None
+
+
 def alive_rows(state: State) -> List[Row]:
     """The rows of instances that were running or draining when last heard of, oldest first."""
     return state.rows(

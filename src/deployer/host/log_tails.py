@@ -84,6 +84,13 @@ def since_start(paths: HostPaths, state: State, instance: Optional[str], lines: 
     return logs.tail(paths.app_log, lines, offset=int((row or {}).get("log_offset") or 0))
 
 
+def below(deploy: Deploy, instance: str, log: Path, why: str) -> str:
+    """*why*, and in lines of their own the end of what *instance* has printed to *log* since it was started, without secrets."""
+    row = deploy.state.row("SELECT log_offset FROM instances WHERE id=?", instance)
+    lines = logs.tail(log, KEPT_LINES, offset=int((row or {}).get("log_offset") or 0))
+    return "\n".join([why, *(f"  {line}" for line in _shown(lines, deploy.journal.redact))])
+
+
 def _owner(row: Optional[Row]) -> Dict[str, Any]:
     spec = row["spec"] if row is not None else None
     return (json.loads(spec).get("owner") if spec else None) or {}

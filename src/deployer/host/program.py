@@ -16,10 +16,10 @@ from deployer.model import Spec
 _RUNS = {".py": "python3", ".js": "node", ".rb": "ruby", ".sh": "sh"}
 
 
-def require(paths: HostPaths, spec: Spec) -> None:
+def require(paths: HostPaths, spec: Spec, what: str = "the new release", table: str = "run") -> None:
     """
-    Raises GateError when the command of *spec* names no program, neither in the release nor on the PATH, or when whoever owns
-    its process does not take its settings.
+    Raises GateError when the command of *spec*, which [*table*] has, names no program, neither in the release nor on the PATH, or
+    when whoever owns its process does not take its settings. *what* it is, for a person.
     """
     name = spec.argv[0]
     in_release = Path(spec.cwd, name)
@@ -28,17 +28,17 @@ def require(paths: HostPaths, spec: Spec) -> None:
     else:
         found = shutil.which(name, path=environment(spec, {}).get("PATH", os.defpath)) is not None
     if not found:
-        raise _missing(name, in_release)
+        raise _missing(name, in_release, what, table)
     if spec.owner is not None:
         choose.owner_of(paths, spec.owner).check(spec, environment(spec, {}))
 
 
-def _missing(name: str, in_release: Path) -> GateError:
+def _missing(name: str, in_release: Path, what: str, table: str) -> GateError:
     cause = f"looked for {in_release}, executable" if "/" in name else "it is not on the PATH"
-    hint = "correct run.command, or install it on this host"
+    hint = f"correct command in [{table}], or install it on this host"
     if in_release.exists():
         runs = _RUNS.get(in_release.suffix)
         cause = "it is a file of the release, and not an executable program"
-        hint = f'write command = ["{runs}", "{name}"] in [run]' if runs else f"chmod +x {name}, or say what runs it"
-    title = f"the new release cannot be started: there is no program {name!r}"
+        hint = f'write command = ["{runs}", "{name}"] in [{table}]' if runs else f"chmod +x {name}, or say what runs it"
+    title = f"{what} cannot be started: there is no program {name!r}"
     return GateError(title, cause=cause, state=OLD_SERVES, hint=hint)

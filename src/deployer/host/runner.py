@@ -87,10 +87,7 @@ class Runner:
             return self._failed(error)
         except Exception as error:  # a bug of ours must still end the deploy in the record
             say_why()
-            bug = FailedError(
-                f"deployer failed: {type(error).__name__}: {error}", hint="this is a bug in deployer; see engine.log"
-            )
-            return self._failed(bug)
+            return self._failed(endings.bug(error))
 
     def _begin(self) -> Outcome:
         # A keeper that does not come up ends the deploy here. What a dead runner asked of one is done once this is answered.
@@ -124,11 +121,7 @@ class Runner:
         return self._failed(GateError(title, state=gates.OLD_SERVES))
 
     def _end_gates(self) -> None:
-        # What an install, a check or a rehearsal had started works on in a release that is about to be removed.
-        for step in GATES:
-            begun = self._journal.data(step, "instance")
-            if begun:
-                gates.end_left_behind(self._deploy.processes, begun["instance"])
+        gates.end_all_left_behind(self._journal, self._deploy.processes, GATES)
 
     def _run(self) -> Outcome:
         reverting = self._journal.data("revert", "begin")

@@ -21,7 +21,7 @@ from deployer.host.draining import Draining
 from deployer.host.elsewhere import Elsewhere
 from deployer.host.ground import Ground
 from deployer.host.held import Held
-from deployer.host.instance import Instance, on_record, spec_of
+from deployer.host.instance import Instance, desired, on_record, spec_of
 from deployer.host.notify import NotifySocket
 from deployer.host.owned import Owned
 from deployer.host.owners import Owners
@@ -84,8 +84,7 @@ class Core:
 
     def desired(self) -> Optional[Row]:
         """The row of the instance that should run, or None when the service should be stopped."""
-        wanted = self._state.meta("desired")
-        return self._state.row("SELECT * FROM instances WHERE id=?", wanted) if wanted else None
+        return desired(self._state)
 
     # Requests --------------------------------------------------------------------------------------------------------
 

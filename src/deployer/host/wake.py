@@ -9,6 +9,7 @@ from typing import Any, Dict
 from deployer.host import lock
 from deployer.host.beside.homes import homes
 from deployer.host.deploy import in_drain, unfinished
+from deployer.host.instance import desired
 from deployer.host.paths import HostPaths
 from deployer.host.process import Processes
 from deployer.host.state import State, opened
@@ -49,7 +50,7 @@ def _wake(paths: HostPaths, processes: Processes) -> None:
 
 
 def _needs_keeper(state: State, processes: Processes) -> bool:
-    row = state.row("SELECT * FROM instances WHERE id=?", state.meta("desired"))
+    row = desired(state)
     if row is None or json.loads(row["spec"]).get("owner") is None:
         return row is not None
     # Somebody else keeps it running: only what has changed since the record was written must be looked at.

@@ -6,11 +6,11 @@ One host is the smallest fleet: the same steps, without the words.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from deployer.errors import DeployerError, UsageError
+from deployer.errors import DeployerError, Interrupted, UsageError
 from deployer.rollout.bake import bake
 from deployer.rollout.batches import Policy, batches, idle_first
 from deployer.rollout.claim import claim
@@ -126,12 +126,15 @@ class Rollout:
         except KeyboardInterrupt:
             self.fleet.let_go()
             if self._began or any(deploy.committed for deploy in self.fleet.deploys.values()):
-                raise interrupted(self.fleet.deploys.values(), self.kind) from None
+                raise self._interrupted(self.fleet.deploys.values()) from None
             for deploy in self.fleet.standing:
-                deploy.failed(interrupted([deploy], self.kind))
+                deploy.failed(self._interrupted([deploy]))
         except BaseException:
             self.fleet.let_go()
             raise
+
+    def _interrupted(self, deploys: Iterable[HostDeploy]) -> Interrupted:
+        return interrupted(deploys, self.kind, of_job=self.order.config.batch is not None)
 
     def _may_go_on(self) -> bool:
         return bool(self.fleet.standing) and (self.fleet.alone or self.fleet.why_to_stop() is None)

@@ -12,7 +12,7 @@ from deployer.errors import DeployerError, FailedError, GateError
 from deployer.host import gates, pruning, steps
 from deployer.host.batch import job, leftovers, services
 from deployer.host.deploy import Deploy
-from deployer.host.endings import Outcome
+from deployer.host.endings import Outcome, bug
 from deployer.host.heed import Aborted, aborted_by
 from deployer.host.say import say_why
 from deployer.model import EXIT_DONE
@@ -87,9 +87,7 @@ class Course:
             return error
         except Exception as error:  # a bug of ours must still clean up
             say_why()
-            return FailedError(
-                f"deployer failed: {type(error).__name__}: {error}", hint="this is a bug in deployer; see engine.log"
-            )
+            return bug(error)
         return None
 
     def _clean_up(self, failed: Optional[DeployerError]) -> List[str]:
@@ -132,7 +130,7 @@ class Course:
         deploy = self._deploy
         error.state = error.state if error.state and error.state != gates.OLD_SERVES else "nothing was started"
         try:
-            self._end_gates()
+            gates.end_all_left_behind(self._journal, deploy.processes, GATES)
             if self._journal.has("stage", "begin"):
                 deploy.releases.remove(str(deploy.request.release))
                 deploy.state.execute("DELETE FROM releases WHERE id=?", deploy.request.release)
@@ -140,12 +138,6 @@ class Course:
         except (DeployerError, OSError):
             say_why()
         return Outcome("failed", error.code, error)
-
-    def _end_gates(self) -> None:
-        for step in GATES:
-            begun = self._journal.data(step, "instance")
-            if begun:
-                gates.end_left_behind(self._deploy.processes, begun["instance"])
 
     def _was_aborted(self) -> FailedError:
         return FailedError(f"run aborted by {aborted_by(self._deploy)}", hint="run it again when you like")

@@ -74,8 +74,7 @@ def _started(deploy: Deploy) -> Part:
     deploy.supervisor.launch(deploy.request.deploy, part.spec)
     record = await_start(deploy, part.spec.id, STARTS_WITHIN, "the job")
     if not deploy.journal.told("job.started"):
-        row = deploy.state.row("SELECT log_offset FROM instances WHERE id=?", part.spec.id) or {}
-        where = {"log": part.spec.log, "offset": int(row.get("log_offset") or 0)}
+        where = {"log": part.spec.log, "offset": int(record.get("log_offset") or 0)}
         deploy.journal.event("job.started", pid=record["pid"], command=" ".join(part.command), **where)
     return part
 

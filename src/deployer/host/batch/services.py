@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional
 
-from deployer.errors import FailedError, GateError
+from deployer.errors import FailedError
 from deployer.host import log_tails, logs, program
 from deployer.host.batch import begun, telling
 from deployer.host.batch.parts import ALWAYS, NEVER, Part, service, services, socket_of
-from deployer.host.batch.waiting import alive, await_gone, await_start, launched
+from deployer.host.batch.waiting import alive, await_gone, await_start
 from deployer.host.beside import seen
 from deployer.host.deploy import Deploy
 from deployer.host.instance import new_instance_id
+from deployer.host.overlap import Launched
 from deployer.host.paths import HostPaths
 from deployer.host.proving import prove
 from deployer.host.ready import NotReady
 from deployer.host.say import say_why
-
-SHOWN_LINES = 20
 
 
 def start_all(deploy: Deploy) -> None:
@@ -40,11 +39,8 @@ def start_all(deploy: Deploy) -> None:
 def require_all(deploy: Deploy) -> None:
     """Raises GateError when the program of a service is not there: before anything is started."""
     for name in services(deploy):
-        try:
-            program.require(deploy.paths, service(deploy, name, "none").spec)
-        except GateError as error:
-            title = f"service {name} cannot be started: {error.title.rpartition(': ')[2]}"
-            raise GateError(title, cause=error.cause, hint=f"correct services.{name}.command") from error
+        spec = service(deploy, name, "none").spec
+        program.require(deploy.paths, spec, f"service {name}", f"services.{name}")
 
 
 def stop_all(deploy: Deploy, succeeded: bool) -> List[str]:
@@ -88,8 +84,8 @@ def _beside_the_app(deploy: Deploy, name: str) -> Optional[Dict[str, Any]]:
     """The service *name* of the app above the job, where there is one and it runs."""
     if not deploy.request.target.get("beside"):
         return None
-    above = seen.look(HostPaths(deploy.paths.root.parent), deploy.processes)
-    return next((one for one in above if one["name"] == name and one["state"] == "running"), None)
+    one = seen.look_at(HostPaths(deploy.paths.root.parent), name, deploy.processes)
+    return one if one is not None and one["state"] == "running" else None
 
 
 def _start(deploy: Deploy, name: str) -> None:
@@ -103,7 +99,7 @@ def _start(deploy: Deploy, name: str) -> None:
     try:
         await_start(deploy, part.spec.id, float(part.health["ready_within"]), f"service {name}")
         settings = {**deploy.request.settings, "health": part.health}
-        proof = prove(deploy, part.spec.id, settings, launched(deploy, part.spec.id))
+        proof = prove(deploy, part.spec.id, settings, Launched(deploy, part.spec.id))
     except NotReady as error:
         raise _not_ready(deploy, part, error) from error
     deploy.journal.note(f"part {name}", "ready")
@@ -113,16 +109,9 @@ def _start(deploy: Deploy, name: str) -> None:
 
 def _not_ready(deploy: Deploy, part: Part, error: NotReady) -> FailedError:
     own = telling.read(part.report).get("error")
-    lines = logs.tail(deploy.paths.logs / str(part.spec.log), SHOWN_LINES, offset=_offset(deploy, part))
-    tail = [f"  {deploy.journal.redact(line)[: log_tails.LONGEST_LINE]}" for line in lines]
-    cause = "\n".join([str(own or error), *tail])
+    cause = log_tails.below(deploy, part.spec.id, deploy.paths.logs / str(part.spec.log), str(own or error))
     hint = f"correct [services.{part.name}], then run it again"
     return FailedError(f"service {part.name} did not become ready", cause=cause, hint=hint)
-
-
-def _offset(deploy: Deploy, part: Part) -> int:
-    row = deploy.state.row("SELECT log_offset FROM instances WHERE id=?", part.spec.id)
-    return int((row or {}).get("log_offset") or 0)
 
 
 def _kept_because(deploy: Deploy, part: Part, succeeded: bool) -> Optional[str]:

@@ -6,8 +6,7 @@ from typing import Any, Dict, Optional
 
 from deployer.errors import FailedError
 from deployer.host.deploy import Deploy
-from deployer.host.heed import Aborted, Attentive
-from deployer.host.overlap import Launched
+from deployer.host.heed import Attentive, Calm
 
 LOOK_EVERY = 2.0
 """Seconds between two looks even if nobody says that something changed."""
@@ -15,36 +14,18 @@ GONE_WITHIN = 30.0
 """Seconds beyond its ceiling until a part that was asked to stop must have gone."""
 
 
-class Patient:
-    """As `Attentive`, for what is done whatever people ask: an abort is on record, and answered."""
-
-    def __init__(self, deploy: Deploy) -> None:
-        self._watched = Attentive(deploy, deploy.supervisor)
-
-    def wait(self, deadline: float) -> None:
-        try:
-            self._watched.wait(deadline)
-        except Aborted:
-            pass  # what is waited for here ends the run anyway
-
-
 def alive(deploy: Deploy, instance: str) -> Optional[Dict[str, Any]]:
     """What the keeper says of *instance* while it runs; None when it has gone, or does not run yet."""
     return next((one for one in deploy.supervisor.status()["instances"] if one["id"] == instance), None)
 
 
-def launched(deploy: Deploy, instance: str) -> Launched:
-    """*instance* as something that can be proven."""
-    return Launched(deploy, instance)
-
-
 def await_gone(deploy: Deploy, instance: str, ceiling: float) -> bool:
     """Whether *instance* has gone within its ceiling and a little; what cannot be killed stays."""
-    patient, deadline = Patient(deploy), deploy.clock.now() + ceiling + GONE_WITHIN
+    keeper, deadline = Calm(deploy), deploy.clock.now() + ceiling + GONE_WITHIN
     while alive(deploy, instance) is not None:
         if deploy.clock.now() >= deadline:
             return False
-        patient.wait(min(deadline, deploy.clock.now() + LOOK_EVERY))
+        keeper.wait(min(deadline, deploy.clock.now() + LOOK_EVERY))
     return True
 
 

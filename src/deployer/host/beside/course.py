@@ -10,19 +10,17 @@ from dataclasses import replace as changed
 from typing import Any, Dict, Optional
 
 from deployer.errors import FailedError, GateError
-from deployer.host import log_tails, logs, program
+from deployer.host import log_tails, program
 from deployer.host.batch.parts import Part
 from deployer.host.beside import turn
 from deployer.host.beside.changes import KEEP, STOP
-from deployer.host.beside.turn import Calm, opened, step
+from deployer.host.beside.turn import opened, step
 from deployer.host.deploy import Deploy
-from deployer.host.heed import Attentive
-from deployer.host.instance import new_instance_id
+from deployer.host.heed import Attentive, Calm
+from deployer.host.instance import desired, new_instance_id, spec_of
 from deployer.host.ready import NotReady
 from deployer.host.supervisors.base import Watched
 from deployer.model import DrainOrder, Spec
-
-SHOWN_LINES = 20
 
 Change = Dict[str, Any]
 
@@ -58,12 +56,8 @@ def end(deploy: Deploy) -> None:
 
 def _require(deploy: Deploy, name: str) -> None:
     with opened(deploy, name) as own:
-        try:
-            program.require(own.paths, turn.wanted(own, name, "none").spec)
-        except GateError as error:
-            error.title = f"service {name} cannot be started: {error.title.rpartition(': ')[2]}"
-            error.hint = f"correct [services.{name}], or install it on this host"
-            raise
+        spec = turn.wanted(own, name, "none").spec
+        program.require(own.paths, spec, f"service {name}", f"services.{name}")
 
 
 def _keep(deploy: Deploy, one: Change) -> None:
@@ -89,7 +83,7 @@ def _bring_up(deploy: Deploy, name: str) -> None:
 
 def _before(own: Deploy) -> Dict[str, Any]:
     """What shall run now (`runs`), and what to come back to (`before`): nothing that never proved itself."""
-    row = own.state.row("SELECT id, confirmed FROM instances WHERE id=?", own.state.meta("desired"))
+    row = desired(own.state)
     return {"runs": row["id"] if row else None, "before": row["id"] if row and row["confirmed"] else None}
 
 
@@ -115,11 +109,8 @@ def _order(own: Deploy, today: DrainOrder, runs: Optional[str]) -> DrainOrder:
 
 
 def _not_ready(own: Deploy, name: str, spec: Spec, why: str) -> GateError:
-    row = own.state.row("SELECT log_offset FROM instances WHERE id=?", spec.id)
-    lines = logs.tail(own.paths.app_log, SHOWN_LINES, offset=int((row or {}).get("log_offset") or 0))
-    tail = [f"  {own.journal.redact(line)[: log_tails.LONGEST_LINE]}" for line in lines]
     return GateError(
-        f"service {name} did not become ready", cause="\n".join([why, *tail]),
+        f"service {name} did not become ready", cause=log_tails.below(own, spec.id, own.paths.app_log, why),
         state="the app was not touched, and services that were changed are put back",
         hint=f"correct [services.{name}] or its files, then push again",
     )  # fmt: skip
@@ -127,6 +118,6 @@ def _not_ready(own: Deploy, name: str, spec: Spec, why: str) -> GateError:
 
 def _end(deploy: Deploy, name: str) -> None:
     with opened(deploy, name) as own:
-        spec = turn.on_record(own, own.state.meta("desired"))
-        order = turn.order_of(spec) if spec is not None else DrainOrder()
+        row = desired(own.state)
+        order = turn.order_of(spec_of(row)) if row is not None else DrainOrder()
         turn.hand_over(own, name, None, order, Calm(own))

@@ -13,7 +13,6 @@ from deployer.host.beside import homes
 from deployer.host.beside.changes import fingerprint
 from deployer.host.deploy import Deploy
 from deployer.host.drain import CRASH
-from deployer.host.heed import Aborted, Attentive
 from deployer.host.instance import spec_of
 from deployer.host.ready import NotReady, Proof, Prover
 from deployer.host.state import State
@@ -27,22 +26,6 @@ STARTED_WITHIN = 30.0
 """Seconds that the keeper has to start what nothing stands in the way of."""
 GONE_WITHIN = 30.0
 """Seconds beyond its ceiling until a service that was asked to stop must have gone."""
-
-
-class Calm:
-    """As `Attentive`, for what is done whatever people ask: an abort is on record, and answered."""
-
-    def __init__(self, deploy: Deploy) -> None:
-        self._watched = Attentive(deploy, deploy.supervisor)
-
-    def status(self) -> Dict[str, Any]:
-        return self._watched.status()
-
-    def wait(self, deadline: float) -> None:
-        try:
-            self._watched.wait(deadline)
-        except Aborted:
-            pass  # what is waited for here is the way back
 
 
 class Reported:

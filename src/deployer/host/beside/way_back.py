@@ -14,8 +14,9 @@ from deployer.host.batch import parts
 from deployer.host.batch.parts import Part
 from deployer.host.beside import turn
 from deployer.host.beside.course import bring
-from deployer.host.beside.turn import Calm, opened, step
+from deployer.host.beside.turn import opened, step
 from deployer.host.deploy import Deploy, settings_of
+from deployer.host.heed import Calm
 from deployer.host.instance import new_instance_id
 from deployer.host.ready import NotReady
 from deployer.host.say import say_why
