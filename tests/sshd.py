@@ -384,13 +384,10 @@ class Bed:
         path = self.root / f"agent{len(self._agents)}"
         process = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
         self._agents.append(process)
-        wait_until(path.exists, what="the agent listens")
-        subprocess.run(
-            ["ssh-add", "-q", str(key)],
-            env={**os.environ, "SSH_AUTH_SOCK": str(path)},
-            check=True,
-            stdin=subprocess.DEVNULL,
-        )
+        with_agent: dict[str, Any] = {"env": {**os.environ, "SSH_AUTH_SOCK": str(path)}, "stdin": subprocess.DEVNULL}
+        asked = ["ssh-add", "-l"]  # 1: it has no key; 2: nobody answers, as between its bind() and its listen()
+        wait_until(lambda: subprocess.run(asked, capture_output=True, **with_agent).returncode == 1, what="the agent")
+        subprocess.run(["ssh-add", "-q", str(key)], check=True, **with_agent)
         return str(path)
 
     def close(self) -> None:

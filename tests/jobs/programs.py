@@ -195,7 +195,7 @@ def waits_and_closes_slowly() -> None:
 def fails_often() -> None:
     """Each time with tasks that end just when the job does."""
     failed = 0
-    for _ in range(100):
+    for _ in range(60):
         env = environment()
         env.from_batch(range(40)).map(boom, workers=6)
         try:

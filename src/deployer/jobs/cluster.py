@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+from contextlib import contextmanager, redirect_stdout
 from types import TracebackType
-from typing import Any, Optional, Type
+from typing import Any, Iterator, Optional, Type
 
 from deployer.errors import LinkError, UsageError
 from deployer.jobs.reach import require_listener
@@ -57,29 +58,37 @@ class Connection:
 
 
 def connect(
-    address: Optional[str] = None, *, namespace: Optional[str] = None, log_to_driver: bool = True
+    address: Optional[str] = None, *, namespace: Optional[str] = None, quiet: bool = False, **more: Any
 ) -> Connection:
     """
     A tie to the cluster at *address*: "auto", "host:port", "ray://host:port"; None: as `ray.init()` has it ($RAY_ADDRESS, a
     cluster that runs here, or a new one in children of this process).
 
-    A Ray that this process has initialised already is used as it is, whatever the arguments say. Says nothing below a warning.
-    LinkError when no cluster answers.
+    A Ray that this process has initialised already is used as it is, whatever the arguments say. Says nothing below a warning;
+    *quiet*: below an error, and shows no output of workers. *more* is for ray.init. LinkError when no cluster answers.
     """
     ray = require()
     if ray.is_initialized():
         return Connection(ray, ours=False)
     if address or os.environ.get("RAY_ADDRESS"):  # else Ray may begin a cluster of its own
         require_listener(address)
+    level = logging.ERROR if quiet else logging.WARNING
     try:
-        ray.init(address=address, namespace=namespace, log_to_driver=log_to_driver, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError, TimeoutError, RuntimeError) as error:
+        ray.init(address=address, namespace=namespace, log_to_driver=not quiet, logging_level=level, **more)
+    except Exception as error:  # Ray raises some ten kinds, its own and Python's, for a cluster that does not answer
         raise LinkError(
             f"no Ray cluster answers{f' at {address}' if address else ''}",
             cause=" ".join(str(error).split())[:500],
             hint="check the address (`ray status` on the head), and that its Ray is of the same version as ours",
         ) from error
     return Connection(ray, ours=True)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep Ray off stdout: there it prints what happens to its nodes, whatever `log_to_driver` says, between a command's events."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 def by_value(ray: Any, *modules: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any
 from deployer.artifact import Artifact
 from deployer.config.model import Config
 from deployer.errors import LinkError
-from deployer.jobs.cluster import connect
+from deployer.jobs.cluster import connect, quietly
 from deployer.rollout.carrier import Stranded, Talk
 from deployer.rollout.each import AT_ONCE
 from deployer.rollout.engine.pieces import Shelf
@@ -90,12 +89,10 @@ def carried(address: str | None, hosts: int) -> Iterator[OnCluster]:
 def _connected(address: str | None) -> Iterator[Any]:
     with _signals_as_they_were():
         try:
-            connection = connect(address or DEFAULT, log_to_driver=False)
+            connection = connect(address or DEFAULT, quiet=True)
         except LinkError as error:
             raise unreachable(error) from error
-    with connection:
-        # What Ray says of dying nodes goes to stdout, which is ours; whom it concerns is told by events.
-        sys.modules["ray._private.worker"].print_to_stdstream = lambda *_, **__: None  # type: ignore[attr-defined]
+    with quietly(), connection:
         yield connection.ray
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +32,13 @@ def connected(config: Config, runtime_env: dict[str, Any] | None = None) -> Iter
 
     Raises UsageError without Ray, LinkError when no cluster answers in time.
     """
-    ray = cluster.require()
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    cluster.require()
     probe(config)
-    # Ray prints what happens to its nodes, whatever log_to_driver says, and stdout is ours: events and nothing else.
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), _env(config, runtime_env) as env:
-        _within(CONNECT_WITHIN, config, lambda: _init(ray, config, env))
-        try:
-            yield ray
-        finally:
-            ray.shutdown()
+    made: list[cluster.Connection] = []
+    with cluster.quietly(), _env(config, runtime_env) as env:
+        _within(CONNECT_WITHIN, config, lambda: made.append(_connection(config, env)))
+        with made[0] as connection:
+            yield connection.ray
 
 
 @contextmanager
@@ -64,14 +59,11 @@ def probe(config: Config) -> None:
         raise _unreachable(config, f"{meant(config.ray)}: {error.cause}") from error
 
 
-def _init(ray: Any, config: Config, runtime_env: dict[str, Any]) -> None:
+def _connection(config: Config, runtime_env: dict[str, Any]) -> cluster.Connection:
     try:
-        ray.init(
-            address=config.ray, namespace=config.app, log_to_driver=False, logging_level="ERROR",
-            configure_logging=False, runtime_env=runtime_env,
-        )  # fmt: skip
-    except Exception as error:  # Ray raises some ten kinds, its own and Python's, for a cluster that does not answer
-        raise _unreachable(config, " ".join(str(error).split())[:500]) from error
+        return cluster.connect(config.ray, namespace=config.app, quiet=True, runtime_env=runtime_env)
+    except LinkError as error:
+        raise _unreachable(config, str(error.cause)) from error
 
 
 def _within(seconds: float, config: Config, step: Any) -> None:
