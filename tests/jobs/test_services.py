@@ -12,6 +12,7 @@ import pytest
 from app import free_port
 from deployer.errors import LinkError, UsageError
 from deployer.jobs import JobError, LocalEnvironment
+from deployer.jobs.threads import Threads
 
 
 class Recorder:
@@ -142,6 +143,22 @@ def test_a_hook_hears_what_happens_and_one_that_raises_changes_nothing(caplog: p
     assert report.ok and [record.message for record in caplog.records] == [
         "on_event raised at service.started; the job goes on"
     ]
+
+
+def test_work_that_cannot_be_ended_keeps_no_service_from_its_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the cluster has gone: whoever is asked raises."""
+
+    def gone(*_: Any) -> None:
+        raise OSError("nobody answers")
+
+    monkeypatch.setattr(Threads, "stop", gone)
+    calls: list[str] = []
+    env = LocalEnvironment("trial")
+    env.register_service("first", Recorder, (calls,))
+    env.from_batch(range(3)).map(str)
+    report = env.submit()
+    assert calls == ["stop", "cleanup"]
+    assert report.ok and not report.clean and report.left == ["what threads do: OSError: nobody answers"]
 
 
 def test_one_submit_at_a_time() -> None:

@@ -30,6 +30,7 @@ class Running:
         self._teller = teller
         self._deadline = deadline
         self._hands: List[Hands] = []
+        self._unended: List[str] = []
         self._sources: List[Any] = []
 
     def perform(self, pipeline: Pipeline) -> None:
@@ -86,13 +87,21 @@ class Running:
         return Threads(workers or min(32, cores + 4), stage.steps)
 
     def stop(self, within: float) -> None:
-        """End the work, the last stage first, each within its limit; then let generators among the sources run their `finally`."""
+        """
+        End the work, the last stage first, each within its limit; then let generators among the sources run their `finally`. What
+        cannot be ended, as where the cluster has gone, is left, and keeps nothing else from its end.
+        """
         for hands in reversed(self._hands):
-            hands.stop(within)
+            try:
+                hands.stop(within)
+            except Exception as error:
+                self._unended.append(f"what {type(hands).__name__.lower()} do: {closing.described(error)}")
         for source in self._sources:
             if isinstance(source, GeneratorType):
                 closing.call_within("the source", source.close, within)
 
     def left(self) -> List[str]:
-        """Tasks that are still there, looked up now."""
+        """Tasks that are still there, looked up now, and those of which nobody can know."""
+        if self._unended:
+            return self._unended
         return [each for hands in self._hands for each in hands.left()]
