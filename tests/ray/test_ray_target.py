@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -119,12 +120,16 @@ def verdicts(events):
     return {one["service"]: one["verdict"] for one in events if one["event"] == "drain.finished"}
 
 
-def directory(box):
-    """The pid of the directory's process, as the machine outside knows it."""
+def process(box, mark):
+    """The pid of the process with *mark* in its command line, as the machine outside knows it."""
     lines = {pid: read(f"/proc/{pid}/cmdline") for pid in _namespace_members(box.realm.init)}
-    found = [pid for pid, line in lines.items() if line.startswith(b"ray::Directory")]
+    found = [pid for pid, line in lines.items() if mark in line]
     assert len(found) == 1, lines
     return found[0]
+
+
+def directory(box):
+    return process(box, b"ray::Directory")
 
 
 def only_what_serves(box):
@@ -226,6 +231,23 @@ def test_a_directory_that_dies_while_the_old_one_drains_finds_again_what_it_knew
     long.touch()
     events, err = rest(push)
     assert (push.returncode, verdicts(events)["plain"]) == (0, "clean"), (events, err)
+    assert ask(box, "held_answer", key) == old
+    assert version(box) == new and only_what_serves(box)
+
+
+def test_a_caller_that_is_held_up_has_the_result_of_its_one_call(app, box):
+    """The old instance waits for it: killed with its reply on the way, the call would run a second time on the new one."""
+    old, long, new = version(box), app.root / "long4", renewed(app)
+    key = hold(box, "plain", long)
+    push = app.start("push", "--json")
+    event_of(push, "drain.progress")
+    caller = process(box, b"/driver.py")
+    os.kill(caller, signal.SIGSTOP)
+    threading.Timer(2.5, os.kill, (caller, signal.SIGCONT)).start()
+    long.touch()
+    events, err = rest(push)
+    assert (push.returncode, verdicts(events)["plain"]) == (0, "clean"), (events, err)
+    assert not [one for one in events if one["event"] == "warning"]
     assert ask(box, "held_answer", key) == old
     assert version(box) == new and only_what_serves(box)
 

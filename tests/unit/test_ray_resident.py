@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
-from deployer.ray.resident import Resident
-from deployer.ray.words import Refused
+from deployer.ray.resident import SETTLES, Resident
+from deployer.ray.words import Last, Refused
 
 CODE = """
 import asyncio, threading
@@ -104,3 +105,37 @@ def test_a_class_that_cannot_be_built_says_why(code, path, why):
     trouble = asyncio.run(Resident("x#1", f"{code}:{path}", 1).build(0.01))
     assert why in trouble
     assert threading.active_count() < 100
+
+
+def test_a_result_given_while_it_is_quiet_counts_as_on_its_way_until_it_was_heard(code):
+    async def course():
+        resident = await built(f"{code}:Plain")
+        call = asyncio.ensure_future(resident.call("a", "work", ("a",), {}))
+        while not resident.in_flight():
+            await asyncio.sleep(0.001)
+        while not resident._calls["a"].future.running():
+            await asyncio.sleep(0.001)
+        assert resident.on_its_way("b", 7) == 7, "not quiet yet: nobody waits for that caller"
+        resident.quiet()
+        __import__(code).GATE.set()
+        word = resident.on_its_way("a", await call)
+        refused = resident.on_its_way("c", await resident.call("c", "work", (1,), {}))
+        assert (word, isinstance(refused, Refused)) == (Last("a"), True)
+        assert resident.drained(0) == [] and not resident.settled(SETTLES + 0.2)
+        threading.Timer(0.1, resident.heard, ("a",)).start()
+        return resident.settled(30)
+
+    assert asyncio.run(course()) is True
+
+
+def test_a_result_that_nobody_confirms_has_a_moment_to_arrive(code):
+    async def course():
+        resident = await built(f"{code}:Soon")
+        assert resident.settled(30) is True
+        await resident.call("a", "work", (1,), {})
+        ended = time.monotonic()
+        resident.quiet()
+        return resident.settled(30), time.monotonic() - ended
+
+    settled, took = asyncio.run(course())
+    assert settled and took > SETTLES - 0.1

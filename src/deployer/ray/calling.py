@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
 
 from deployer.errors import DeployerError, LinkError
 from deployer.jobs.cluster import require
-from deployer.ray.words import DIRECTORY, Refused
+from deployer.ray.words import DIRECTORY, Last, Refused
 
 RESOLVE_WITHIN = 60.0
 """Seconds for which a directory may be silent: Ray brings it back when its node was lost."""
@@ -128,11 +128,11 @@ class Calls:
         method, args, kwargs = sent.what
         try:
             ref = actor.call.remote(sent.ident, method, *args, **kwargs)
-            ref.future().add_done_callback(lambda done: self._heard(sent, done))
+            ref.future().add_done_callback(lambda done: self._heard(sent, actor, done))
         except Exception as error:  # an argument that cannot be sent
             sent.reply.future().set_exception(error)
 
-    def _heard(self, sent: _Sent, done: "Future[Any]") -> None:
+    def _heard(self, sent: _Sent, actor: Any, done: "Future[Any]") -> None:
         """In a thread of Ray's, which must not wait for anything."""
         error = done.exception()
         if isinstance(error, require().exceptions.RayActorError):
@@ -141,6 +141,9 @@ class Calls:
             _settle(sent.reply.future().set_exception, error)
         elif isinstance(done.result(), Refused):
             self._later(sent, None)
+        elif isinstance(done.result(), Last):
+            actor.heard.remote(sent.ident)  # it goes then
+            _settle(sent.reply.future().set_result, done.result().result)
         else:
             _settle(sent.reply.future().set_result, done.result())
 

@@ -42,7 +42,11 @@ class Instance:
         return await asyncio.get_running_loop().run_in_executor(None, self._resident.begun, within)
 
     async def call(self, ident: str, method: str, *args: Any, **kwargs: Any) -> Any:
-        return await self._resident.call(ident, method, args, kwargs)
+        return self._resident.on_its_way(ident, await self._resident.call(ident, method, args, kwargs))
+
+    async def heard(self, ident: str) -> None:
+        """The caller has the result of *ident*, which was a `Last` one."""
+        self._resident.heard(ident)
 
     async def admit(self) -> None:
         """The service's name is ours from now on."""
@@ -66,6 +70,10 @@ class Instance:
 
     async def drained(self, within: float) -> List[Json]:
         return await asyncio.get_running_loop().run_in_executor(None, self._resident.drained, within)
+
+    async def settled(self, within: float) -> bool:
+        """Whether no reply is on its way any more, before *within* seconds have passed."""
+        return await asyncio.get_running_loop().run_in_executor(None, self._resident.settled, within)
 
     async def close(self, timeout: float) -> List[Any]:
         """stop() and cleanup(): the fields of `Closed`."""

@@ -13,6 +13,8 @@ Json = Dict[str, Any]
 ANSWERS_WITHIN = 10.0
 """Seconds for a word that costs nothing. An instance whose node was lost is silent until Ray has found it another."""
 GONE_WITHIN = 20.0
+SETTLED_WITHIN = 5.0
+"""Seconds for the callers of an instance that goes to say that they have its last results: one of them may have died."""
 
 
 @dataclass
@@ -77,6 +79,11 @@ class Placed:
         """What is in flight after at most *within* seconds."""
         found: List[Json] = await asyncio.wait_for(_answer(self.actor.drained.remote(within)), within + ANSWERS_WITHIN)
         return found
+
+    async def settled(self) -> bool:
+        """Whether the replies to its calls were heard, or may count as heard, within SETTLED_WITHIN."""
+        asked = _answer(self.actor.settled.remote(SETTLED_WITHIN))
+        return bool(await asyncio.wait_for(asked, SETTLED_WITHIN + ANSWERS_WITHIN))
 
     async def close(self) -> List[Any]:
         """stop() and cleanup(), each under its limit: the fields of `Closed`."""

@@ -9,13 +9,15 @@ import time
 import traceback
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, Set, Union
 
 from deployer.jobs.closing import Closed, close
 from deployer.ray.lanes import Closers, Loop, Threads, is_async
-from deployer.ray.words import Refused
+from deployer.ray.words import Last, Refused
 
 _TOLD = 1500
+SETTLES = 0.5
+"""Seconds that a reply, which nobody confirms, has to reach its caller before this process may go."""
 
 
 @dataclass
@@ -47,6 +49,8 @@ class Resident:
         self._lane: Union[Threads, Loop] = Threads(at_once)
         self._instance: Any = None
         self._calls: Dict[str, Call] = {}
+        self._unheard: Set[str] = set()
+        self._ended_at = float("-inf")
         self._changed = threading.Condition()
 
     async def build(self, health_interval: float) -> Optional[str]:
@@ -98,7 +102,32 @@ class Resident:
         finally:
             with self._changed:
                 self._calls.pop(ident, None)
+                self._ended_at = time.monotonic()
                 self._changed.notify_all()
+
+    def on_its_way(self, ident: str, result: Any) -> Any:
+        """*result* as it goes to the caller of *ident*: one who asked an instance that is quiet by now says when he `heard` it."""
+        with self._changed:
+            if self.quiet_since is None or isinstance(result, Refused):
+                return result
+            self._unheard.add(ident)
+            return Last(result)
+
+    def heard(self, ident: str) -> None:
+        with self._changed:
+            self._unheard.discard(ident)
+            self._changed.notify_all()
+
+    def settled(self, within: float) -> bool:
+        """Whether the replies have reached their callers, as far as anybody can know, before *within* seconds have passed."""
+        until = time.monotonic() + within
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                left, rest = until - now, self._ended_at + SETTLES - now
+                if left <= 0 or (rest <= 0 and not self._unheard):
+                    return not self._unheard
+                self._changed.wait(left if self._unheard else min(left, rest))
 
     def _let_in(self, ident: str, method: str, args: Any, kwargs: Any) -> Union[Call, Refused]:
         if method.startswith("_"):

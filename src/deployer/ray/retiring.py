@@ -27,6 +27,7 @@ async def retire(placed: Placed, record: Record, told: Any) -> End:
     """End *placed*; `told(name, end)` hears how before its process goes, so that a caller who asks has an answer."""
     end = await _drain(placed, record)
     if end.verdict != "exited":
+        await _settled(placed, record)
         end.closed = await _closed(placed, record)
     told(placed.name, end)
     gone = await placed.kill()
@@ -53,6 +54,15 @@ async def _drain(placed: Placed, record: Record) -> End:
         record.event("warning", text=f"{placed.name} had gone before it was drained: {type(error).__name__}")
         return End("exited", [], time.monotonic() - began)
     return End("killed" if left else "clean", left, time.monotonic() - began)
+
+
+async def _settled(placed: Placed, record: Record) -> None:
+    """A result that is lost with the process would make its call run a second time."""
+    try:
+        if not await placed.settled():
+            record.event("warning", text=f"{placed.name}: not every caller has said that he has his result")
+    except Exception as error:
+        record.event("warning", text=f"{placed.name} went away after its last call: {type(error).__name__}")
 
 
 async def _closed(placed: Placed, record: Record) -> Optional[List[Any]]:

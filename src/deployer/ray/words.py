@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Optional
+from typing import Any, Optional
 
 DIRECTORY = "deployer"
 """The name of an app's directory, in the app's namespace. Names of instances have a "#" in them."""
@@ -20,6 +20,13 @@ class Refused:
 
     instance: str
     why: str
+
+
+@dataclass(frozen=True)
+class Last:
+    """The result of a call, from an instance that is about to go: it stays until the caller has said that he has it."""
+
+    result: Any
 
 
 def instance_name(service: str, deploy: str) -> str:

@@ -52,7 +52,7 @@ class OnCluster:
         talk.upload(self._shelf_of(opened), len(opened.manifest.blobs), part.event)
 
     def _dialled(self, host: str, words: dict[str, Any]) -> CarriedTalk:
-        talk = CarriedTalk(host, self._shards.pick())
+        talk = CarriedTalk(host, self._shards)
         try:
             talk.dial(**words)
         except BaseException:

@@ -90,15 +90,20 @@ class Shards:
     def __len__(self) -> int:
         return len(self._shards)
 
-    def pick(self) -> Shard:
-        """The living shard that carries the fewest hosts. Raises PreflightError when none can be had any more."""
+    def pick(self, key: str, wake: Callable[[Stranded], None]) -> Shard:
+        """
+        The living shard that carries the fewest hosts; it carries the link *key* from now on, and *wake* is called when it is given
+        up. Raises PreflightError when none can be had any more.
+        """
         with self._lock:
             living = [shard for shard in self._shards if not shard.lost]
             if not living:
                 self._shards = [self._begin(cpus=0)]  # our CPUs may be what died, and others have taken the rest
                 self._keep_those_that_came(AGAIN_WITHIN)
                 living = self._shards
-            return min(living, key=lambda shard: shard.hosts)
+            picked = min(living, key=lambda shard: shard.hosts)
+            picked.took(key, wake)  # before the next one picks: they come side by side
+            return picked
 
     def living(self) -> list[Shard]:
         with self._lock:

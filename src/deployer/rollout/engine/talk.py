@@ -10,7 +10,7 @@ from typing import Any
 from deployer.errors import LinkError
 from deployer.rollout.carrier import Stranded
 from deployer.rollout.engine.pieces import Shelf
-from deployer.rollout.engine.shards import Shard
+from deployer.rollout.engine.shards import Shards
 from deployer.wire.spans import spread
 
 CLOSE_WITHIN = 20.0
@@ -19,18 +19,17 @@ CLOSE_WITHIN = 20.0
 
 class CarriedTalk:
     """
-    One link of *shard*, under a key of its own. Raises Stranded when the shard is lost: the host itself may be well.
+    One link of one of *shards*, under a key of its own. Raises Stranded when the shard is lost: the host itself may be well.
 
     Waits for events, never in turns: an answer of the cluster, or `leave`, wakes whoever waits.
     """
 
-    def __init__(self, host: str, shard: Shard) -> None:
+    def __init__(self, host: str, shards: Shards) -> None:
         self.host = host
-        self._shard = shard
         self._key = f"{host}#{secrets.token_hex(4)}"
         self._mail: SimpleQueue[Any] = SimpleQueue()
         self._left = self._closed = False
-        shard.took(self._key, self._mail.put)
+        self._shard = shards.pick(self._key, self._mail.put)
 
     def __exit__(self, *_: object) -> None:
         if self._closed:
