@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import engines
+from read_ahead import whole
 
 SERVICES = Path(__file__).parent / "services"
 SOURCE = engines.OURS
@@ -218,8 +219,8 @@ def ask(method: str, url: str, within: Sequence[str] = ()) -> subprocess.Popen[s
 def heard(process: subprocess.Popen[str], text: str) -> str:
     """What *process* has said when *text* has come."""
     said = ""
-    assert process.stdout is not None
-    for line in process.stdout:
+    assert whole(process).stdout is not None
+    for line in process.stdout:  # type: ignore[union-attr]
         said += line
         if text in line:
             return said

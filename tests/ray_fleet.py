@@ -20,6 +20,7 @@ from app import Result, alive, command, read, wait_until
 from fleet import Fleet, make_fleet
 from netns import inside
 from ray_rig import RayBox, _namespace_members
+from read_ahead import whole
 
 DIFFERS = ("drain.progress", "upload.progress", "upload.finished", "link.lost", "link.restored")
 
@@ -86,9 +87,9 @@ def ended(process: subprocess.Popen[str], before: str = "") -> Result:
 def read_until(process: subprocess.Popen[str], name: str, count: int = 1) -> str:
     """The lines of a client up to the event *name*, the *count*-th of it."""
     lines = ""
-    assert process.stdout is not None
+    assert whole(process).stdout is not None
     while count:
-        line = process.stdout.readline()
+        line = process.stdout.readline()  # type: ignore[union-attr]
         assert line, f"it ended without {name}:\n{lines}"
         lines += line
         count -= f'"event": "{name}"' in line

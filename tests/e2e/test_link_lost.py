@@ -18,6 +18,7 @@ import pytest
 from app import Result, wait_until
 from cut import dark
 from fleet import Fleet, make_fleet
+from read_ahead import whole
 from sshd import Host
 
 LINK = 'heartbeat = "300ms"\nsilent_after = "4s"\nreconnect_within = "60s"\nconnect_timeout = "4s"'
@@ -94,8 +95,8 @@ _heard: dict[int, list[str]] = {}
 def lost(client: subprocess.Popen[str]) -> None:
     """Until the client has noticed."""
     lines = _heard.setdefault(client.pid, [])
-    assert client.stdout is not None
-    for line in client.stdout:
+    assert whole(client).stdout is not None
+    for line in client.stdout:  # type: ignore[union-attr]
         lines.append(line)
         if '"link.lost"' in line:
             return

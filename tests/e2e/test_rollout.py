@@ -15,6 +15,7 @@ import pytest
 
 from app import Result, wait_until
 from fleet import Fleet, make_fleet
+from read_ahead import whole
 from sshd import Host
 
 CHECK = 'command = "test ! -e ~/bad"'
@@ -209,7 +210,7 @@ def test_interrupted_client_tells_what_goes_on_and_what_was_not_touched(fleet: F
     assert result.code == 130
     assert f"goes on on {fleet.hosts[0].written}" in result.err
     assert f"not touched: {fleet.hosts[1].written}, {fleet.hosts[2].written}" in result.err
-    attaching = fleet.start("attach", "--json")
+    attaching = whole(fleet.start("attach", "--json"))
     assert attaching.stdout is not None
     first = attaching.stdout.readline()
     for host in fleet.hosts:

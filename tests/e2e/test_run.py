@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 from app import Result, alive, wait_until
 from batch import BatchApp, make_batch, printed, services
+from read_ahead import whole
 from victims import agents, keepers, kill, power_cut, runners, unfinished
 
 SCHEMA = Draft202012Validator(json.loads(files("deployer.cli").joinpath("events.schema.json").read_text("utf-8")))
@@ -153,12 +154,12 @@ def test_client_that_is_killed_costs_nothing(batch: BatchApp) -> None:
     running = batch.started()
     running.kill()
     running.communicate()
-    attached = batch.start("attach", "--json")
+    attached = whole(batch.start("attach", "--json"))
     assert attached.stdout is not None
     first = attached.stdout.readline()  # it follows by now
     batch.go()
-    out = attached.stdout.read()  # not communicate(): that loses what is buffered here
-    assert attached.wait(40) == 0
+    out, _ = attached.communicate(timeout=40)
+    assert attached.returncode == 0
     events = batch.events_of(first + out)
     assert printed(events)[1:] == [
         "line 0",

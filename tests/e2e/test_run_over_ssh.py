@@ -85,7 +85,7 @@ def test_link_that_breaks_costs_neither_the_job_nor_a_line(fleet: Fleet) -> None
         heard += client.stdout.readline()
     fleet.hosts[0].kill_sessions()
     (fleet.hosts[0].home / "go").touch()
-    out = client.stdout.read()  # not communicate(): that loses what is buffered here
+    out = client.stdout.read()  # to its end
     assert client.wait(60) == 0, out
     events = ended(fleet, heard + out)
     lines = [f"line {number}" for number in range(50)]

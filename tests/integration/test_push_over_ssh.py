@@ -13,6 +13,7 @@ from test_refusals import python
 import parts
 from app import SERVICES
 from fleet import Fleet
+from read_ahead import whole
 from sshd import Bed, Host, give
 
 KINDS = ("root", "user", "unprivileged server", "sudo", "python 3.9", "python 3.13")
@@ -87,7 +88,7 @@ def test_the_link_is_cut_while_the_old_process_drains(bed: Bed, tmp_path: Path) 
     fleet.push()
     task = host.task(100)
     fleet.release("v2")
-    push = fleet.start("push", "--json")
+    push = whole(fleet.start("push", "--json"))
     assert push.stdout is not None
     for line in push.stdout:
         if json.loads(line)["event"] == "drain.started":

@@ -14,6 +14,7 @@ import pytest
 from app import SOURCE, heard, read, wait_until
 from evidence import SCHEMA
 from ray_rig import _namespace_members, app_on, ray_box
+from read_ahead import whole
 
 pytestmark = pytest.mark.timeout(400)  # the first waits for its turn: one cluster at a time on a machine
 
@@ -47,7 +48,7 @@ def app(box, tmp_path_factory):
         yield made
 
 
-def configure(app, plain="{}", within="20s"):
+def configure(app, plain="{}", within="20s", address="auto"):
     said = app.root / "said.txt"
     (app.root / "deploy.toml").write_text(
         f"""
@@ -67,7 +68,7 @@ ready_within = "{within}"
 [services.soon]
 class = "my_services:Soon"
 [target.ray]
-ray = "auto"
+ray = "{address}"
 """
     )
 
@@ -104,7 +105,7 @@ def hold(box, name, path):
 
 
 def event_of(process, name):
-    assert process.stdout is not None
+    assert whole(process).stdout is not None
     for line in process.stdout:
         if json.loads(line)["event"] == name:
             return json.loads(line)
