@@ -142,8 +142,8 @@ class Calls:
         elif isinstance(done.result(), Refused):
             self._later(sent, None)
         elif isinstance(done.result(), Last):
-            actor.heard.remote(sent.ident)  # it goes then
             _settle(sent.reply.future().set_result, done.result().result)
+            actor.heard.remote(sent.ident)  # it goes then; should this fail, the caller has his result
         else:
             _settle(sent.reply.future().set_result, done.result())
 
