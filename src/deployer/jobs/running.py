@@ -91,9 +91,11 @@ class Running:
         End the work, the last stage first, each within its limit; then let generators among the sources run their `finally`. What
         cannot be ended, as where the cluster has gone, is left, and keeps nothing else from its end.
         """
-        for hands in reversed(self._hands):
+        begun, self._hands = self._hands, []
+        for hands in reversed(begun):
             try:
                 hands.stop(within)
+                self._hands.append(hands)
             except Exception as error:
                 self._unended.append(f"what {type(hands).__name__.lower()} do: {closing.described(error)}")
         for source in self._sources:
@@ -102,6 +104,4 @@ class Running:
 
     def left(self) -> List[str]:
         """Tasks that are still there, looked up now, and those of which nobody can know."""
-        if self._unended:
-            return self._unended
-        return [each for hands in self._hands for each in hands.left()]
+        return [*self._unended, *(each for hands in self._hands for each in hands.left())]
